@@ -1,0 +1,144 @@
+/* dtype.c - see dtype.h. The float conversions work on bits, so that they are exact whatever the rounding and denormal
+ * modes of the calling thread are. */
+#include "base/dtype.h"
+
+size_t berth_dtype_size(berth_dtype dtype)
+{
+    switch (dtype) {
+    case BERTH_F32: return 4;
+    case BERTH_F16: return 2;
+    case BERTH_BF16: return 2;
+    case BERTH_I32: return 4;
+    case BERTH_I64: return 8;
+    case BERTH_U8: return 1;
+    case BERTH_DTYPE_COUNT: break;
+    }
+    return 0;
+}
+
+const char *berth_dtype_name(berth_dtype dtype)
+{
+    static const char *const names[BERTH_DTYPE_COUNT] = {
+        [BERTH_F32] = "f32", [BERTH_F16] = "f16", [BERTH_BF16] = "bf16",
+        [BERTH_I32] = "i32", [BERTH_I64] = "i64", [BERTH_U8] = "u8",
+    };
+    return (unsigned)dtype < BERTH_DTYPE_COUNT ? names[dtype] : "unknown";
+}
+
+bool berth_dtype_is_float(berth_dtype dtype)
+{
+    return dtype == BERTH_F32 || dtype == BERTH_F16 || dtype == BERTH_BF16;
+}
+
+static uint32_t bits_of(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+static float float_of(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+uint16_t berth_f32_to_bf16(float f)
+{
+    uint32_t u = bits_of(f);
+    if ((u & 0x7FFFFFFF) > 0x7F800000) return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7FFF + (u >> 16 & 1)) >> 16);
+}
+
+float berth_f16_to_f32(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16;
+    uint32_t exponent = h >> 10 & 31, mantissa = h & 0x3FF;
+    if (exponent == 31) return float_of(sign | 0x7F800000 | mantissa << 13 | (mantissa ? 0x400000 : 0));
+    if (exponent) return float_of(sign | (exponent + 112) << 23 | mantissa << 13);
+    if (!mantissa) return float_of(sign);
+    int shift = __builtin_clz(mantissa) - 21; /* brings the leading one to bit 10 */
+    return float_of(sign | (uint32_t)(113 - shift) << 23 | (mantissa << shift & 0x3FF) << 13);
+}
+
+/* value >> shift, rounded to nearest even; 0 < shift < 32. */
+static uint32_t shift_right_even(uint32_t value, int shift)
+{
+    uint32_t half = 1u << (shift - 1), kept = value >> shift, rest = value & ((half << 1) - 1);
+    return kept + (rest > half || (rest == half && (kept & 1)));
+}
+
+uint16_t berth_f32_to_f16(float f)
+{
+    uint32_t u = bits_of(f), sign = u >> 16 & 0x8000, magnitude = u & 0x7FFFFFFF;
+    if (magnitude > 0x7F800000) return (uint16_t)(sign | 0x7E00 | (magnitude >> 13 & 0x3FF));
+    if (magnitude >= 0x477FF000) return (uint16_t)(sign | 0x7C00); /* 65520 and up */
+    if (magnitude >= 0x38800000)
+        return (uint16_t)(sign | shift_right_even(magnitude - (112u << 23), 13)); /* 2^-14 and up */
+    if (magnitude < 0x33000000) return (uint16_t)sign;                            /* under 2^-25 */
+    uint32_t mantissa = (magnitude & 0x7FFFFF) | 0x800000;
+    return (uint16_t)(sign | shift_right_even(mantissa, 126 - (int)(magnitude >> 23)));
+}
+
+/* ---- widening of arrays: eight elements at a time; `src` may stand at any byte ---- */
+
+typedef uint16_t u16x8 __attribute__((vector_size(16)));
+typedef uint32_t u32x8 __attribute__((vector_size(32)));
+
+static void widen_bf16(float *dst, const char *src, size_t n)
+{
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        u16x8 h;
+        memcpy(&h, src + 2 * i, sizeof h);
+        u32x8 u = __builtin_convertvector(h, u32x8) << 16;
+        memcpy(dst + i, &u, sizeof u);
+    }
+    for (; i < n; i++) {
+        uint16_t h;
+        memcpy(&h, src + 2 * i, sizeof h);
+        dst[i] = berth_bf16_to_f32(h);
+    }
+}
+
+static void widen_f16_plain(float *dst, const char *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h;
+        memcpy(&h, src + 2 * i, sizeof h);
+        dst[i] = berth_f16_to_f32(h);
+    }
+}
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+__attribute__((target("avx,f16c"))) static void widen_f16_f16c(float *dst, const char *src, size_t n)
+{
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(src + 2 * i))));
+    widen_f16_plain(dst + i, src + 2 * i, n - i);
+}
+
+static void widen_f16(float *dst, const char *src, size_t n)
+{
+    if (__builtin_cpu_supports("avx") && __builtin_cpu_supports("f16c"))
+        widen_f16_f16c(dst, src, n);
+    else
+        widen_f16_plain(dst, src, n);
+}
+#else
+static void widen_f16(float *dst, const char *src, size_t n)
+{
+    widen_f16_plain(dst, src, n);
+}
+#endif
+
+void berth_widen_f32(float *dst, const void *src, berth_dtype dtype, size_t n)
+{
+    if (dtype == BERTH_BF16) widen_bf16(dst, src, n);
+    if (dtype == BERTH_F16) widen_f16(dst, src, n);
+    if (dtype == BERTH_F32 && dst != src && n) memcpy(dst, src, n * sizeof *dst);
+}
