@@ -1,0 +1,130 @@
+/* plan_json.c - the plan as JSON and as text. The schema, with its version, is docs/plan-schema.md; change both together. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/api.h"
+#include "base/buffer.h"
+
+#define PLAN_SCHEMA "berth.plan/1"
+
+static void put_string(berth_buffer *b, const char *key, const char *text)
+{
+    berth_buffer_printf(b, "\"%s\": ", key);
+    berth_buffer_json_string(b, text, strlen(text));
+}
+
+static void put_device(berth_buffer *b, const berth_device *d, const berth_device_bytes *n)
+{
+    berth_buffer_puts(b, "    {");
+    put_string(b, "name", d->name);
+    berth_buffer_printf(b,
+                        ", \"n_cores\": %d, \"shares_cores\": %s, \"weight_bytes\": %" PRIu64 ", \"kv_bytes\": %" PRIu64 ", \"kv_bytes_per_token\": %" PRIu64
+                        ", \"feature_bytes\": %" PRIu64 ", \"activation_bytes\": %" PRIu64 ", \"workspace_bytes\": %" PRIu64 ", \"total_bytes\": %" PRIu64
+                        ", \"limit_bytes\": %" PRIu64 "}",
+                        (int)d->n_cores, d->shares_cores ? "true" : "false", n->weights, n->kv, n->kv_per_token, n->features, n->activations, n->workspace, n->total, n->limit);
+}
+
+/* Bytes that copies move between memories for the program's largest pass, one row an edge. */
+static void put_edges(berth_buffer *b, const berth_plan *plan, const berth_program *p)
+{
+    const int32_t n = plan->machine.n_devices + 1;
+    uint64_t *edges = calloc((size_t)n * (size_t)n, sizeof *edges);
+    if (edges == NULL) {
+        b->failed = true;
+        return;
+    }
+    berth_program_edges(p, &p->bounds, edges);
+    berth_buffer_puts(b, "[");
+    bool first = true;
+    for (int32_t i = 0; i < n * n; i++) {
+        if (edges[i] == 0) continue;
+        const int32_t from = i / n, to = i % n;
+        berth_buffer_printf(b, "%s{\"from\": \"%s\", \"to\": \"%s\", \"bytes_at_bounds\": %" PRIu64 "}", first ? "" : ", ", from == n - 1 ? "host" : plan->machine.devices[from].name,
+                            to == n - 1 ? "host" : plan->machine.devices[to].name, edges[i]);
+        first = false;
+    }
+    berth_buffer_puts(b, "]");
+    free(edges);
+}
+
+static void put_program(berth_buffer *b, const berth_plan *plan, int32_t replica, const berth_program *p, uint32_t flags)
+{
+    int32_t copies = 0;
+    for (int32_t i = 0; i < p->n_ops; i++) copies += p->ops[i].kind == BERTH_OP_COPY;
+    berth_buffer_printf(b, "{\"n_ops\": %d, \"n_copies\": %d, \"edges\": ", (int)p->n_ops, (int)copies);
+    put_edges(b, plan, p);
+    if (flags & BERTH_PLAN_WITH_PROGRAM) {
+        const char *names[BERTH_MACHINE_DEVICES];
+        const berth_pass_env env = berth_core_plan_env(plan->core, replica, names);
+        berth_buffer_puts(b, ", \"program\": ");
+        berth_program_json(p, &env, b);
+    }
+    berth_buffer_puts(b, "}");
+}
+
+static void put_replica(berth_buffer *b, const berth_plan *plan, int32_t r, uint32_t flags)
+{
+    char *map = berth_plan_device_map(plan, r);
+    berth_buffer_puts(b, "    {\"device_map\": ");
+    berth_buffer_puts(b, map != NULL ? map : "{}");
+    if (map == NULL) b->failed = true;
+    free(map);
+    const berth_replica_plan *rp = &plan->core->replicas[r];
+    if (rp->encode != NULL) {
+        berth_buffer_puts(b, ",\n     \"encode\": ");
+        put_program(b, plan, r, rp->encode, flags);
+    }
+    berth_buffer_puts(b, ",\n     \"step\": ");
+    put_program(b, plan, r, rp->step, flags);
+    berth_buffer_puts(b, "}");
+}
+
+char *berth_plan_json(const berth_plan *plan, uint32_t flags)
+{
+    if (plan == NULL) return NULL;
+    const berth_core_plan *c = plan->core;
+    berth_buffer b = {0};
+    berth_buffer_puts(&b, "{\n  \"schema\": \"" PLAN_SCHEMA "\",\n  ");
+    put_string(&b, "strategy", c->placement->strategy);
+    berth_buffer_puts(&b, ", ");
+    put_string(&b, "note", c->placement->note);
+    berth_buffer_puts(&b, ", ");
+    put_string(&b, "kernels", c->kernels->name);
+    berth_buffer_printf(&b, ",\n  \"context\": %" PRId64 ", \"n_seqs\": %d, \"chunk\": %d, \"tiles\": %d, \"max_tiles\": %d, \"kv_block\": %d, \"kv_blocks\": %d,\n", c->config.context,
+                        (int)c->config.n_seqs, (int)c->config.chunk, (int)c->config.tiles, (int)c->config.max_tiles, (int)c->block, (int)c->n_blocks);
+    berth_buffer_printf(&b, "  \"fits\": %s, \"missing_bytes\": %" PRIu64 ",\n  \"devices\": [\n", c->fits ? "true" : "false", c->fits ? 0 : c->missing_bytes);
+    for (int32_t d = 0; d < plan->machine.n_devices; d++) {
+        put_device(&b, &plan->machine.devices[d], &c->devices[d]);
+        berth_buffer_puts(&b, d + 1 < plan->machine.n_devices ? ",\n" : "\n  ],\n  \"replicas\": [\n");
+    }
+    for (int32_t r = 0; r < c->placement->n_replicas; r++) {
+        put_replica(&b, plan, r, flags);
+        berth_buffer_puts(&b, r + 1 < c->placement->n_replicas ? ",\n" : "\n  ]\n}\n");
+    }
+    return berth_buffer_take(&b);
+}
+
+char *berth_plan_program_text(const berth_plan *plan, int32_t replica)
+{
+    if (plan == NULL || replica < 0 || replica >= berth_plan_n_replicas(plan)) return NULL;
+    const char *names[BERTH_MACHINE_DEVICES];
+    const berth_pass_env env = berth_core_plan_env(plan->core, replica, names);
+    const berth_replica_plan *rp = &plan->core->replicas[replica];
+    berth_buffer b = {0};
+    if (rp->encode != NULL) berth_program_print(rp->encode, &env, &b);
+    berth_program_print(rp->step, &env, &b);
+    return berth_buffer_take(&b);
+}
+
+char *berth_plan_device_map(const berth_plan *plan, int32_t replica)
+{
+    if (plan == NULL || replica < 0 || replica >= berth_plan_n_replicas(plan)) return NULL;
+    berth_error err = {0};
+    berth_strategy_input in;
+    if (berth_strategy_input_init(plan->model->data, &plan->machine, &plan->core->config, &in, &err) != BERTH_OK) return NULL;
+    berth_buffer b = {0};
+    berth_placement_to_map(plan->core->placement, &in, replica, &b);
+    berth_strategy_input_deinit(&in);
+    return berth_buffer_take(&b);
+}
