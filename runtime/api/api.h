@@ -21,25 +21,25 @@ struct berth_runtime {
 
 struct berth_model {
     atomic_int refs;
-    berth_runtime *rt;            /* retained */
-    berth_model_data *data;       /* owned reference */
-    pthread_mutex_t lock;         /* guards tokenizer: opened when first needed */
+    berth_runtime *rt;      /* retained */
+    berth_model_data *data; /* owned reference */
+    pthread_mutex_t lock;   /* guards tokenizer: opened when first needed */
     berth_tokenizer *tokenizer;
 };
 
 struct berth_plan {
-    berth_model *model;           /* retained */
+    berth_model *model; /* retained */
     berth_machine machine;
-    berth_core_plan *owned;       /* NULL once an engine took it */
-    const berth_core_plan *core;  /* owned, or the engine's */
+    berth_core_plan *owned;      /* NULL once an engine took it */
+    const berth_core_plan *core; /* owned, or the engine's */
 };
 
 struct berth_engine {
-    berth_plan *plan;             /* owned */
-    berth_core *core;             /* owned; holds plan->core */
+    berth_plan *plan;                 /* owned */
+    berth_core *core;                 /* owned; holds plan->core */
     const berth_tokenizer *tokenizer; /* the model's */
     berth_ids stop_ids;
-    int32_t image_token_id;       /* -1: none */
+    int32_t image_token_id; /* -1: none */
 };
 
 /* Copies a caller's option struct of struct_size `given` into `dst` of `size` bytes, zero-filled. A struct that is longer than ours must be zero behind it. */
@@ -47,7 +47,8 @@ berth_status berth_options_copy(void *dst, size_t size, const void *src, const c
 
 void berth_runtime_retain(berth_runtime *rt);
 void berth_model_retain(berth_model *model);
-void berth_log(const berth_runtime *rt, berth_log_level level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void berth_log(const berth_runtime *rt, berth_log_level level, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* The model's tokenizer, opened on first use; borrowed. */
 berth_status berth_model_tokenizer(berth_model *model, const berth_tokenizer **out, berth_error *err);
@@ -55,14 +56,14 @@ berth_status berth_model_tokenizer(berth_model *model, const berth_tokenizer **o
 /* A request's conversation turned into what the engine runs. */
 typedef struct berth_prepared {
     berth_ids ids;
-    float *pixels;      /* owned; [n_tiles, 3, S, S] or NULL */
+    float *pixels; /* owned; [n_tiles, 3, S, S] or NULL */
     int32_t n_tiles;
     int64_t image_ns, tokenize_ns;
 } berth_prepared;
 
 /* Loads and cuts the pictures, then builds the prompt. `max_tiles` 0 = the model's. */
-berth_status berth_prepare(const berth_model *model, const berth_tokenizer *tokenizer, const berth_turn *turns, int32_t n_turns, int32_t max_tiles, berth_prepared *out,
-                           berth_error *err);
+berth_status berth_prepare(const berth_model *model, const berth_tokenizer *tokenizer, const berth_turn *turns,
+                           int32_t n_turns, int32_t max_tiles, berth_prepared *out, berth_error *err);
 void berth_prepared_deinit(berth_prepared *p);
 
 #endif

@@ -4,9 +4,11 @@
 #include "api/api.h"
 #include "base/status.h"
 
-berth_status berth_model_open(berth_runtime *rt, const char *dir, const berth_model_options *options, berth_model **out, berth_error *err)
+berth_status berth_model_open(berth_runtime *rt, const char *dir, const berth_model_options *options, berth_model **out,
+                              berth_error *err)
 {
-    if (rt == NULL || dir == NULL || out == NULL) return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_model_open: runtime, dir and out must not be NULL");
+    if (rt == NULL || dir == NULL || out == NULL)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_model_open: runtime, dir and out must not be NULL");
     *out = NULL;
     berth_model_options o;
     berth_status st = berth_options_copy(&o, sizeof o, options, "berth_model_options", err);
@@ -31,7 +33,10 @@ berth_status berth_model_open(berth_runtime *rt, const char *dir, const berth_mo
     return BERTH_OK;
 }
 
-void berth_model_retain(berth_model *model) { atomic_fetch_add(&model->refs, 1); }
+void berth_model_retain(berth_model *model)
+{
+    atomic_fetch_add(&model->refs, 1);
+}
 
 void berth_model_close(berth_model *model)
 {

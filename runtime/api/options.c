@@ -11,13 +11,16 @@ berth_status berth_options_copy(void *dst, size_t size, const void *src, const c
     size_t given;
     memcpy(&given, src, sizeof given);
     if (given < sizeof(size_t) || given > 65536) {
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s: struct_size is %zu; set it to sizeof the struct", what, given);
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s: struct_size is %zu; set it to sizeof the struct", what,
+                          given);
     }
     const unsigned char *bytes = src;
     for (size_t i = size; i < given; i++) {
         if (bytes[i] != 0) {
-            return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
-                              "%s: the caller sets a field at byte %zu that this version of berth does not know; use a newer library", what, i);
+            return BERTH_FAIL(
+                err, BERTH_INVALID_ARGUMENT,
+                "%s: the caller sets a field at byte %zu that this version of berth does not know; use a newer library",
+                what, i);
         }
     }
     memcpy(dst, src, given < size ? given : size);

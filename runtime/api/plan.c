@@ -8,11 +8,15 @@
 /* CPU devices compute in fp32 whatever the weights are stored in; a device that computes in less comes with its backend. */
 static berth_status check_dtype(const char *dtype, berth_error *err)
 {
-    if (dtype == NULL || strcmp(dtype, "auto") == 0 || strcmp(dtype, "fp32") == 0 || strcmp(dtype, "float32") == 0) return BERTH_OK;
+    if (dtype == NULL || strcmp(dtype, "auto") == 0 || strcmp(dtype, "fp32") == 0 || strcmp(dtype, "float32") == 0)
+        return BERTH_OK;
     static const char *const known[] = {"bf16", "bfloat16", "fp16", "float16"};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (strcmp(dtype, known[i]) == 0) {
-            return BERTH_FAIL(err, BERTH_UNSUPPORTED, "dtype \"%s\": cpu devices compute in fp32 (weights are read as stored, fp32, fp16 or bf16); use \"auto\" or \"fp32\"", dtype);
+            return BERTH_FAIL(err, BERTH_UNSUPPORTED,
+                              "dtype \"%s\": cpu devices compute in fp32 (weights are read as stored, fp32, fp16 or "
+                              "bf16); use \"auto\" or \"fp32\"",
+                              dtype);
         }
     }
     return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "dtype \"%s\" is not known; use \"auto\" or \"fp32\"", dtype);
@@ -23,18 +27,25 @@ static berth_status check_ranges(const berth_plan_options *o, berth_error *err)
     const struct {
         const char *name;
         int64_t value, most;
-    } rows[] = {{"context", o->context, INT64_C(1) << 24}, {"n_seqs", o->n_seqs, 4096}, {"chunk", o->chunk, 65536}, {"tiles", o->tiles, 1024}, {"max_tiles", o->max_tiles, 65536}};
+    } rows[] = {{"context", o->context, INT64_C(1) << 24},
+                {"n_seqs", o->n_seqs, 4096},
+                {"chunk", o->chunk, 65536},
+                {"tiles", o->tiles, 1024},
+                {"max_tiles", o->max_tiles, 65536}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (rows[i].value < 0 || rows[i].value > rows[i].most) {
-            return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s = %lld is out of range; give 0 (the default) to %lld", rows[i].name, (long long)rows[i].value, (long long)rows[i].most);
+            return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s = %lld is out of range; give 0 (the default) to %lld",
+                              rows[i].name, (long long)rows[i].value, (long long)rows[i].most);
         }
     }
     return BERTH_OK;
 }
 
-berth_status berth_plan_create(const berth_model *model, const berth_plan_options *options, berth_plan **out, berth_error *err)
+berth_status berth_plan_create(const berth_model *model, const berth_plan_options *options, berth_plan **out,
+                               berth_error *err)
 {
-    if (model == NULL || out == NULL) return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_create: model and out must not be NULL");
+    if (model == NULL || out == NULL)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_create: model and out must not be NULL");
     *out = NULL;
     berth_plan_options o;
     berth_status st = berth_options_copy(&o, sizeof o, options, "berth_plan_options", err);
@@ -48,8 +59,15 @@ berth_status berth_plan_create(const berth_model *model, const berth_plan_option
         free(p);
         return st;
     }
-    const berth_plan_config config = {.context = o.context, .n_seqs = o.n_seqs, .chunk = o.chunk, .tiles = o.tiles, .max_tiles = o.max_tiles, .trace = o.trace != 0, .kernels = o.kernels};
-    st = berth_core_plan_create(model->data, &p->machine, o.strategy, o.device_map, o.device_map ? strlen(o.device_map) : 0, &config, &p->owned, err);
+    const berth_plan_config config = {.context = o.context,
+                                      .n_seqs = o.n_seqs,
+                                      .chunk = o.chunk,
+                                      .tiles = o.tiles,
+                                      .max_tiles = o.max_tiles,
+                                      .trace = o.trace != 0,
+                                      .kernels = o.kernels};
+    st = berth_core_plan_create(model->data, &p->machine, o.strategy, o.device_map,
+                                o.device_map ? strlen(o.device_map) : 0, &config, &p->owned, err);
     if (st != BERTH_OK) {
         berth_machine_deinit(&p->machine);
         free(p);
@@ -79,18 +97,35 @@ int32_t berth_plan_fits(const berth_plan *plan, uint64_t *out_missing_bytes, int
     return plan->core->fits;
 }
 
-const char *berth_plan_strategy(const berth_plan *plan) { return plan == NULL ? "" : plan->core->placement->strategy; }
-const char *berth_plan_note(const berth_plan *plan) { return plan == NULL ? "" : plan->core->placement->note; }
-int32_t berth_plan_n_devices(const berth_plan *plan) { return plan == NULL ? 0 : plan->machine.n_devices; }
-int32_t berth_plan_n_replicas(const berth_plan *plan) { return plan == NULL ? 0 : plan->core->placement->n_replicas; }
-int32_t berth_plan_n_modules(const berth_plan *plan) { return plan == NULL ? 0 : berth_model_data_n_nodes(plan->model->data); }
+const char *berth_plan_strategy(const berth_plan *plan)
+{
+    return plan == NULL ? "" : plan->core->placement->strategy;
+}
+const char *berth_plan_note(const berth_plan *plan)
+{
+    return plan == NULL ? "" : plan->core->placement->note;
+}
+int32_t berth_plan_n_devices(const berth_plan *plan)
+{
+    return plan == NULL ? 0 : plan->machine.n_devices;
+}
+int32_t berth_plan_n_replicas(const berth_plan *plan)
+{
+    return plan == NULL ? 0 : plan->core->placement->n_replicas;
+}
+int32_t berth_plan_n_modules(const berth_plan *plan)
+{
+    return plan == NULL ? 0 : berth_model_data_n_nodes(plan->model->data);
+}
 
 /* Copies `full` over the caller's size-stamped struct, as much of it as the caller knows. */
 static berth_status hand_out(void *out, const void *full, size_t size, const char *what, berth_error *err)
 {
     size_t given;
     memcpy(&given, out, sizeof given);
-    if (given < sizeof(size_t)) return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s: struct_size is %zu; set it to sizeof the struct", what, given);
+    if (given < sizeof(size_t))
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s: struct_size is %zu; set it to sizeof the struct", what,
+                          given);
     memcpy(out, full, given < size ? given : size);
     memcpy(out, &given, sizeof given);
     return BERTH_OK;
@@ -99,33 +134,51 @@ static berth_status hand_out(void *out, const void *full, size_t size, const cha
 berth_status berth_plan_get_device(const berth_plan *plan, int32_t device, berth_plan_device *out, berth_error *err)
 {
     if (plan == NULL || out == NULL || device < 0 || device >= plan->machine.n_devices) {
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_get_device: device %d of %d", (int)device, (int)berth_plan_n_devices(plan));
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_get_device: device %d of %d", (int)device,
+                          (int)berth_plan_n_devices(plan));
     }
     const berth_device_bytes *b = &plan->core->devices[device];
     const berth_device *d = &plan->machine.devices[device];
-    const berth_plan_device full = {.name = d->name, .weights = b->weights, .kv = b->kv, .features = b->features, .activations = b->activations, .workspace = b->workspace,
-                                    .total = b->total, .limit = b->limit, .kv_per_token = b->kv_per_token, .n_cores = d->n_cores, .shares_cores = d->shares_cores};
+    const berth_plan_device full = {.name = d->name,
+                                    .weights = b->weights,
+                                    .kv = b->kv,
+                                    .features = b->features,
+                                    .activations = b->activations,
+                                    .workspace = b->workspace,
+                                    .total = b->total,
+                                    .limit = b->limit,
+                                    .kv_per_token = b->kv_per_token,
+                                    .n_cores = d->n_cores,
+                                    .shares_cores = d->shares_cores};
     return hand_out(out, &full, sizeof full, "berth_plan_device", err);
 }
 
 berth_status berth_plan_get_module(const berth_plan *plan, int32_t module, berth_plan_module *out, berth_error *err)
 {
     if (plan == NULL || out == NULL || module < 0 || module >= berth_plan_n_modules(plan)) {
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_get_module: module %d of %d", (int)module, (int)berth_plan_n_modules(plan));
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_get_module: module %d of %d", (int)module,
+                          (int)berth_plan_n_modules(plan));
     }
     const berth_node_view *nodes = berth_model_data_nodes(plan->model->data);
     int32_t depth = 0;
     for (int32_t i = nodes[module].parent; i >= 0; i = nodes[i].parent) depth++;
-    const berth_plan_module full = {.path = nodes[module].path, .class_name = nodes[module].class_name, .parent = nodes[module].parent, .depth = depth,
-                                    .is_tensor = (nodes[module].flags & BERTH_NODE_TENSOR) != 0, .weight_bytes = nodes[module].weight_bytes};
+    const berth_plan_module full = {.path = nodes[module].path,
+                                    .class_name = nodes[module].class_name,
+                                    .parent = nodes[module].parent,
+                                    .depth = depth,
+                                    .is_tensor = (nodes[module].flags & BERTH_NODE_TENSOR) != 0,
+                                    .weight_bytes = nodes[module].weight_bytes};
     return hand_out(out, &full, sizeof full, "berth_plan_module", err);
 }
 
 int32_t berth_plan_module_device(const berth_plan *plan, int32_t replica, int32_t module)
 {
-    if (plan == NULL || replica < 0 || replica >= berth_plan_n_replicas(plan) || module < 0 || module >= berth_plan_n_modules(plan)) return -1;
+    if (plan == NULL || replica < 0 || replica >= berth_plan_n_replicas(plan) || module < 0 ||
+        module >= berth_plan_n_modules(plan))
+        return -1;
     const berth_node_view *nodes = berth_model_data_nodes(plan->model->data);
-    const int32_t *device_of = plan->core->placement->device_of + (size_t)replica * (size_t)plan->core->placement->n_nodes;
+    const int32_t *device_of =
+        plan->core->placement->device_of + (size_t)replica * (size_t)plan->core->placement->n_nodes;
     for (int32_t i = module; i >= 0; i = nodes[i].parent) {
         if (device_of[i] >= 0) return device_of[i];
     }

@@ -19,10 +19,12 @@ static void put_device(berth_buffer *b, const berth_device *d, const berth_devic
     berth_buffer_puts(b, "    {");
     put_string(b, "name", d->name);
     berth_buffer_printf(b,
-                        ", \"n_cores\": %d, \"shares_cores\": %s, \"weight_bytes\": %" PRIu64 ", \"kv_bytes\": %" PRIu64 ", \"kv_bytes_per_token\": %" PRIu64
-                        ", \"feature_bytes\": %" PRIu64 ", \"activation_bytes\": %" PRIu64 ", \"workspace_bytes\": %" PRIu64 ", \"total_bytes\": %" PRIu64
-                        ", \"limit_bytes\": %" PRIu64 "}",
-                        (int)d->n_cores, d->shares_cores ? "true" : "false", n->weights, n->kv, n->kv_per_token, n->features, n->activations, n->workspace, n->total, n->limit);
+                        ", \"n_cores\": %d, \"shares_cores\": %s, \"weight_bytes\": %" PRIu64 ", \"kv_bytes\": %" PRIu64
+                        ", \"kv_bytes_per_token\": %" PRIu64 ", \"feature_bytes\": %" PRIu64
+                        ", \"activation_bytes\": %" PRIu64 ", \"workspace_bytes\": %" PRIu64
+                        ", \"total_bytes\": %" PRIu64 ", \"limit_bytes\": %" PRIu64 "}",
+                        (int)d->n_cores, d->shares_cores ? "true" : "false", n->weights, n->kv, n->kv_per_token,
+                        n->features, n->activations, n->workspace, n->total, n->limit);
 }
 
 /* Bytes that copies move between memories for the program's largest pass, one row an edge. */
@@ -40,7 +42,8 @@ static void put_edges(berth_buffer *b, const berth_plan *plan, const berth_progr
     for (int32_t i = 0; i < n * n; i++) {
         if (edges[i] == 0) continue;
         const int32_t from = i / n, to = i % n;
-        berth_buffer_printf(b, "%s{\"from\": \"%s\", \"to\": \"%s\", \"bytes_at_bounds\": %" PRIu64 "}", first ? "" : ", ", from == n - 1 ? "host" : plan->machine.devices[from].name,
+        berth_buffer_printf(b, "%s{\"from\": \"%s\", \"to\": \"%s\", \"bytes_at_bounds\": %" PRIu64 "}",
+                            first ? "" : ", ", from == n - 1 ? "host" : plan->machine.devices[from].name,
                             to == n - 1 ? "host" : plan->machine.devices[to].name, edges[i]);
         first = false;
     }
@@ -48,7 +51,8 @@ static void put_edges(berth_buffer *b, const berth_plan *plan, const berth_progr
     free(edges);
 }
 
-static void put_program(berth_buffer *b, const berth_plan *plan, int32_t replica, const berth_program *p, uint32_t flags)
+static void put_program(berth_buffer *b, const berth_plan *plan, int32_t replica, const berth_program *p,
+                        uint32_t flags)
 {
     int32_t copies = 0;
     for (int32_t i = 0; i < p->n_ops; i++) copies += p->ops[i].kind == BERTH_OP_COPY;
@@ -91,9 +95,14 @@ char *berth_plan_json(const berth_plan *plan, uint32_t flags)
     put_string(&b, "note", c->placement->note);
     berth_buffer_puts(&b, ", ");
     put_string(&b, "kernels", c->kernels->name);
-    berth_buffer_printf(&b, ",\n  \"context\": %" PRId64 ", \"n_seqs\": %d, \"chunk\": %d, \"tiles\": %d, \"max_tiles\": %d, \"kv_block\": %d, \"kv_blocks\": %d,\n", c->config.context,
-                        (int)c->config.n_seqs, (int)c->config.chunk, (int)c->config.tiles, (int)c->config.max_tiles, (int)c->block, (int)c->n_blocks);
-    berth_buffer_printf(&b, "  \"fits\": %s, \"missing_bytes\": %" PRIu64 ",\n  \"devices\": [\n", c->fits ? "true" : "false", c->fits ? 0 : c->missing_bytes);
+    berth_buffer_printf(
+        &b,
+        ",\n  \"context\": %" PRId64
+        ", \"n_seqs\": %d, \"chunk\": %d, \"tiles\": %d, \"max_tiles\": %d, \"kv_block\": %d, \"kv_blocks\": %d,\n",
+        c->config.context, (int)c->config.n_seqs, (int)c->config.chunk, (int)c->config.tiles, (int)c->config.max_tiles,
+        (int)c->block, (int)c->n_blocks);
+    berth_buffer_printf(&b, "  \"fits\": %s, \"missing_bytes\": %" PRIu64 ",\n  \"devices\": [\n",
+                        c->fits ? "true" : "false", c->fits ? 0 : c->missing_bytes);
     for (int32_t d = 0; d < plan->machine.n_devices; d++) {
         put_device(&b, &plan->machine.devices[d], &c->devices[d]);
         berth_buffer_puts(&b, d + 1 < plan->machine.n_devices ? ",\n" : "\n  ],\n  \"replicas\": [\n");
@@ -122,7 +131,8 @@ char *berth_plan_device_map(const berth_plan *plan, int32_t replica)
     if (plan == NULL || replica < 0 || replica >= berth_plan_n_replicas(plan)) return NULL;
     berth_error err = {0};
     berth_strategy_input in;
-    if (berth_strategy_input_init(plan->model->data, &plan->machine, &plan->core->config, &in, &err) != BERTH_OK) return NULL;
+    if (berth_strategy_input_init(plan->model->data, &plan->machine, &plan->core->config, &in, &err) != BERTH_OK)
+        return NULL;
     berth_buffer b = {0};
     berth_placement_to_map(plan->core->placement, &in, replica, &b);
     berth_strategy_input_deinit(&in);

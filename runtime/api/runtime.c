@@ -6,9 +6,15 @@
 #include "api/api.h"
 #include "base/status.h"
 
-const char *berth_version(void) { return BERTH_VERSION; }
+const char *berth_version(void)
+{
+    return BERTH_VERSION;
+}
 
-void berth_free(void *text) { free(text); }
+void berth_free(void *text)
+{
+    free(text);
+}
 
 berth_status berth_runtime_create(const berth_runtime_options *options, berth_runtime **out, berth_error *err)
 {
@@ -26,7 +32,10 @@ berth_status berth_runtime_create(const berth_runtime_options *options, berth_ru
     return BERTH_OK;
 }
 
-void berth_runtime_retain(berth_runtime *rt) { atomic_fetch_add(&rt->refs, 1); }
+void berth_runtime_retain(berth_runtime *rt)
+{
+    atomic_fetch_add(&rt->refs, 1);
+}
 
 void berth_runtime_destroy(berth_runtime *rt)
 {
