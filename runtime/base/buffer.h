@@ -20,7 +20,8 @@ bool berth_buffer_puts(berth_buffer *b, const char *text);
 bool berth_buffer_putc(berth_buffer *b, char c);
 bool berth_buffer_printf(berth_buffer *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 bool berth_buffer_vprintf(berth_buffer *b, const char *fmt, va_list args);
-char *berth_buffer_take(berth_buffer *b); /* the caller owns the text (never NULL unless failed); the buffer is {0} again */
+char *berth_buffer_take(
+    berth_buffer *b); /* the caller owns the text (never NULL unless failed); the buffer is {0} again */
 
 /* Appends `text` as a JSON string with quotes; bytes that are not UTF-8 become U+FFFD. */
 bool berth_buffer_json_string(berth_buffer *b, const char *text, size_t n);

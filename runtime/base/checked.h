@@ -6,8 +6,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-static inline bool berth_mul_size(size_t a, size_t b, size_t *out) { return !__builtin_mul_overflow(a, b, out); }
-static inline bool berth_add_size(size_t a, size_t b, size_t *out) { return !__builtin_add_overflow(a, b, out); }
+static inline bool berth_mul_size(size_t a, size_t b, size_t *out)
+{
+    return !__builtin_mul_overflow(a, b, out);
+}
+static inline bool berth_add_size(size_t a, size_t b, size_t *out)
+{
+    return !__builtin_add_overflow(a, b, out);
+}
 
 /* Rounds up to a multiple of `align` (a power of two). */
 static inline bool berth_round_up(size_t a, size_t align, size_t *out)

@@ -18,7 +18,7 @@
 
 /* ---- tree ---------------------------------------------------------------------------------------------------------- */
 
-typedef struct berth_json berth_json;            /* a parsed text; owns all its nodes */
+typedef struct berth_json berth_json;           /* a parsed text; owns all its nodes */
 typedef struct berth_json_node berth_json_node; /* borrowed from its berth_json */
 
 /* Parses `n` bytes. `what` names the text in errors ("config.json"). Error: BERTH_BAD_FILE with line and column. */
@@ -45,23 +45,24 @@ const berth_json_node *berth_json_first(const berth_json_node *node); /* child o
 const berth_json_node *berth_json_next(const berth_json_node *node);
 const char *berth_json_key(const berth_json_node *node); /* of an object's member */
 
-bool berth_json_as_bool(const berth_json_node *node, bool *out);     /* false unless it is of that type (and range) */
-bool berth_json_as_i64(const berth_json_node *node, int64_t *out);   /* exact integers of magnitude < 2^53 only; 3.0 counts */
+bool berth_json_as_bool(const berth_json_node *node, bool *out); /* false unless it is of that type (and range) */
+bool berth_json_as_i64(const berth_json_node *node,
+                       int64_t *out); /* exact integers of magnitude < 2^53 only; 3.0 counts */
 bool berth_json_as_f64(const berth_json_node *node, double *out);
 const char *berth_json_as_string(const berth_json_node *node); /* NULL unless a string; borrowed */
 
 /* ---- reader -------------------------------------------------------------------------------------------------------- */
 
 typedef enum berth_json_event {
-    BERTH_JSON_END = 0,  /* the text is over, and was right */
-    BERTH_JSON_ERROR,    /* reader.error says why; every later call gives it again */
+    BERTH_JSON_END = 0, /* the text is over, and was right */
+    BERTH_JSON_ERROR,   /* reader.error says why; every later call gives it again */
     BERTH_JSON_BEGIN_OBJECT,
     BERTH_JSON_END_OBJECT,
     BERTH_JSON_BEGIN_ARRAY,
     BERTH_JSON_END_ARRAY,
-    BERTH_JSON_KEY,      /* text/len: the decoded key */
-    BERTH_JSON_TEXT,     /* text/len: the decoded string */
-    BERTH_JSON_NUM,      /* text/len: the digits as written */
+    BERTH_JSON_KEY,  /* text/len: the decoded key */
+    BERTH_JSON_TEXT, /* text/len: the decoded string */
+    BERTH_JSON_NUM,  /* text/len: the digits as written */
     BERTH_JSON_TRUE,
     BERTH_JSON_FALSE,
     BERTH_JSON_NIL
@@ -69,7 +70,8 @@ typedef enum berth_json_event {
 
 typedef struct berth_json_reader {
     const char *begin, *at, *end;
-    const char *text; /* of the last KEY, TEXT or NUM: points into the input, or into scratch where escapes were decoded */
+    const char
+        *text; /* of the last KEY, TEXT or NUM: points into the input, or into scratch where escapes were decoded */
     size_t len;
     int depth;
     const char *error; /* static sentence after BERTH_JSON_ERROR */
@@ -82,7 +84,7 @@ typedef struct berth_json_reader {
 void berth_json_reader_init(berth_json_reader *r, const char *begin, size_t n);
 void berth_json_reader_deinit(berth_json_reader *r);
 berth_json_event berth_json_read(berth_json_reader *r);
-bool berth_json_skip(berth_json_reader *r);                            /* the value that comes next, whatever it is */
+bool berth_json_skip(berth_json_reader *r); /* the value that comes next, whatever it is */
 void berth_json_where(const berth_json_reader *r, size_t *line, size_t *column); /* of r->at, from 1 */
 
 /* A NUM's text as an exact integer in [0, INT64_MAX]; false for signs, points, exponents, leading zeros and overflow. */

@@ -11,15 +11,15 @@
 #define BERTH_FAIL(err, status, ...) berth_fail((err), (status), __FILE__, __LINE__, __VA_ARGS__)
 
 /* As BERTH_FAIL, and records errno in native_code and its text at the end of the message. */
-#define BERTH_FAIL_ERRNO(err, status, code, ...) berth_fail_errno((err), (status), (code), __FILE__, __LINE__, __VA_ARGS__)
+#define BERTH_FAIL_ERRNO(err, status, code, ...)                                                                       \
+    berth_fail_errno((err), (status), (code), __FILE__, __LINE__, __VA_ARGS__)
 
 berth_status berth_fail(berth_error *err, berth_status status, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 berth_status berth_fail_errno(berth_error *err, berth_status status, int code, const char *file, int line,
                               const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 
-/* Puts "prefix" in front of an error that a callee made ("model/config.json: ..."). Returns err->status, or BERTH_INTERNAL
- * when err is NULL; use the callee's own status in that case. */
+/* Puts "prefix" in front of the message that a callee made ("model/config.json: "). */
 void berth_error_prefix(berth_error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Appends a note to an error, cut when full. */
