@@ -496,17 +496,17 @@ static bool rewrite(const char *text, size_t n, berth_buffer *out)
     return event == BERTH_JSON_END;
 }
 
-static const char *const seeds[] = {
-    "{\"architectures\": [\"InternVLChatModel\"], \"dynamic_image_size\": true, \"force_image_size\": 448, \"eps\": "
-    "1e-06, \"llm_config\": "
-    "{\"hidden_size\": 896, \"rope_scaling\": {\"factor\": 2.0, \"type\": \"dynamic\"}, \"x\": null}}",
+static const char config_seed[] = "{\"architectures\": [\"InternVLChatModel\"], \"dynamic_image_size\": true, \"eps\": "
+                                  "1e-06, \"llm_config\": {\"hidden_size\": 896, "
+                                  "\"rope_scaling\": {\"factor\": 2.0, \"type\": \"dynamic\"}, \"x\": null}}";
+static const char header_seed[] =
     "{\"__metadata__\":{\"format\":\"pt\"},\"a.weight\":{\"dtype\":\"BF16\",\"shape\":[2,3],\"data_offsets\":[0,12]},"
-    "\"b\":{\"dtype\":\"F32\","
-    "\"shape\":[],\"data_offsets\":[12,16]}}",
+    "\"b\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[12,16]}}";
+static const char tokenizer_seed[] =
     "{\"vocab\":{\"\xC4\xA0the\":1,\"\\\"\":2,\"\\\\n\":3,\"\xE6\xBC\xA2\xE5\xAD\x97\":4,\"\\ud83d\\ude00\":5},"
-    "\"merges\":[\"\xC4\xA0 t\",[\"h\",\"e\"]]}",
-    "[[[[-0.5e-7,[]],{}],\"\\u00e9\\u6f22\\t\"],true,false,null,12345678901234567890]",
-};
+    "\"merges\":[\"\xC4\xA0 t\",[\"h\",\"e\"]]}";
+static const char nested_seed[] = "[[[[-0.5e-7,[]],{}],\"\\u00e9\\u6f22\\t\"],true,false,null,12345678901234567890]";
+static const char *const seeds[] = {config_seed, header_seed, tokenizer_seed, nested_seed};
 
 static size_t mutate(char *text, size_t n, size_t cap, uint64_t *random)
 {
