@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/dtype.h"
 #include "base/status.h"
 
 typedef enum berth_layout {
@@ -21,7 +22,7 @@ typedef enum berth_layout {
 typedef enum berth_norm { BERTH_NORM_LAYER, BERTH_NORM_RMS } berth_norm;
 
 typedef struct berth_vision_config {
-    int32_t n_layers; /* blocks to run: select_layer is already applied */
+    int32_t n_layers;      /* blocks to run: select_layer is already applied */
     int32_t n_layers_file; /* blocks the file holds */
     int32_t hidden, n_heads, head_dim, ffn;
     int32_t image_size, patch; /* pixels of a tile's side, of a patch's side; image_size is a multiple of 2 * patch */
@@ -43,9 +44,9 @@ typedef struct berth_text_config {
     float rms_eps;
     double rope_theta;
     berth_rope_scaling rope_scaling;
-    double rope_factor; /* for DYNAMIC and LINEAR */
-    bool qkv_bias;      /* Qwen2 */
-    bool qk_norm;       /* Qwen3: RMS norm of each head's q and k */
+    double rope_factor;  /* for DYNAMIC and LINEAR */
+    bool qkv_bias;       /* Qwen2 */
+    bool qk_norm;        /* Qwen3: RMS norm of each head's q and k */
     bool tie_embeddings; /* as written; a head tensor in the file wins */
 } berth_text_config;
 
@@ -75,6 +76,9 @@ typedef struct berth_model_config {
     berth_preprocess_config preprocess;
     berth_generation_config generation;
     berth_chat_form chat;
+    int32_t image_token_id; /* as config.json states it, below text.vocab; -1 = not stated */
+    berth_dtype
+        stated_dtype; /* dtype or torch_dtype (F32 where absent); BERTH_DTYPE_COUNT for a name berth does not know. The files win */
 } berth_model_config;
 
 /* Reads the configuration files of folder `dir`. Unknown keys are left alone; known keys of a wrong type or out of range are

@@ -14,39 +14,66 @@
 /* What a parameter is for. V_ = vision tower, P_ = projector, T_ = language model; *_B is a bias.
  * Shapes, row-major: C vision hidden, F vision ffn, D text hidden, I text ffn, V vocabulary, q = n_heads * head_dim, k = n_kv_heads * head_dim. */
 typedef enum berth_role {
-    BERTH_V_CLS,                       /* [C] */
-    BERTH_V_POS,                       /* [1 + n_patches, C], row 0 = CLS */
-    BERTH_V_PATCH_W, BERTH_V_PATCH_B,  /* [C, 3 * patch * patch] (channel, y, x), [C] */
-    BERTH_V_NORM1_W, BERTH_V_NORM1_B,  /* [C]; per layer from here on; biases only for LayerNorm */
-    BERTH_V_Q_W, BERTH_V_Q_B, BERTH_V_K_W, BERTH_V_K_B, BERTH_V_V_W, BERTH_V_V_B, /* [C, C], [C]; slices of a fused tensor where the file fuses */
-    BERTH_V_QNORM_W, BERTH_V_KNORM_W,  /* [C] */
-    BERTH_V_O_W, BERTH_V_O_B,          /* [C, C], [C] */
-    BERTH_V_LS1, BERTH_V_LS2,          /* [C] */
-    BERTH_V_NORM2_W, BERTH_V_NORM2_B,
-    BERTH_V_FC1_W, BERTH_V_FC1_B, BERTH_V_FC2_W, BERTH_V_FC2_B, /* [F, C], [F], [C, F], [C] */
-    BERTH_P_NORM_W, BERTH_P_NORM_B,    /* [4C] (downsample^2 * C) */
-    BERTH_P_FC1_W, BERTH_P_FC1_B, BERTH_P_FC2_W, BERTH_P_FC2_B, /* [D, 4C], [D], [D, D], [D] */
-    BERTH_T_EMBED,                     /* [V, D] */
-    BERTH_T_NORM1_W,                   /* [D]; per layer from here on */
-    BERTH_T_Q_W, BERTH_T_Q_B, BERTH_T_K_W, BERTH_T_K_B, BERTH_T_V_W, BERTH_T_V_B, /* [q, D], [q], [k, D], [k], ... */
-    BERTH_T_QNORM_W, BERTH_T_KNORM_W,  /* [head_dim] */
-    BERTH_T_O_W,                       /* [D, q] */
+    BERTH_V_CLS, /* [C] */
+    BERTH_V_POS, /* [1 + n_patches, C], row 0 = CLS */
+    BERTH_V_PATCH_W,
+    BERTH_V_PATCH_B, /* [C, 3 * patch * patch] (channel, y, x), [C] */
+    BERTH_V_NORM1_W,
+    BERTH_V_NORM1_B, /* [C]; per layer from here on; biases only for LayerNorm */
+    BERTH_V_Q_W,
+    BERTH_V_Q_B,
+    BERTH_V_K_W,
+    BERTH_V_K_B,
+    BERTH_V_V_W,
+    BERTH_V_V_B, /* [C, C], [C]; slices of a fused tensor where the file fuses */
+    BERTH_V_QNORM_W,
+    BERTH_V_KNORM_W, /* [C] */
+    BERTH_V_O_W,
+    BERTH_V_O_B, /* [C, C], [C] */
+    BERTH_V_LS1,
+    BERTH_V_LS2, /* [C] */
+    BERTH_V_NORM2_W,
+    BERTH_V_NORM2_B,
+    BERTH_V_FC1_W,
+    BERTH_V_FC1_B,
+    BERTH_V_FC2_W,
+    BERTH_V_FC2_B, /* [F, C], [F], [C, F], [C] */
+    BERTH_P_NORM_W,
+    BERTH_P_NORM_B, /* [4C] (downsample^2 * C) */
+    BERTH_P_FC1_W,
+    BERTH_P_FC1_B,
+    BERTH_P_FC2_W,
+    BERTH_P_FC2_B,   /* [D, 4C], [D], [D, D], [D] */
+    BERTH_T_EMBED,   /* [V, D] */
+    BERTH_T_NORM1_W, /* [D]; per layer from here on */
+    BERTH_T_Q_W,
+    BERTH_T_Q_B,
+    BERTH_T_K_W,
+    BERTH_T_K_B,
+    BERTH_T_V_W,
+    BERTH_T_V_B, /* [q, D], [q], [k, D], [k], ... */
+    BERTH_T_QNORM_W,
+    BERTH_T_KNORM_W, /* [head_dim] */
+    BERTH_T_O_W,     /* [D, q] */
     BERTH_T_NORM2_W,
-    BERTH_T_GATE_W, BERTH_T_UP_W, BERTH_T_DOWN_W, /* [I, D], [I, D], [D, I] */
-    BERTH_T_NORM_W,                    /* [D] */
-    BERTH_T_HEAD,                      /* [V, D]; when tied: the embedding's bytes again */
+    BERTH_T_GATE_W,
+    BERTH_T_UP_W,
+    BERTH_T_DOWN_W, /* [I, D], [I, D], [D, I] */
+    BERTH_T_NORM_W, /* [D] */
+    BERTH_T_HEAD,   /* [V, D]; when tied: the embedding's bytes again */
     BERTH_ROLE_COUNT
 } berth_role;
 
 typedef struct berth_param {
     berth_role role;
-    int32_t layer;      /* -1 for those outside layers */
-    int32_t node;       /* its tensor node in the module tree (a fused tensor's slices share one; a tied head has its own, tied_to the embedding) */
+    int32_t layer; /* -1 for those outside layers */
+    int32_t
+        node; /* its tensor node in the module tree (a fused tensor's slices share one; a tied head has its own, tied_to the embedding) */
     const char *tensor; /* name in the file, borrowed from the model */
     berth_dtype dtype;
     int32_t n_dims;
-    int64_t dims[2];    /* as in the role's table: flattened to at most two dimensions */
-    int32_t shard;      /* index of its file; -1 in a model opened without weights */
+    int64_t dims[2];        /* as in the role's table: flattened to at most two dimensions */
+    int32_t shard;          /* index of its file; -1 in a model opened without weights */
     size_t offset, n_bytes; /* in that file, slice already applied */
 } berth_param;
 
@@ -59,11 +86,13 @@ typedef struct berth_model_shard {
 typedef struct berth_model_data berth_model_data;
 
 typedef struct berth_model_data_options {
-    bool allow_missing_weights; /* a directory with config.json and no weight file at all is enough (planning); dtypes then come from torch_dtype */
+    bool
+        allow_missing_weights; /* a directory with config.json and no weight file at all is enough (planning); dtypes then come from torch_dtype */
 } berth_model_data_options;
 
 /* Opens folder `dir`. Errors: BERTH_NOT_FOUND, BERTH_BAD_FILE, BERTH_UNSUPPORTED (a GGUF path: one sentence), BERTH_IO_ERROR. */
-berth_status berth_model_data_open(const char *dir, const berth_model_data_options *options, berth_model_data **out, berth_error *err);
+berth_status berth_model_data_open(const char *dir, const berth_model_data_options *options, berth_model_data **out,
+                                   berth_error *err);
 void berth_model_data_retain(berth_model_data *m);
 void berth_model_data_release(berth_model_data *m); /* NULL is fine */
 
@@ -72,7 +101,8 @@ const berth_model_config *berth_model_data_config(const berth_model_data *m);
 
 int32_t berth_model_data_n_params(const berth_model_data *m);
 const berth_param *berth_model_data_param(const berth_model_data *m, int32_t i);
-int32_t berth_model_data_find(const berth_model_data *m, berth_role role, int32_t layer); /* O(1); -1 if the model has none */
+int32_t berth_model_data_find(const berth_model_data *m, berth_role role,
+                              int32_t layer); /* O(1); -1 if the model has none */
 
 int32_t berth_model_data_n_shards(const berth_model_data *m);
 const berth_model_shard *berth_model_data_shard(const berth_model_data *m, int32_t i);
@@ -85,8 +115,19 @@ int32_t berth_model_data_find_node(const berth_model_data *m, const char *path);
 
 /* Node of the module in which ops without a parameter of their own run: the parent module of parameter (role, layer) and so on. */
 typedef enum berth_module_role {
-    BERTH_M_VISION, BERTH_M_VISION_EMBED, BERTH_M_VISION_LAYER, BERTH_M_VISION_ATTN, BERTH_M_VISION_MLP, BERTH_M_PROJECTOR,
-    BERTH_M_TEXT, BERTH_M_EMBED, BERTH_M_TEXT_LAYER, BERTH_M_TEXT_ATTN, BERTH_M_TEXT_MLP, BERTH_M_TEXT_NORM, BERTH_M_HEAD
+    BERTH_M_VISION,
+    BERTH_M_VISION_EMBED,
+    BERTH_M_VISION_LAYER,
+    BERTH_M_VISION_ATTN,
+    BERTH_M_VISION_MLP,
+    BERTH_M_PROJECTOR,
+    BERTH_M_TEXT,
+    BERTH_M_EMBED,
+    BERTH_M_TEXT_LAYER,
+    BERTH_M_TEXT_ATTN,
+    BERTH_M_TEXT_MLP,
+    BERTH_M_TEXT_NORM,
+    BERTH_M_HEAD
 } berth_module_role;
 int32_t berth_model_data_module(const berth_model_data *m, berth_module_role role, int32_t layer);
 

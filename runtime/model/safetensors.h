@@ -15,8 +15,8 @@
 #define BERTH_MAX_DIMS 8
 
 typedef struct berth_safetensor {
-    const char *name;    /* borrowed; valid UTF-8 without U+0000 */
-    berth_dtype dtype;   /* BERTH_DTYPE_COUNT: one the format knows and berth does not compute with (F64, I16, FP8 ...) */
+    const char *name;  /* borrowed; valid UTF-8 without U+0000 */
+    berth_dtype dtype; /* BERTH_DTYPE_COUNT: one the format knows and berth does not compute with (F64, I16, FP8 ...) */
     const char *dtype_name; /* as written; static */
     int32_t n_dims;
     int64_t dims[BERTH_MAX_DIMS];
@@ -48,6 +48,7 @@ typedef struct berth_safetensors_entry {
     const void *data;
     size_t n_bytes;
 } berth_safetensors_entry;
-berth_status berth_safetensors_write(const char *path, const berth_safetensors_entry *entries, size_t n, berth_error *err);
+berth_status berth_safetensors_write(const char *path, const berth_safetensors_entry *entries, size_t n,
+                                     berth_error *err);
 
 #endif
