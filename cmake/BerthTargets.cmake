@@ -9,6 +9,8 @@ pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(JPEG REQUIRED IMPORTED_TARGET libjpeg)
 pkg_check_modules(SPNG REQUIRED IMPORTED_TARGET spng)
 pkg_check_modules(WEBP REQUIRED IMPORTED_TARGET libwebp)
+pkg_check_modules(WEBPDEMUX REQUIRED IMPORTED_TARGET libwebpdemux)
+pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
 pkg_check_modules(CRYPTO REQUIRED IMPORTED_TARGET libcrypto)
 if(BERTH_TESTS)
     pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
@@ -19,7 +21,7 @@ target_include_directories(berth_flags INTERFACE ${PROJECT_SOURCE_DIR}/runtime/i
                                                  ${PROJECT_SOURCE_DIR})
 target_compile_definitions(berth_flags INTERFACE _GNU_SOURCE BERTH_VERSION="${PROJECT_VERSION}")
 target_compile_options(berth_flags INTERFACE -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes
-                                             -Wvla -Wno-missing-field-initializers -fno-math-errno -ffp-contract=off
+                                             -Wvla -Wno-missing-field-initializers -fno-math-errno -ffp-contract=off -fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=
                                              $<$<BOOL:${BERTH_WERROR}>:-Werror>)
 if(BERTH_SANITIZE)
     target_compile_options(berth_flags INTERFACE -fsanitize=${BERTH_SANITIZE} -fno-omit-frame-pointer

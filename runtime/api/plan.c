@@ -190,3 +190,55 @@ int32_t berth_plan_module_device(const berth_plan *plan, int32_t replica, int32_
     }
     return only;
 }
+
+static const berth_program *program_at(const berth_plan *plan, int32_t replica, int32_t which)
+{
+    const berth_replica_plan *r = &plan->core->replicas[replica];
+    return which == 0 ? r->encode : r->step;
+}
+
+/* The k-th copy op of encode and step together; NULL past the last, whose number is then in *count. */
+static const berth_op *copy_at(const berth_plan *plan, int32_t replica, int32_t k, const berth_program **out_program,
+                               int32_t *count)
+{
+    *count = 0;
+    for (int32_t which = 0; which < 2; which++) {
+        const berth_program *p = program_at(plan, replica, which);
+        for (int32_t i = 0; p != NULL && i < p->n_ops; i++) {
+            if (p->ops[i].kind != BERTH_OP_COPY) continue;
+            if ((*count)++ == k) {
+                *out_program = p;
+                return &p->ops[i];
+            }
+        }
+    }
+    return NULL;
+}
+
+int32_t berth_plan_n_copies(const berth_plan *plan, int32_t replica)
+{
+    if (plan == NULL || replica < 0 || replica >= berth_plan_n_replicas(plan)) return 0;
+    const berth_program *program;
+    int32_t count;
+    copy_at(plan, replica, -1, &program, &count);
+    return count;
+}
+
+berth_status berth_plan_get_copy(const berth_plan *plan, int32_t replica, int32_t copy, berth_plan_copy *out,
+                                 berth_error *err)
+{
+    const berth_program *p = NULL;
+    int32_t count = 0;
+    const bool known =
+        plan != NULL && out != NULL && replica >= 0 && replica < berth_plan_n_replicas(plan) && copy >= 0;
+    const berth_op *op = known ? copy_at(plan, replica, copy, &p, &count) : NULL;
+    if (op == NULL)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_get_copy: copy %d of replica %d does not exist",
+                          (int)copy, (int)replica);
+    const berth_value *from = &p->values[op->in[0]], *to = &p->values[op->out];
+    size_t bytes = 0;
+    berth_value_bytes(to, &p->bounds, &bytes);
+    const berth_plan_copy full = {
+        .program = p->name, .value = from->name, .from = from->device, .to = to->device, .bytes_at_bounds = bytes};
+    return hand_out(out, &full, sizeof full, "berth_plan_copy", err);
+}

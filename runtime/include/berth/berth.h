@@ -98,6 +98,17 @@ BERTH_API berth_status berth_plan_get_module(const berth_plan *plan, int32_t mod
 /* The device on which a module (or tensor) lives in a replica; -1 when its parts live on several. */
 BERTH_API int32_t berth_plan_module_device(const berth_plan *plan, int32_t replica, int32_t module);
 
+/* One routed copy: a value that is read where it was not made. In program order, encode before step. */
+typedef struct berth_plan_copy {
+    size_t struct_size;
+    const char *program;           /* "encode" (pictures) or "step" (tokens); valid while the plan lives, as all names here */
+    const char *value;             /* "pixel_values", "projector.out", "text.layer.3", ... */
+    int32_t from, to;              /* device indices; -1 = host memory */
+    uint64_t bytes_at_bounds;      /* of the largest pass the plan allows for */
+} berth_plan_copy;
+BERTH_API int32_t berth_plan_n_copies(const berth_plan *plan, int32_t replica);
+BERTH_API berth_status berth_plan_get_copy(const berth_plan *plan, int32_t replica, int32_t copy, berth_plan_copy *out, berth_error *err);
+
 /* The whole plan as JSON; schema: docs/plan-schema.md. BERTH_PLAN_WITH_PROGRAM adds every op and value. NULL: out of memory. */
 enum { BERTH_PLAN_WITH_PROGRAM = 1 };
 BERTH_API char *berth_plan_json(const berth_plan *plan, uint32_t flags);

@@ -1,0 +1,244 @@
+/* cmd_run.c - berth run: a conversation in, an answer streaming out; with --show, where everything lived and how it travelled. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/status.h"
+#include "base/text.h"
+#include "cli/render.h"
+#include "cli/setup.h"
+
+/* ---- request --------------------------------------------------------------------------------------------------------- */
+
+static void request_from(const cli_args *a, const cli_conversation *c, berth_request *r)
+{
+    berth_request_init(r);
+    r->turns = c->turns;
+    r->n_turns = c->n_turns;
+    if (a->set[OPT_MAX_TOKENS]) r->max_new_tokens = (int32_t)a->number[OPT_MAX_TOKENS];
+    if (a->set[OPT_MAX_TILES]) r->max_tiles = (int32_t)a->number[OPT_MAX_TILES];
+    const bool greedy_by_zero = a->set[OPT_TEMPERATURE] && a->real[OPT_TEMPERATURE] == 0.0 && !a->set[OPT_SAMPLE];
+    const bool draws = a->set[OPT_TEMPERATURE] || a->set[OPT_TOP_K] || a->set[OPT_TOP_P] || a->set[OPT_MIN_P];
+    r->sample = a->set[OPT_SAMPLE] || (draws && !greedy_by_zero);
+    if (a->set[OPT_TEMPERATURE] && !greedy_by_zero) r->temperature = (float)a->real[OPT_TEMPERATURE];
+    if (a->set[OPT_TOP_K]) r->top_k = (int32_t)a->number[OPT_TOP_K];
+    if (a->set[OPT_TOP_P]) r->top_p = (float)a->real[OPT_TOP_P];
+    if (a->set[OPT_MIN_P]) r->min_p = (float)a->real[OPT_MIN_P];
+    if (a->set[OPT_REPETITION_PENALTY]) r->repetition_penalty = (float)a->real[OPT_REPETITION_PENALTY];
+    r->seed = a->unsigned_number[OPT_SEED];
+    r->ignore_stop = a->set[OPT_IGNORE_STOP];
+}
+
+/* Options that cannot be meant, found before the model is touched. */
+static berth_status check_options(const cli_args *a, berth_error *err)
+{
+    const bool sample = a->set[OPT_SAMPLE] || a->set[OPT_TOP_K] || a->set[OPT_TOP_P] || a->set[OPT_MIN_P];
+    if (a->set[OPT_TEMPERATURE] && a->real[OPT_TEMPERATURE] < 0)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--temperature %s: must be positive", a->text[OPT_TEMPERATURE]);
+    if (a->set[OPT_TEMPERATURE] && a->real[OPT_TEMPERATURE] == 0.0 && sample) {
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                          "--temperature 0 together with sampling cannot be meant; leave out the sampling options for "
+                          "greedy decoding, or give a positive temperature");
+    }
+    return BERTH_OK;
+}
+
+typedef struct streamer {
+    bool print;   /* text goes to standard output as it comes */
+    bool failed;  /* standard output is gone */
+    size_t shown; /* bytes of the answer printed so far */
+} streamer;
+
+static int32_t on_token(void *user, const berth_token *token)
+{
+    streamer *s = user;
+    if (!s->print || token->text_size == 0) return 1;
+    s->failed = !cli_write(token->text, token->text_size);
+    s->shown += token->text_size;
+    return !s->failed;
+}
+
+/* ---- result ---------------------------------------------------------------------------------------------------------- */
+
+static void put_edges(berth_buffer *b, const berth_plan *plan, const uint64_t *edges)
+{
+    const int32_t n = berth_plan_n_devices(plan) + 1;
+    bool first = true;
+    berth_buffer_puts(b, "[");
+    for (int32_t i = 0; i < n * n; i++) {
+        if (edges[i] == 0) continue;
+        berth_buffer_printf(b, "%s{\"from\": \"%s\", \"to\": \"%s\", \"bytes\": %" PRIu64 "}", first ? "" : ", ",
+                            cli_device_name(plan, i / n == n - 1 ? -1 : i / n),
+                            cli_device_name(plan, i % n == n - 1 ? -1 : i % n), edges[i]);
+        first = false;
+    }
+    berth_buffer_puts(b, "]");
+}
+
+static void put_placement(berth_buffer *b, const berth_plan *plan, int32_t replica)
+{
+    berth_buffer_puts(b, "{\"strategy\": ");
+    berth_buffer_json_string(b, berth_plan_strategy(plan), strlen(berth_plan_strategy(plan)));
+    berth_buffer_printf(b, ", \"replica\": %d, \"devices\": [", (int)replica);
+    for (int32_t d = 0; d < berth_plan_n_devices(plan); d++)
+        berth_buffer_printf(b, "%s\"%s\"", d ? ", " : "", cli_device_name(plan, d));
+    char *map = berth_plan_device_map(plan, replica);
+    berth_buffer_printf(b, "], \"device_map\": %s}", map != NULL ? map : "null");
+    berth_free(map);
+}
+
+static void result_json(berth_buffer *b, const berth_plan *plan, const berth_result *r)
+{
+    berth_buffer_puts(b, "{\"text\": ");
+    berth_buffer_json_string(b, r->text, strlen(r->text));
+    berth_buffer_puts(b, ", \"token_ids\": [");
+    for (int32_t i = 0; i < r->n_tokens; i++) berth_buffer_printf(b, "%s%d", i ? ", " : "", (int)r->token_ids[i]);
+    berth_buffer_printf(b, "], \"prompt_tokens\": %d, \"tiles\": %d, \"finish_reason\": \"%s\", \"placement\": ",
+                        (int)r->n_prompt_tokens, (int)r->n_tiles, r->finish_reason);
+    put_placement(b, plan, r->replica);
+    const struct {
+        const char *name;
+        int64_t ns;
+    } rows[] = {{"image", r->timings.image_ns},   {"tokenize", r->timings.tokenize_ns},
+                {"encode", r->timings.encode_ns}, {"prefill", r->timings.prefill_ns},
+                {"decode", r->timings.decode_ns}, {"first_token", r->timings.first_token_ns},
+                {"total", r->timings.total_ns}};
+    berth_buffer_puts(b, ", \"timings_ms\": {");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        berth_buffer_printf(b, "%s\"%s\": %.3f", i ? ", " : "", rows[i].name, (double)rows[i].ns / 1e6);
+    berth_buffer_puts(b, "}, \"edges\": ");
+    put_edges(b, plan, r->edge_bytes);
+    berth_buffer_puts(b, "}\n");
+}
+
+/* ---- --show ---------------------------------------------------------------------------------------------------------- */
+
+static void show(berth_buffer *b)
+{
+    if (!b->failed && b->len > 0) fwrite(b->data, 1, b->len, stderr);
+    berth_buffer_deinit(b);
+}
+
+static void show_before(const cli_args *a, const berth_plan *plan)
+{
+    const cli_style style = {.color = cli_color(a, STDERR_FILENO), .width = cli_width()};
+    berth_buffer b = {0};
+    berth_buffer_printf(&b, "%s, strategy %s, %d device%s, %d replica%s\n\n", a->text[OPT_MODEL],
+                        berth_plan_strategy(plan), (int)berth_plan_n_devices(plan),
+                        berth_plan_n_devices(plan) == 1 ? "" : "s", (int)berth_plan_n_replicas(plan),
+                        berth_plan_n_replicas(plan) == 1 ? "" : "s");
+    cli_render_devices(plan, style, &b);
+    berth_buffer_putc(&b, '\n');
+    cli_render_strip(plan, 0, style, &b);
+    berth_buffer_putc(&b, '\n');
+    cli_render_paths(plan, 0, style, &b);
+    if (berth_plan_note(plan)[0]) berth_buffer_printf(&b, "\n  note: %s\n", berth_plan_note(plan));
+    berth_buffer_putc(&b, '\n');
+    show(&b);
+}
+
+static void show_stage(berth_buffer *b, const char *name, int64_t ns, const char *detail)
+{
+    berth_buffer_printf(b, "  %-12s %9.2f ms  %s\n", name, (double)ns / 1e6, detail);
+}
+
+static void show_after(const cli_args *a, const berth_plan *plan, const berth_result *r)
+{
+    const cli_style style = {.color = cli_color(a, STDERR_FILENO), .width = cli_width()};
+    berth_buffer b = {0};
+    char detail[96];
+    berth_buffer_putc(&b, '\n');
+    snprintf(detail, sizeof detail, "%d tiles", (int)r->n_tiles);
+    show_stage(&b, "picture", r->timings.image_ns, detail);
+    show_stage(&b, "encode", r->timings.encode_ns, detail);
+    snprintf(detail, sizeof detail, "%d tokens, %.0f tokens/s", (int)r->n_prompt_tokens,
+             r->timings.prefill_ns > 0 ? r->n_prompt_tokens * 1e9 / (double)r->timings.prefill_ns : 0.0);
+    show_stage(&b, "prefill", r->timings.prefill_ns, detail);
+    snprintf(detail, sizeof detail, "%d tokens, %.0f tokens/s", (int)r->n_tokens,
+             r->timings.decode_ns > 0 && r->n_tokens > 1 ? (r->n_tokens - 1) * 1e9 / (double)r->timings.decode_ns
+                                                         : 0.0);
+    show_stage(&b, "decode", r->timings.decode_ns, detail);
+    snprintf(detail, sizeof detail, "first token after %.2f ms; ended by %s", (double)r->timings.first_token_ns / 1e6,
+             r->finish_reason);
+    show_stage(&b, "total", r->timings.total_ns, detail);
+    berth_buffer_puts(&b, "\n  moved between memories\n");
+    cli_render_edges(plan, r->edge_bytes, style, &b);
+    show(&b);
+}
+
+/* ---- command --------------------------------------------------------------------------------------------------------- */
+
+static berth_status finish(const cli_args *a, const berth_plan *plan, const berth_result *r, streamer *s,
+                           berth_error *err)
+{
+    berth_buffer json = {0};
+    if (a->set[OPT_JSON] || a->set[OPT_REPORT]) result_json(&json, plan, r);
+    berth_status st = json.failed ? BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the result's JSON") : BERTH_OK;
+    if (st == BERTH_OK && a->set[OPT_JSON]) s->failed = !cli_write(json.data, json.len);
+    if (st == BERTH_OK && a->set[OPT_REPORT]) st = berth_file_write(a->text[OPT_REPORT], json.data, json.len, err);
+    berth_buffer_deinit(&json);
+    if (st != BERTH_OK) {
+        if (a->set[OPT_REPORT]) berth_error_prefix(err, "writing the report: ");
+        return st;
+    }
+    const size_t len = strlen(r->text);
+    if (s->print && !s->failed && len > s->shown) s->failed = !cli_write(r->text + s->shown, len - s->shown);
+    if (s->print && !s->failed) s->failed = !cli_puts("\n");
+    if (a->set[OPT_SHOW]) show_after(a, plan, r);
+    return BERTH_OK;
+}
+
+static berth_status answer(const cli_args *a, const cli_conversation *c, berth_engine *engine, streamer *s,
+                           berth_error *err)
+{
+    berth_request request;
+    request_from(a, c, &request);
+    request.on_token = on_token;
+    request.on_token_user = s;
+    berth_result result = {.struct_size = sizeof result};
+    berth_status st = berth_engine_run(engine, &request, &result, err);
+    if (st == BERTH_OK) st = finish(a, berth_engine_plan(engine), &result, s, err);
+    berth_result_deinit(&result);
+    return st;
+}
+
+/* Tiles to keep room for: two full pictures come with the default; more pictures need more. */
+static int32_t tiles_wanted(const cli_args *a, const cli_conversation *c)
+{
+    int64_t pictures = 0;
+    for (int32_t i = 0; i < c->n_turns; i++) {
+        for (int32_t k = 0; k < c->turns[i].n_content; k++)
+            pictures += c->turns[i].content[k].kind != BERTH_CONTENT_TEXT;
+    }
+    const int64_t each = (a->set[OPT_MAX_TILES] ? a->number[OPT_MAX_TILES] : 12) + 1;
+    const int64_t wanted = pictures * each;
+    return pictures <= 2 && !a->set[OPT_MAX_TILES] ? 0 : (int32_t)(wanted < 1 ? 1 : wanted > 65536 ? 65536 : wanted);
+}
+
+cli_exit cmd_run(const cli_args *a)
+{
+    berth_error err = {0};
+    cli_conversation conversation = {0};
+    cli_setup setup = {0};
+    berth_engine *engine = NULL;
+    streamer s = {.print = !a->set[OPT_JSON]};
+    berth_status st = a->set[OPT_MODEL]
+                          ? BERTH_OK
+                          : BERTH_FAIL(&err, BERTH_INVALID_ARGUMENT, "no model given; -m DIR is required\nusage: %s",
+                                       cli_commands[CMD_RUN].usage);
+    if (st == BERTH_OK) st = check_options(a, &err);
+    if (st == BERTH_OK) st = cli_conversation_read(a, &conversation, &err);
+    if (st == BERTH_OK) st = cli_setup_open(a, false, false, 0, tiles_wanted(a, &conversation), &setup, &err);
+    if (st == BERTH_OK && a->set[OPT_SHOW]) show_before(a, setup.plan);
+    if (st == BERTH_OK) st = cli_engine_open(a, &setup, &engine, &err);
+    if (st == BERTH_OK) st = answer(a, &conversation, engine, &s, &err);
+    if (st != BERTH_OK && s.shown > 0 && !s.failed) cli_puts("\n");
+    berth_engine_destroy(engine);
+    cli_setup_close(&setup);
+    cli_conversation_deinit(&conversation);
+    if (st != BERTH_OK) return cli_fail(&err);
+    return s.failed ? EXIT_RUN : EXIT_OK;
+}

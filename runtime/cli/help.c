@@ -1,0 +1,241 @@
+/* help.c - help, the manual page and shell completions, all written from the tables in options.c. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static const char EXIT_TEXT[] = "0 done, 1 the run failed, 2 wrong usage, 3 a model or input file was refused, 4 it "
+                                "does not fit, 5 a device failed, 6 a mismatch was found";
+
+bool cli_help(berth_buffer *out)
+{
+    berth_buffer_printf(out,
+                        "berth %s - vision-language models over several devices, with every tensor's place chosen, "
+                        "seen and checked\n\nUsage: berth COMMAND [options]\n\nCommands:\n",
+                        berth_version());
+    for (int c = 0; c < CMD_COUNT; c++)
+        berth_buffer_printf(out, "  %-12s %s\n", cli_commands[c].name, cli_commands[c].about);
+    berth_buffer_printf(out,
+                        "\n`berth COMMAND --help` shows its options. Every option has an environment twin: "
+                        "--max-tokens is BERTH_MAX_TOKENS.\nExit codes: %s.\n",
+                        EXIT_TEXT);
+    return !out->failed;
+}
+
+static void option_head(cli_option o, char *out, size_t n)
+{
+    const cli_option_row *row = &cli_options[o];
+    char letter[8] = "    ";
+    if (row->letter) snprintf(letter, sizeof letter, "-%c, ", row->letter);
+    snprintf(out, n, "%s--%s%s%s", letter, row->name, row->arg ? " " : "", row->arg ? row->arg : "");
+}
+
+bool cli_command_help(cli_command command, berth_buffer *out)
+{
+    berth_buffer_printf(out, "berth %s - %s\n\nUsage: %s\n", cli_commands[command].name, cli_commands[command].about,
+                        cli_commands[command].usage);
+    for (int g = 0; g < GROUP_COUNT; g++) {
+        bool titled = false;
+        for (int o = 0; o < OPT_COUNT; o++) {
+            if (cli_options[o].group != (cli_group)g || !(cli_options[o].commands & (1u << command))) continue;
+            if (!titled) berth_buffer_printf(out, "\n%s:\n", cli_group_names[g]);
+            titled = true;
+            char head[64];
+            option_head((cli_option)o, head, sizeof head);
+            berth_buffer_printf(out, "  %-32s %s\n", head, cli_options[o].help);
+        }
+    }
+    return !out->failed;
+}
+
+/* ---- manual page ----------------------------------------------------------------------------------------------------- */
+
+/* Text in roff: backslashes and leading dots are escaped, hyphens are real ones. */
+static void roff(berth_buffer *b, const char *text)
+{
+    for (const char *p = text; *p; p++) {
+        if (*p == '\\') {
+            berth_buffer_puts(b, "\\e");
+        } else if (*p == '-') {
+            berth_buffer_puts(b, "\\-");
+        } else if ((*p == '.' || *p == '\'') && (p == text || p[-1] == '\n')) {
+            berth_buffer_puts(b, "\\&");
+            berth_buffer_putc(b, *p);
+        } else {
+            berth_buffer_putc(b, *p);
+        }
+    }
+}
+
+static void man_option(berth_buffer *b, cli_option o)
+{
+    const cli_option_row *row = &cli_options[o];
+    char env[64];
+    cli_env_name(o, env, sizeof env);
+    berth_buffer_puts(b, ".TP\n.B ");
+    if (row->letter) berth_buffer_printf(b, "\\-%c, ", row->letter);
+    berth_buffer_puts(b, "\\-\\-");
+    roff(b, row->name);
+    if (row->arg) berth_buffer_printf(b, " \\fI%s\\fR", row->arg);
+    berth_buffer_puts(b, "\n");
+    roff(b, row->help);
+    berth_buffer_puts(b, ". Commands:");
+    for (int c = 0; c < CMD_COUNT; c++) {
+        if (row->commands & (1u << c)) berth_buffer_printf(b, " %s", cli_commands[c].name);
+    }
+    berth_buffer_printf(b, ". Environment: %s.\n", env);
+}
+
+cli_exit cmd_man(const cli_args *a)
+{
+    (void)a;
+    berth_buffer b = {0};
+    berth_buffer_printf(&b,
+                        ".TH BERTH 1 \"\" \"berth %s\" \"User Commands\"\n.SH NAME\nberth \\- vision\\-language models "
+                        "over several devices\n.SH SYNOPSIS\n",
+                        berth_version());
+    for (int c = 0; c < CMD_COUNT; c++) {
+        roff(&b, cli_commands[c].usage);
+        berth_buffer_puts(&b, "\n.br\n");
+    }
+    berth_buffer_puts(&b, ".SH DESCRIPTION\n");
+    roff(&b, "berth runs vision-language models over several devices and makes the place of every tensor a thing to "
+             "choose, see, check and measure.");
+    berth_buffer_puts(&b, "\n.SH COMMANDS\n");
+    for (int c = 0; c < CMD_COUNT; c++) {
+        berth_buffer_printf(&b, ".TP\n.B %s\n", cli_commands[c].name);
+        roff(&b, cli_commands[c].about);
+        berth_buffer_puts(&b, ".\n");
+    }
+    for (int g = 0; g < GROUP_COUNT; g++) {
+        berth_buffer_printf(&b, ".SH OPTIONS: %s\n", cli_group_names[g]);
+        for (int o = 0; o < OPT_COUNT; o++) {
+            if (cli_options[o].group == (cli_group)g) man_option(&b, (cli_option)o);
+        }
+    }
+    berth_buffer_puts(&b, ".SH EXIT STATUS\n");
+    roff(&b, EXIT_TEXT);
+    berth_buffer_puts(&b, ".\n.SH FILES\n");
+    roff(&b, "A model directory holds config.json, safetensors files and a tokenizer, as Hugging Face lays them out.");
+    berth_buffer_puts(&b, "\n");
+    const bool ok = !b.failed && cli_write(b.data, b.len);
+    berth_buffer_deinit(&b);
+    return ok ? EXIT_OK : EXIT_RUN;
+}
+
+/* ---- completions ----------------------------------------------------------------------------------------------------- */
+
+static bool takes_file(cli_option o)
+{
+    const char *arg = cli_options[o].arg;
+    return arg != NULL && (strcmp(arg, "FILE") == 0 || strcmp(arg, "DIR") == 0);
+}
+
+static void complete_bash(berth_buffer *b)
+{
+    berth_buffer_puts(b, "_berth() {\n    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n    if "
+                         "[ \"$COMP_CWORD\" -eq 1 ]; then\n        COMPREPLY=($(compgen -W \"");
+    for (int c = 0; c < CMD_COUNT; c++) berth_buffer_printf(b, "%s ", cli_commands[c].name);
+    berth_buffer_puts(b, "help\" -- \"$cur\"))\n        return\n    fi\n    case $prev in\n        ");
+    bool first = true;
+    for (int o = 0; o < OPT_COUNT; o++) {
+        if (!takes_file((cli_option)o)) continue;
+        berth_buffer_printf(b, "%s--%s", first ? "" : "|", cli_options[o].name);
+        if (cli_options[o].letter) berth_buffer_printf(b, "|-%c", cli_options[o].letter);
+        first = false;
+    }
+    berth_buffer_puts(
+        b, ") COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n        --strategy|-s) COMPREPLY=($(compgen -W "
+           "\"$(berth strategies 2>/dev/null | cut -d' ' -f1)\" -- \"$cur\")); return ;;\n    esac\n    case "
+           "${COMP_WORDS[1]} in\n");
+    for (int c = 0; c < CMD_COUNT; c++) {
+        berth_buffer_printf(b, "        %s) COMPREPLY=($(compgen -W \"", cli_commands[c].name);
+        for (int o = 0; o < OPT_COUNT; o++) {
+            if (cli_options[o].commands & (1u << c)) berth_buffer_printf(b, "--%s ", cli_options[o].name);
+        }
+        if (c == CMD_COMPLETIONS) berth_buffer_puts(b, "bash zsh fish");
+        berth_buffer_puts(b, "\" -- \"$cur\")) ;;\n");
+    }
+    berth_buffer_puts(b, "    esac\n}\ncomplete -F _berth berth\n");
+}
+
+/* Help text inside single quotes of a shell, and inside zsh's brackets. */
+static void shell_text(berth_buffer *b, const char *text, bool zsh)
+{
+    for (const char *p = text; *p; p++) {
+        if (*p == '\'') {
+            berth_buffer_puts(b, "'\\''");
+        } else if (zsh && (*p == '[' || *p == ']' || *p == ':')) {
+            berth_buffer_putc(b, '\\');
+            berth_buffer_putc(b, *p);
+        } else {
+            berth_buffer_putc(b, *p);
+        }
+    }
+}
+
+static void complete_zsh(berth_buffer *b)
+{
+    berth_buffer_puts(b, "#compdef berth\n_berth() {\n    if (( CURRENT == 2 )); then\n        local -a commands=(\n");
+    for (int c = 0; c < CMD_COUNT; c++) {
+        berth_buffer_printf(b, "            '%s:", cli_commands[c].name);
+        shell_text(b, cli_commands[c].about, true);
+        berth_buffer_puts(b, "'\n");
+    }
+    berth_buffer_puts(b,
+                      "        )\n        _describe command commands\n        return\n    fi\n    case $words[2] in\n");
+    for (int c = 0; c < CMD_COUNT; c++) {
+        berth_buffer_printf(b, "        %s) _arguments", cli_commands[c].name);
+        for (int o = 0; o < OPT_COUNT; o++) {
+            const cli_option_row *row = &cli_options[o];
+            if (!(row->commands & (1u << c))) continue;
+            berth_buffer_printf(b, " \\\n            '%s--%s[", row->type == CLI_LIST ? "*" : "", row->name);
+            shell_text(b, row->help, true);
+            berth_buffer_puts(b, "]");
+            if (row->arg) berth_buffer_printf(b, ":%s:%s", row->arg, takes_file((cli_option)o) ? "_files" : "");
+            berth_buffer_puts(b, "'");
+        }
+        berth_buffer_puts(b, c == CMD_COMPLETIONS ? " '3:shell:(bash zsh fish)' ;;\n" : " ;;\n");
+    }
+    berth_buffer_puts(b, "    esac\n}\n_berth \"$@\"\n");
+}
+
+static void complete_fish(berth_buffer *b)
+{
+    berth_buffer_puts(b, "complete -c berth -f\n");
+    for (int c = 0; c < CMD_COUNT; c++) {
+        berth_buffer_printf(b, "complete -c berth -n __fish_use_subcommand -a %s -d '", cli_commands[c].name);
+        shell_text(b, cli_commands[c].about, false);
+        berth_buffer_puts(b, "'\n");
+        for (int o = 0; o < OPT_COUNT; o++) {
+            const cli_option_row *row = &cli_options[o];
+            if (!(row->commands & (1u << c))) continue;
+            berth_buffer_printf(b, "complete -c berth -n '__fish_seen_subcommand_from %s' -l %s", cli_commands[c].name,
+                                row->name);
+            if (row->letter) berth_buffer_printf(b, " -s %c", row->letter);
+            if (row->arg) berth_buffer_puts(b, takes_file((cli_option)o) ? " -r -F" : " -x");
+            berth_buffer_puts(b, " -d '");
+            shell_text(b, row->help, false);
+            berth_buffer_puts(b, "'\n");
+        }
+    }
+    berth_buffer_puts(b, "complete -c berth -n '__fish_seen_subcommand_from completions' -a 'bash zsh fish'\n");
+}
+
+cli_exit cmd_completions(const cli_args *a)
+{
+    if (a->n_operands != 1) return cli_usage(CMD_COMPLETIONS, "name one shell: bash, zsh or fish");
+    berth_buffer b = {0};
+    if (strcmp(a->operands[0], "bash") == 0) {
+        complete_bash(&b);
+    } else if (strcmp(a->operands[0], "zsh") == 0) {
+        complete_zsh(&b);
+    } else if (strcmp(a->operands[0], "fish") == 0) {
+        complete_fish(&b);
+    } else {
+        return cli_usage(CMD_COMPLETIONS, "\"%s\" is not one of bash, zsh and fish", a->operands[0]);
+    }
+    const bool ok = !b.failed && cli_write(b.data, b.len);
+    berth_buffer_deinit(&b);
+    return ok ? EXIT_OK : EXIT_RUN;
+}

@@ -1,0 +1,380 @@
+/* options.c - the option and command tables, and parsing by them. */
+#include "cli/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/status.h"
+#include "base/text.h"
+
+#define C(name) (1u << CMD_##name)
+#define RUNS    (C(RUN) | C(TRACE))
+#define PLANS   (RUNS | C(PLAN))
+#define ALL     ((1u << CMD_COUNT) - 1)
+
+const char *const cli_group_names[GROUP_COUNT] = {"Model and input", "Generation", "Placement", "Values", "Output"};
+
+const cli_command_row cli_commands[CMD_COUNT] = {
+    [CMD_RUN] = {"run", "berth run -m DIR [-i IMAGE]... -p TEXT [options]", "answer a prompt about pictures, streaming",
+                 NULL},
+    [CMD_PLAN] = {"plan", "berth plan -m DIR [--devices LIST] [--strategy NAME] [options]",
+                  "show where everything would live, without loading weights", NULL},
+    [CMD_TRACE] = {"trace",
+                   "berth trace -m DIR (--inputs FILE | -i IMAGE -p TEXT | --messages FILE) --out FILE [options]",
+                   "write every named value of a run", NULL},
+    [CMD_TOKENIZE] = {"tokenize", "berth tokenize -m DIR [--special] [--jsonl] < TEXT",
+                      "text on standard input to token ids", NULL},
+    [CMD_DETOKENIZE] = {"detokenize", "berth detokenize -m DIR [--jsonl] < IDS", "token ids on standard input to text",
+                        NULL},
+    [CMD_PREPROCESS] = {"preprocess", "berth preprocess -m DIR -i IMAGE --out FILE | berth preprocess --jsonl < ROWS",
+                        "pictures to the exact pixel values", NULL},
+    [CMD_DEVICES] = {"devices", "berth devices [--devices LIST] [--json]",
+                     "show this computer and the devices a list names", NULL},
+    [CMD_STRATEGIES] = {"strategies", "berth strategies [--json]", "list the placement strategies", NULL},
+    [CMD_COMPLETIONS] = {"completions", "berth completions bash|zsh|fish", "print a completion script", "SHELL"},
+    [CMD_MAN] = {"man", "berth man", "print the manual page (roff)", NULL},
+};
+
+const cli_option_row cli_options[OPT_COUNT] = {
+    [OPT_MODEL] = {"model", 'm', CLI_TEXT, GROUP_INPUT, "DIR", 0, 0,
+                   PLANS | C(TOKENIZE) | C(DETOKENIZE) | C(PREPROCESS), "model directory (Hugging Face layout)"},
+    [OPT_IMAGE] = {"image", 'i', CLI_LIST, GROUP_INPUT, "FILE", 0, 0, RUNS | C(PREPROCESS),
+                   "a picture (PNG, JPEG, WebP); may be repeated"},
+    [OPT_PROMPT] = {"prompt", 'p', CLI_TEXT, GROUP_INPUT, "TEXT", 0, 0, RUNS, "the question"},
+    [OPT_PROMPT_FILE] = {"prompt-file", 0, CLI_TEXT, GROUP_INPUT, "FILE", 0, 0, RUNS,
+                         "read the question from a file; - is standard input"},
+    [OPT_SYSTEM] = {"system", 0, CLI_TEXT, GROUP_INPUT, "TEXT", 0, 0, RUNS, "system message"},
+    [OPT_MESSAGES] = {"messages", 0, CLI_TEXT, GROUP_INPUT, "FILE", 0, 0, RUNS,
+                      "a whole conversation as JSON in OpenAI's form; image parts name files"},
+    [OPT_MAX_TILES] = {"max-tiles", 0, CLI_INT, GROUP_INPUT, "N", 1, 1024, PLANS | C(PREPROCESS),
+                       "most tiles a picture is cut into (default: the model's)"},
+    [OPT_MAX_TOKENS] = {"max-tokens", 'n', CLI_INT, GROUP_GENERATION, "N", 1, 1 << 24, RUNS,
+                        "most new tokens (default 512; trace: 0)"},
+    [OPT_SAMPLE] = {"sample", 0, CLI_FLAG, GROUP_GENERATION, NULL, 0, 0, RUNS,
+                    "draw tokens instead of taking the most likely one"},
+    [OPT_TEMPERATURE] = {"temperature", 0, CLI_REAL, GROUP_GENERATION, "X", 0, 0, RUNS,
+                         "divides the logits (default 1); implies --sample, 0 alone means greedy"},
+    [OPT_TOP_K] = {"top-k", 0, CLI_INT, GROUP_GENERATION, "N", 0, 1 << 24, RUNS,
+                   "keep the N most likely tokens; 0 = all"},
+    [OPT_TOP_P] = {"top-p", 0, CLI_REAL, GROUP_GENERATION, "X", 0, 0, RUNS,
+                   "keep the most likely tokens up to this probability"},
+    [OPT_MIN_P] = {"min-p", 0, CLI_REAL, GROUP_GENERATION, "X", 0, 0, RUNS,
+                   "drop tokens below this share of the most likely one's probability"},
+    [OPT_REPETITION_PENALTY] = {"repetition-penalty", 0, CLI_REAL, GROUP_GENERATION, "X", 0, 0, RUNS,
+                                "penalty on tokens seen before; 1 = none"},
+    [OPT_SEED] = {"seed", 0, CLI_U64, GROUP_GENERATION, "N", 0, 0, RUNS, "seed of the draws (default 0)"},
+    [OPT_IGNORE_STOP] = {"ignore-stop", 0, CLI_FLAG, GROUP_GENERATION, NULL, 0, 0, RUNS,
+                         "go on past the end of the turn"},
+    [OPT_DEVICES] = {"devices", 'd', CLI_TEXT, GROUP_PLACEMENT, "LIST", 0, 0, PLANS | C(DEVICES),
+                     "devices, for example cpu*4/mem=8GiB (default cpu)"},
+    [OPT_STRATEGY] = {"strategy", 's', CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, PLANS,
+                      "placement strategy (default auto); see `berth strategies`"},
+    [OPT_DEVICE_MAP] = {"device-map", 0, CLI_TEXT, GROUP_PLACEMENT, "FILE", 0, 0, PLANS,
+                        "Hugging Face device map (JSON) instead of a strategy"},
+    [OPT_MAX_MEMORY] = {"max-memory", 0, CLI_TEXT, GROUP_PLACEMENT, "LIST", 0, 0, PLANS,
+                        "memory limits, for example 0=10GiB,cpu:1=8GiB"},
+    [OPT_THREADS] = {"threads", 't', CLI_INT, GROUP_PLACEMENT, "N", 1, 4096, PLANS,
+                     "cores that all cpu devices together may use"},
+    [OPT_DTYPE] = {"dtype", 0, CLI_TEXT, GROUP_PLACEMENT, "T", 0, 0, PLANS, "what devices compute in: auto or fp32"},
+    [OPT_CONTEXT] = {"context", 'c', CLI_INT, GROUP_PLACEMENT, "N", 1, 1 << 24, PLANS,
+                     "tokens of one conversation (default: the model's, at most 4096)"},
+    [OPT_BATCH] = {"batch", 'b', CLI_INT, GROUP_PLACEMENT, "N", 1, 4096, C(PLAN),
+                   "conversations kept at once (default 1)"},
+    [OPT_CHUNK] = {"chunk", 0, CLI_INT, GROUP_PLACEMENT, "N", 1, 65536, PLANS,
+                   "prompt tokens of one pass (default 512)"},
+    [OPT_TILES] = {"tiles", 0, CLI_INT, GROUP_PLACEMENT, "N", 1, 1024, PLANS,
+                   "image tiles of one pass of the vision encoder (default 4)"},
+    [OPT_KERNELS] = {"kernels", 0, CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, PLANS,
+                     "kernel set: ref, generic, avx2, avx512 (default: the fastest here)"},
+    [OPT_TRANSPORT] = {"transport", 0, CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, RUNS,
+                       "how bytes move between devices: local or staged"},
+    [OPT_STRICT] = {"strict", 0, CLI_FLAG, GROUP_PLACEMENT, NULL, 0, 0, RUNS,
+                    "make other devices' memory unreadable while an op runs (slow)"},
+    [OPT_INPUTS] = {"inputs", 0, CLI_TEXT, GROUP_VALUES, "FILE", 0, 0, C(TRACE),
+                    "safetensors with input_ids and pixel_values"},
+    [OPT_OUT] = {"out", 'o', CLI_TEXT, GROUP_VALUES, "FILE", 0, 0, C(TRACE) | C(PREPROCESS),
+                 "safetensors file to write"},
+    [OPT_VALUES] = {"values", 0, CLI_TEXT, GROUP_VALUES, "GLOB,...", 0, 0, C(TRACE),
+                    "values to write (default: those with a public name)"},
+    [OPT_JSONL] = {"jsonl", 0, CLI_FLAG, GROUP_VALUES, NULL, 0, 0, C(TOKENIZE) | C(DETOKENIZE) | C(PREPROCESS),
+                   "JSON rows in and out"},
+    [OPT_SPECIAL] = {"special", 0, CLI_FLAG, GROUP_VALUES, NULL, 0, 0, C(TOKENIZE),
+                     "text such as <|im_end|> becomes a special token"},
+    [OPT_TILE_SIZE] = {"tile", 0, CLI_INT, GROUP_VALUES, "S", 1, 16384, C(PREPROCESS),
+                       "side of a tile, pixels (default: the model's)"},
+    [OPT_MIN_TILES] = {"min-tiles", 0, CLI_INT, GROUP_VALUES, "N", 1, 1024, C(PREPROCESS),
+                       "fewest tiles (default: the model's)"},
+    [OPT_NO_THUMBNAIL] = {"no-thumbnail", 0, CLI_FLAG, GROUP_VALUES, NULL, 0, 0, C(PREPROCESS),
+                          "leave out the tile that shows the whole picture"},
+    [OPT_RESIZE_ORDER] = {"resize-order", 0, CLI_TEXT, GROUP_VALUES, "V", 0, 0, C(PREPROCESS),
+                          "order of the resize passes: pillow13 (default) or pillow12"},
+    [OPT_JSON] = {"json", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, PLANS | C(DEVICES) | C(STRATEGIES),
+                  "one JSON object on standard output"},
+    [OPT_PROGRAM] = {"program", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, C(PLAN), "print the placed program, op by op"},
+    [OPT_DEVICE_MAP_OUT] = {"print-device-map", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, C(PLAN),
+                            "print the placement as a Hugging Face device map"},
+    [OPT_REPORT] = {"report", 0, CLI_TEXT, GROUP_OUTPUT, "FILE", 0, 0, C(RUN), "also write the JSON result to a file"},
+    [OPT_SHOW] = {"show", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, C(RUN),
+                  "show devices, placement, data paths and timings around the answer"},
+    [OPT_QUIET] = {"quiet", 'q', CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, ALL, "no progress and no notes on standard error"},
+    [OPT_COLOR] = {"color", 0, CLI_TEXT, GROUP_OUTPUT, "WHEN", 0, 0, ALL,
+                   "auto, always or never (NO_COLOR is honoured)"},
+    [OPT_HELP] = {"help", 'h', CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, ALL, "show help"},
+    [OPT_VERSION] = {"version", 'V', CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, ALL, "show the version"},
+};
+
+void cli_env_name(cli_option option, char *out, size_t n)
+{
+    const char *name = cli_options[option].name;
+    size_t k = 0;
+    for (const char *p = "BERTH_"; *p && k + 1 < n; p++) out[k++] = *p;
+    for (const char *p = name; *p && k + 1 < n; p++) out[k++] = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
+    out[k] = '\0';
+}
+
+/* ---- values ---------------------------------------------------------------------------------------------------------- */
+
+static berth_status bad_value(cli_option o, const char *value, const char *wants, berth_error *err)
+{
+    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--%s %s: expected %s", cli_options[o].name,
+                      *value ? value : "(empty)", wants);
+}
+
+static berth_status take_int(cli_args *a, cli_option o, const char *value, berth_error *err)
+{
+    const cli_option_row *row = &cli_options[o];
+    uint64_t magnitude = 0;
+    char *end = NULL;
+    errno = 0;
+    const bool suffixed = *value && isdigit((unsigned char)*value) && strchr("kKmM", value[strlen(value) - 1]) != NULL;
+    long long n = 0;
+    bool ok;
+    if (suffixed) { /* 32K tokens */
+        ok = berth_parse_bytes(value, &magnitude) && magnitude <= INT64_MAX;
+        n = (long long)magnitude;
+    } else {
+        n = strtoll(value, &end, 10);
+        ok = end != value && *end == '\0' && errno == 0 && !isspace((unsigned char)*value);
+    }
+    if (!ok || n < row->min || n > row->max) {
+        char wants[96];
+        snprintf(wants, sizeof wants, "a whole number between %lld and %lld", (long long)row->min, (long long)row->max);
+        return bad_value(o, value, wants, err);
+    }
+    a->number[o] = n;
+    return BERTH_OK;
+}
+
+static berth_status take_u64(cli_args *a, cli_option o, const char *value, berth_error *err)
+{
+    char *end = NULL;
+    errno = 0;
+    a->unsigned_number[o] = strtoull(value, &end, 10);
+    if (!isdigit((unsigned char)*value) || *end != '\0' || errno != 0)
+        return bad_value(o, value, "a whole number between 0 and 18446744073709551615", err);
+    return BERTH_OK;
+}
+
+static berth_status take_real(cli_args *a, cli_option o, const char *value, berth_error *err)
+{
+    char *end = NULL;
+    a->real[o] = strtod(value, &end);
+    if (end == value || *end != '\0' || isspace((unsigned char)*value) || !isfinite(a->real[o]))
+        return bad_value(o, value, "a finite number", err);
+    return BERTH_OK;
+}
+
+static berth_status push(const char ***list, int32_t *n, const char *value, berth_error *err)
+{
+    const char **more = realloc(*list, ((size_t)*n + 1) * sizeof *more);
+    if (more == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the command line");
+    *list = more;
+    more[(*n)++] = value;
+    return BERTH_OK;
+}
+
+static berth_status take(cli_args *a, cli_option o, const char *value, berth_error *err)
+{
+    a->set[o] = true;
+    a->text[o] = value;
+    switch (cli_options[o].type) {
+    case CLI_INT: return take_int(a, o, value, err);
+    case CLI_REAL: return take_real(a, o, value, err);
+    case CLI_U64: return take_u64(a, o, value, err);
+    case CLI_BYTES:
+        return berth_parse_bytes(value, &a->unsigned_number[o])
+                   ? BERTH_OK
+                   : bad_value(o, value, "a size such as 512MiB or 8GiB", err);
+    case CLI_LIST: return push(&a->list[o], &a->n_list[o], value, err);
+    default: return BERTH_OK;
+    }
+}
+
+/* ---- parsing --------------------------------------------------------------------------------------------------------- */
+
+static berth_status unknown_option(const char *given, size_t len, cli_command command, berth_error *err)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)(len < 60 ? len : 60), given);
+    int best = 4;
+    const char *near = NULL;
+    for (int o = 0; o < OPT_COUNT; o++) {
+        if (!(cli_options[o].commands & (1u << command))) continue;
+        const int d = berth_edit_distance(name, cli_options[o].name, best);
+        if (d < best) {
+            best = d;
+            near = cli_options[o].name;
+        }
+    }
+    if (near != NULL)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "unknown option --%s; did you mean --%s?", name, near);
+    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "unknown option --%s; `berth %s --help` lists them", name,
+                      cli_commands[command].name);
+}
+
+static int find_long(const char *name, size_t len)
+{
+    for (int o = 0; o < OPT_COUNT; o++) {
+        if (strlen(cli_options[o].name) == len && memcmp(cli_options[o].name, name, len) == 0) return o;
+    }
+    return -1;
+}
+
+static int find_letter(char letter)
+{
+    for (int o = 0; o < OPT_COUNT; o++) {
+        if (cli_options[o].letter == letter && letter != 0) return o;
+    }
+    return -1;
+}
+
+static berth_status check_command(const cli_args *a, int o, berth_error *err)
+{
+    if (cli_options[o].commands & (1u << a->command)) return BERTH_OK;
+    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--%s is not an option of `berth %s`", cli_options[o].name,
+                      cli_commands[a->command].name);
+}
+
+/* One argument (and its value, which may be the next argument). */
+static berth_status parse_long(cli_args *a, int argc, char **argv, int *i, berth_error *err)
+{
+    const char *given = argv[*i] + 2;
+    const char *equals = strchr(given, '=');
+    const size_t len = equals != NULL ? (size_t)(equals - given) : strlen(given);
+    const int o = find_long(given, len);
+    if (o < 0) return unknown_option(given, len, a->command, err);
+    berth_status st = check_command(a, o, err);
+    if (st != BERTH_OK) return st;
+    if (cli_options[o].type == CLI_FLAG) {
+        if (equals != NULL) return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--%s takes no value", cli_options[o].name);
+        return take(a, (cli_option)o, "1", err);
+    }
+    if (equals != NULL) return take(a, (cli_option)o, equals + 1, err);
+    if (*i + 1 >= argc)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--%s needs a value: %s", cli_options[o].name,
+                          cli_options[o].arg);
+    return take(a, (cli_option)o, argv[++*i], err);
+}
+
+static berth_status parse_short(cli_args *a, int argc, char **argv, int *i, berth_error *err)
+{
+    for (const char *p = argv[*i] + 1; *p; p++) {
+        const int o = find_letter(*p);
+        if (o < 0)
+            return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "unknown option -%c; `berth %s --help` lists them", *p,
+                              cli_commands[a->command].name);
+        berth_status st = check_command(a, o, err);
+        if (st != BERTH_OK) return st;
+        if (cli_options[o].type == CLI_FLAG) {
+            st = take(a, (cli_option)o, "1", err);
+            if (st != BERTH_OK) return st;
+            continue;
+        }
+        if (p[1] != '\0') return take(a, (cli_option)o, p + 1, err);
+        if (*i + 1 >= argc)
+            return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "-%c needs a value: %s", *p, cli_options[o].arg);
+        return take(a, (cli_option)o, argv[++*i], err);
+    }
+    return BERTH_OK;
+}
+
+static berth_status find_command(const char *name, cli_args *a, berth_error *err)
+{
+    int best = 4;
+    const char *near = NULL;
+    for (int c = 0; c < CMD_COUNT; c++) {
+        if (strcmp(cli_commands[c].name, name) == 0) {
+            a->command = (cli_command)c;
+            return BERTH_OK;
+        }
+        const int d = berth_edit_distance(name, cli_commands[c].name, best);
+        if (d < best) {
+            best = d;
+            near = cli_commands[c].name;
+        }
+    }
+    if (near != NULL)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "unknown command \"%s\"; did you mean \"%s\"?", name, near);
+    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "unknown command \"%s\"; `berth --help` lists them", name);
+}
+
+/* Environment twins stand for options that the command line leaves out. */
+static berth_status parse_environment(cli_args *a, berth_error *err)
+{
+    for (int o = 0; o < OPT_COUNT; o++) {
+        if (a->set[o] || !(cli_options[o].commands & (1u << a->command)) || o == OPT_HELP || o == OPT_VERSION) continue;
+        char name[64];
+        cli_env_name((cli_option)o, name, sizeof name);
+        const char *value = getenv(name);
+        if (value == NULL || *value == '\0') continue;
+        if (cli_options[o].type == CLI_FLAG && strcmp(value, "0") == 0) continue;
+        berth_status st = take(a, (cli_option)o, value, err);
+        if (st != BERTH_OK) {
+            berth_error_prefix(err, "environment variable %s: ", name);
+            return st;
+        }
+    }
+    return BERTH_OK;
+}
+
+berth_status cli_parse(int argc, char **argv, cli_args *out, berth_error *err)
+{
+    *out = (cli_args){0};
+    if (argc < 2) return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "no command given; `berth --help` lists them");
+    berth_status st = find_command(argv[1], out, err);
+    bool options_over = false;
+    for (int i = 2; i < argc && st == BERTH_OK; i++) {
+        const char *s = argv[i];
+        if (!options_over && strcmp(s, "--") == 0) {
+            options_over = true;
+        } else if (!options_over && s[0] == '-' && s[1] == '-') {
+            st = parse_long(out, argc, argv, &i, err);
+        } else if (!options_over && s[0] == '-' && s[1] != '\0') {
+            st = parse_short(out, argc, argv, &i, err);
+        } else if (cli_commands[out->command].operand == NULL) {
+            st = BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "\"%s\" is not an option; `berth %s` takes no operands", s,
+                            cli_commands[out->command].name);
+        } else {
+            st = push(&out->operands, &out->n_operands, s, err);
+        }
+    }
+    if (st == BERTH_OK) st = parse_environment(out, err);
+    if (st != BERTH_OK) cli_args_deinit(out);
+    return st;
+}
+
+void cli_args_deinit(cli_args *a)
+{
+    for (int o = 0; o < OPT_COUNT; o++) {
+        free(a->list[o]);
+        a->list[o] = NULL;
+        a->n_list[o] = 0;
+    }
+    free(a->operands);
+    a->operands = NULL;
+    a->n_operands = 0;
+}

@@ -1,0 +1,181 @@
+/* setup.c - options to runtime, model, plan and engine. */
+#include "cli/setup.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/status.h"
+#include "base/text.h"
+#include "machine/machine.h"
+
+enum { MAX_DEVICE_MAP_BYTES = 16 << 20 };
+
+/* --max-memory: "0=10GiB,cpu:1=8GiB" over the devices of m. */
+static berth_status apply_max_memory(const char *list, berth_machine *m, berth_error *err)
+{
+    for (const char *p = list; *p;) {
+        const size_t len = strcspn(p, ",");
+        char item[96];
+        char *equals = NULL;
+        snprintf(item, sizeof item, "%.*s", (int)(len < sizeof item ? len : sizeof item - 1), p);
+        equals = strchr(item, '=');
+        uint64_t bytes = 0;
+        if (equals == NULL || len >= sizeof item || !berth_parse_bytes(equals + 1, &bytes) || bytes == 0) {
+            return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                              "--max-memory: \"%s\" is not DEVICE=SIZE, for example 0=10GiB or cpu:1=8GiB", item);
+        }
+        *equals = '\0';
+        const int32_t d = berth_machine_find(m, item);
+        if (d < 0)
+            return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                              "--max-memory: no device \"%s\" among the %d that --devices names", item,
+                              (int)m->n_devices);
+        m->devices[d].memory_bytes = bytes;
+        m->devices[d].memory_given = true;
+        p += len;
+        if (*p == ',') p++;
+    }
+    return BERTH_OK;
+}
+
+/* --threads: the machine keeps its first n cores; devices that lose all of theirs share the kept ones. */
+static void apply_threads(int32_t n, berth_machine *m)
+{
+    for (int32_t d = 0; d < m->n_devices; d++) {
+        berth_device *dev = &m->devices[d];
+        if (dev->n_cores > n) dev->n_cores = n;
+    }
+}
+
+static void print_device(berth_buffer *out, const berth_device *d)
+{
+    berth_buffer_puts(out, d->name);
+    if (d->memory_given) berth_buffer_printf(out, "/mem=%llu", (unsigned long long)d->memory_bytes);
+    for (int32_t i = 0; i < d->n_cores; i++)
+        berth_buffer_printf(out, "%s%d", i == 0 ? "/cores=" : "+", (int)d->cores[i]);
+}
+
+berth_status cli_device_list(const cli_args *a, berth_buffer *out, berth_error *err)
+{
+    const char *list = a->set[OPT_DEVICES] ? a->text[OPT_DEVICES] : "cpu";
+    if (*list == '\0')
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                          "--devices is empty; name at least one device, for example cpu or cpu*4");
+    if (!a->set[OPT_MAX_MEMORY] && !a->set[OPT_THREADS]) {
+        berth_buffer_puts(out, list);
+    } else {
+        berth_machine m;
+        berth_status st = berth_machine_parse(list, &m, err);
+        if (st != BERTH_OK) return st;
+        if (a->set[OPT_THREADS]) apply_threads((int32_t)a->number[OPT_THREADS], &m);
+        if (a->set[OPT_MAX_MEMORY]) st = apply_max_memory(a->text[OPT_MAX_MEMORY], &m, err);
+        for (int32_t d = 0; st == BERTH_OK && d < m.n_devices; d++) {
+            if (d > 0) berth_buffer_putc(out, ',');
+            print_device(out, &m.devices[d]);
+        }
+        berth_machine_deinit(&m);
+        if (st != BERTH_OK) return st;
+    }
+    return out->failed ? BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the device list") : BERTH_OK;
+}
+
+static void log_to_stderr(void *user, berth_log_level level, const char *message)
+{
+    (void)user;
+    if (level >= BERTH_LOG_WARNING) fprintf(stderr, "berth: warning: %s\n", message);
+}
+
+berth_status cli_setup_open(const cli_args *a, bool allow_missing_weights, bool trace, int64_t context,
+                            int32_t max_tiles, cli_setup *out, berth_error *err)
+{
+    *out = (cli_setup){0};
+    if (!a->set[OPT_MODEL]) {
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "no model given; -m DIR is required\nusage: %s",
+                          cli_commands[a->command].usage);
+    }
+    const berth_runtime_options runtime = {.struct_size = sizeof runtime,
+                                           .log = a->set[OPT_QUIET] ? NULL : log_to_stderr};
+    berth_status st = cli_device_list(a, &out->devices, err);
+    if (st == BERTH_OK) st = berth_runtime_create(&runtime, &out->rt, err);
+    size_t size;
+    if (st == BERTH_OK && a->set[OPT_DEVICE_MAP])
+        st = berth_file_read(a->text[OPT_DEVICE_MAP], MAX_DEVICE_MAP_BYTES, &out->device_map, &size, err);
+    const berth_model_options model = {.struct_size = sizeof model, .allow_missing_weights = allow_missing_weights};
+    if (st == BERTH_OK) st = berth_model_open(out->rt, a->text[OPT_MODEL], &model, &out->model, err);
+    const berth_plan_options plan = {
+        .struct_size = sizeof plan,
+        .devices = out->devices.data,
+        .strategy = a->set[OPT_STRATEGY] ? a->text[OPT_STRATEGY] : NULL,
+        .device_map = out->device_map,
+        .dtype = a->set[OPT_DTYPE] ? a->text[OPT_DTYPE] : NULL,
+        .context = a->set[OPT_CONTEXT] ? a->number[OPT_CONTEXT] : context,
+        .n_seqs = (int32_t)a->number[OPT_BATCH],
+        .chunk = (int32_t)a->number[OPT_CHUNK],
+        .tiles = (int32_t)a->number[OPT_TILES],
+        .max_tiles = max_tiles,
+        .kernels = a->set[OPT_KERNELS] ? a->text[OPT_KERNELS] : NULL,
+        .trace = trace,
+    };
+    if (st == BERTH_OK) st = berth_plan_create(out->model, &plan, &out->plan, err);
+    if (st == BERTH_OK) return BERTH_OK;
+    if (a->set[OPT_DEVICE_MAP] && out->device_map != NULL && err->status != BERTH_DOES_NOT_FIT &&
+        strstr(err->message, a->text[OPT_DEVICE_MAP]) == NULL && out->model != NULL) {
+        berth_error_prefix(err, "%s: ", a->text[OPT_DEVICE_MAP]);
+    }
+    cli_setup_close(out);
+    return st;
+}
+
+void cli_setup_close(cli_setup *s)
+{
+    berth_plan_destroy(s->plan);
+    berth_model_close(s->model);
+    berth_runtime_destroy(s->rt);
+    berth_buffer_deinit(&s->devices);
+    free(s->device_map);
+    *s = (cli_setup){0};
+}
+
+/* ---- engine ---------------------------------------------------------------------------------------------------------- */
+
+static void show_progress(void *user, uint64_t done, uint64_t total)
+{
+    (void)user;
+    enum { WIDTH = 30 };
+    const int filled = total > 0 ? (int)(done * WIDTH / total) : WIDTH;
+    char bar[WIDTH + 1], size[32];
+    for (int i = 0; i < WIDTH; i++) bar[i] = i < filled ? '#' : '.';
+    bar[WIDTH] = '\0';
+    fprintf(stderr, "\rloading [%s] %s", bar, berth_format_bytes(total, size, sizeof size));
+    if (done >= total) fputs("\r\033[K", stderr);
+}
+
+berth_status cli_engine_open(const cli_args *a, cli_setup *s, berth_engine **out, berth_error *err)
+{
+    uint64_t missing;
+    int32_t device;
+    if (!berth_plan_fits(s->plan, &missing, &device)) {
+        berth_plan_device d = {.struct_size = sizeof d};
+        char need[32], limit[32], less[32];
+        berth_status st = berth_plan_get_device(s->plan, device, &d, err);
+        if (st != BERTH_OK) return st;
+        return BERTH_FAIL(err, BERTH_DOES_NOT_FIT,
+                          "the model does not fit: %s needs %s, its limit is %s, so %s (%llu bytes) are missing; use "
+                          "more devices, a larger limit, a smaller --context, or `berth plan` to see what binds",
+                          d.name, berth_format_bytes(d.total, need, sizeof need),
+                          berth_format_bytes(d.limit, limit, sizeof limit),
+                          berth_format_bytes(missing, less, sizeof less), (unsigned long long)missing);
+    }
+    const berth_engine_options options = {
+        .struct_size = sizeof options,
+        .strict = a->set[OPT_STRICT],
+        .transport = a->set[OPT_TRANSPORT] ? a->text[OPT_TRANSPORT] : NULL,
+        .progress = isatty(STDERR_FILENO) && !a->set[OPT_QUIET] ? show_progress : NULL,
+    };
+    berth_plan *plan = s->plan;
+    s->plan = NULL;
+    return berth_engine_create(plan, &options, out, err);
+}
