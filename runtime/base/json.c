@@ -7,6 +7,7 @@
 
 #include <cjson/cJSON.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -17,7 +18,8 @@ enum {
     MAX_TEXT = 64 << 20,
     MAX_NODES = 1 << 20, /* and one more for each NODE_TEXT bytes of text: a node costs some 100 bytes */
     NODE_TEXT = 32,
-    MAX_NUMBER_CHARS = 63, /* what cJSON copies of a number */
+    MAX_NUMBER_CHARS = 63, /* what cJSON copies of a number; longer ones are shortened for it */
+    KEPT_DIGITS = 40,      /* of a shortened number: far more than a double can tell apart */
 };
 
 struct berth_json {
@@ -110,7 +112,7 @@ static const char *key_set_add(key_set *set, const berth_json_reader *r, uint32_
     bool in_text = r->text >= r->begin && r->text < r->end;
     key_slot key = {.object = object, .len = (uint32_t)r->len, .hash = hash_key(set->seed, object, r->text, r->len)};
     key_slot *slot = find_slot(set, &key, r->text);
-    if (slot->object) return "a key that its object already has";
+    if (slot->object) return "a duplicate key: its object already has it";
     if (in_text) {
         key.text = r->text;
     } else {
@@ -130,7 +132,52 @@ typedef struct checker {
     uint32_t objects[BERTH_JSON_DEPTH + 1]; /* serial number of the container at each depth */
     uint32_t n_objects;
     size_t n_nodes, max_nodes;
+    berth_buffer shorter; /* the text up to `copied` with its long numbers shortened; empty while there was none */
+    const char *copied;
 } checker;
+
+/* Writes the number `text` with at most KEPT_DIGITS significant digits: 0.D...De+X. The digits that are dropped leave a last 1
+ * behind unless all are zero, so that rounding goes the right way. */
+static void shorten_number(const char *text, size_t n, char out[MAX_NUMBER_CHARS + 1])
+{
+    char digits[KEPT_DIGITS + 2];
+    size_t n_digits = 0, i = text[0] == '-';
+    bool in_fraction = false, dropped = false;
+    int64_t exponent = 0, written = 0;
+    for (; i < n && text[i] != 'e' && text[i] != 'E'; i++) {
+        if (text[i] == '.') {
+            in_fraction = true;
+            continue;
+        }
+        bool leading = n_digits == 0 && text[i] == '0';
+        if (!in_fraction && !leading) exponent++;
+        if (in_fraction && leading) exponent--;
+        if (leading) continue;
+        if (n_digits < KEPT_DIGITS)
+            digits[n_digits++] = text[i];
+        else
+            dropped = dropped || text[i] != '0';
+    }
+    if (dropped) digits[n_digits++] = '1';
+    digits[n_digits] = '\0';
+    bool minus = i + 1 < n && text[i + 1] == '-';
+    for (i++; i < n; i++) /* saturates far outside of what a double holds */
+        if (text[i] >= '0' && text[i] <= '9' && written < 100000000) written = written * 10 + (text[i] - '0');
+    exponent += minus ? -written : written;
+    snprintf(out, MAX_NUMBER_CHARS + 1, "%s0.%se%lld", text[0] == '-' ? "-" : "", n_digits ? digits : "0",
+             n_digits ? (long long)exponent : 0LL);
+}
+
+static bool copy_number(checker *c)
+{
+    char number[MAX_NUMBER_CHARS + 1];
+    const berth_json_reader *r = &c->reader;
+    if (!c->copied) c->copied = r->begin;
+    shorten_number(r->text, r->len, number);
+    berth_buffer_append(&c->shorter, c->copied, (size_t)(r->text - c->copied));
+    c->copied = r->text + r->len;
+    return berth_buffer_puts(&c->shorter, number);
+}
 
 /* NULL, or why the tree will not take this event. */
 static const char *check_event(checker *c, berth_json_event event)
@@ -144,7 +191,7 @@ static const char *check_event(checker *c, berth_json_event event)
         if (memchr(r->text, '\0', r->len)) return "a string that holds U+0000";
         break;
     case BERTH_JSON_NUM:
-        if (r->len > MAX_NUMBER_CHARS) return "a number of more than 63 characters";
+        if (r->len > MAX_NUMBER_CHARS && !copy_number(c)) return "no memory for its numbers";
         break;
     case BERTH_JSON_END_OBJECT:
     case BERTH_JSON_END_ARRAY:
@@ -189,10 +236,11 @@ berth_status berth_json_parse(const char *text, size_t n, const char *what, bert
     berth_status status = check_text(&c, what, err);
     key_set_deinit(&c.keys);
     berth_json_reader_deinit(&c.reader);
+    if (status == BERTH_OK && c.copied) berth_buffer_append(&c.shorter, c.copied, (size_t)(text + n - c.copied));
+    berth_json *j = status == BERTH_OK && !c.shorter.failed ? calloc(1, sizeof *j) : NULL;
+    if (j) j->root = cJSON_ParseWithLengthOpts(c.copied ? c.shorter.data : text, c.copied ? c.shorter.len : n, NULL, 0);
+    berth_buffer_deinit(&c.shorter);
     if (status != BERTH_OK) return status;
-
-    berth_json *j = calloc(1, sizeof *j);
-    if (j) j->root = cJSON_ParseWithLengthOpts(text, n, NULL, 0);
     if (!j || !j->root) {
         free(j);
         return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%s: no memory for the tree of %zu bytes of JSON", what, n);

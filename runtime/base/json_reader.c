@@ -115,7 +115,7 @@ static const char *read_unicode_escape(berth_json_reader *r, bool is_key)
 {
     int32_t cp = hex4(r->at + 1, r->end);
     if (cp < 0) return "\\u wants four hexadecimal digits";
-    if (cp == 0 && is_key) return "U+0000 in a key";
+    if (cp == 0 && is_key) return "a NUL character (U+0000) in a key";
     if (cp >= 0xDC00 && cp < 0xE000) return "a lone low surrogate (\\uDC00-\\uDFFF without a high one before it)";
     const char *next = r->at + 5;
     if (cp >= 0xD800 && cp < 0xDC00) {

@@ -317,7 +317,6 @@ static void errors_name_the_place_and_the_reason(void **state)
         {"{\"a\": \"\\ud800\"}", "line 1", "lone high surrogate"},
         {"{\"a\": \"\\udfff\"}", "line 1", "lone low surrogate"},
         {"\"\xFF\"", "line 1, column 2", "not UTF-8"},
-        {"1111111111222222222233333333334444444444555555555566666666667777", "line 1", "63 characters"},
         {"[] 1", "line 1, column 4", "follows the end"},
         {"NaN", "line 1, column 1", "begins no value"},
     };
@@ -565,8 +564,7 @@ static void mutations_never_split_reader_and_tree(void **state)
             assert_true(rewrite(once.data, once.len, &twice));
             assert_string_equal(once.data, twice.data);
             bool stricter =
-                status == BERTH_BAD_FILE && (strstr(err.message, "already has") || strstr(err.message, "U+0000") ||
-                                             strstr(err.message, "63 characters"));
+                status == BERTH_BAD_FILE && (strstr(err.message, "already has") || strstr(err.message, "U+0000"));
             assert_true(status == BERTH_OK || stricter);
             assert_int_equal(tree_accepts(once.data, once.len), status == BERTH_OK);
         } else {
@@ -578,6 +576,39 @@ static void mutations_never_split_reader_and_tree(void **state)
         free(copy);
     }
     assert_true(n_accepted > 500); /* the mutations are mild enough to test both sides */
+}
+
+static void numbers_of_any_length(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *before, *repeated, *after;
+        double value;
+    } cases[] = {
+        {"0.5", "0", "", 0.5},         {"-0.", "0", "25", -0.0}, /* 5,000 zeros: below the smallest double */
+        {"0.", "0", "25e5000", 0.25}, {"12.5", "0", "e-1", 1.25}, {"1", "0", "e-5000", 1.0},
+        {"0.", "3", "", 1.0 / 3.0},    {"1.", "0", "1e0", 1.0},    {"1e", "0", "2", 100.0},
+        {"-2.5e-", "0", "1", -0.25},   {"0e", "9", "", 0.0},       {"0.0", "0", "", 0.0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        berth_buffer text = {0};
+        berth_buffer_puts(&text, "{\"a\": [1, ");
+        berth_buffer_puts(&text, cases[i].before);
+        for (int k = 0; k < 5000; k++) berth_buffer_puts(&text, cases[i].repeated);
+        berth_buffer_puts(&text, cases[i].after);
+        berth_buffer_puts(&text, ", 7], \"b\": 8}");
+        assert_false(text.failed);
+        berth_json *j;
+        double value = -1, seven = 0, eight = 0;
+        assert_int_equal(parse(text.data, text.len, &j, NULL), BERTH_OK);
+        const berth_json_node *second = berth_json_next(berth_json_first(berth_json_get(berth_json_root(j), "a")));
+        assert_true(berth_json_as_f64(second, &value));
+        assert_true(value == cases[i].value);
+        assert_true(berth_json_as_f64(berth_json_next(second), &seven) && seven == 7);
+        assert_true(berth_json_as_f64(berth_json_get(berth_json_root(j), "b"), &eight) && eight == 8);
+        berth_json_destroy(j);
+        berth_buffer_deinit(&text);
+    }
 }
 
 int main(void)
@@ -593,6 +624,7 @@ int main(void)
         cmocka_unit_test(duplicate_keys_among_many),
         cmocka_unit_test(size_limits_hold),
         cmocka_unit_test(integers_are_exact),
+        cmocka_unit_test(numbers_of_any_length),
         cmocka_unit_test(mutations_never_split_reader_and_tree),
     };
     return cmocka_run_group_tests_name("json", tests, NULL, NULL);
