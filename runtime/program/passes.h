@@ -10,10 +10,11 @@
 
 /* What passes need to know of the world around, and what their errors are worded with. Borrowed during calls. */
 typedef struct berth_pass_env {
-    const berth_node_view *nodes; int32_t n_nodes; /* module tree */
+    const berth_node_view *nodes;
+    int32_t n_nodes; /* module tree */
     int32_t n_devices;
-    const char *const *device_names;               /* [n_devices] "cpu:0" */
-    const uint32_t *device_dtypes;                 /* [n_devices] bit set of berth_dtype each can compute with; NULL = all */
+    const char *const *device_names; /* [n_devices] "cpu:0" */
+    const uint32_t *device_dtypes;   /* [n_devices] bit set of berth_dtype each can compute with; NULL = all */
     const berth_placement *placement;
     int32_t replica;
 } berth_pass_env;
@@ -32,9 +33,9 @@ berth_status berth_check(const berth_program *p, const berth_pass_env *env, bert
 
 /* Liveness: offsets for activations in each device's region, in-place outputs, workspace (the largest op's, `workspace` from `kernels`), and the waits that reusing memory needs across lanes. */
 typedef struct berth_allot_options {
-    const berth_kernels *kernels;   /* whose workspace is planned */
-    const int32_t *n_threads;       /* [n_devices] */
-    bool keep_traced;               /* values with is_traced are never overwritten within a run */
+    const berth_kernels *kernels; /* whose workspace is planned */
+    const int32_t *n_threads;     /* [n_devices] */
+    bool keep_traced;             /* values with is_traced are never overwritten within a run */
 } berth_allot_options;
 berth_status berth_allot(berth_program *p, const berth_allot_options *options, berth_error *err);
 

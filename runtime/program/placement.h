@@ -9,28 +9,33 @@
 #include "berth/strategy.h"
 
 typedef struct berth_placement {
-    char strategy[64];    /* "balanced_low_0", "replicate=2", "device-map" */
+    char strategy[64]; /* "balanced_low_0", "replicate=2", "device-map" */
     int32_t n_replicas, n_nodes, n_devices;
-    int32_t *device_of;   /* owned; [n_replicas * n_nodes]; -1 = not placed at this node */
+    int32_t *device_of; /* owned; [n_replicas * n_nodes]; -1 = not placed at this node */
     char note[512];
 } berth_placement;
 
 /* Runs `s` (check, then place) over `in`, and validates all that it returns. Errors: the strategy's own, or BERTH_INVALID_ARGUMENT naming node and rule broken. */
-berth_status berth_placement_make(const berth_strategy *s, const berth_strategy_input *in, berth_placement **out, berth_error *err);
+berth_status berth_placement_make(const berth_strategy *s, const berth_strategy_input *in, berth_placement **out,
+                                  berth_error *err);
 
 /* From a Hugging Face device map: JSON object, module or tensor name -> device (index, "cpu", "cuda:1", "cpu:0"). Longest prefix wins; an unknown key or an uncovered tensor is
  * BERTH_INVALID_ARGUMENT naming it. `what` names the map in messages. Names of the other layout are understood where they map one to one. */
-berth_status berth_placement_from_map(const char *json, size_t n, const char *what, const berth_strategy_input *in, berth_placement **out, berth_error *err);
+berth_status berth_placement_from_map(const char *json, size_t n, const char *what, const berth_strategy_input *in,
+                                      berth_placement **out, berth_error *err);
 
 void berth_placement_destroy(berth_placement *p);
 
 /* The device of node i in replica r by nearest placed ancestor-or-self, or else by its first placed descendant; -1 = none. `out_by` (may be NULL): the node that decided. */
-int32_t berth_placement_device(const berth_placement *p, const berth_strategy_input *in, int32_t replica, int32_t node, int32_t *out_by);
+int32_t berth_placement_device(const berth_placement *p, const berth_strategy_input *in, int32_t replica, int32_t node,
+                               int32_t *out_by);
 
 /* "strategy balanced_low_0 put language_model.model.layers.3 on cpu:2", for errors and explain. */
-bool berth_placement_why(const berth_placement *p, const berth_strategy_input *in, int32_t replica, int32_t node, berth_buffer *out);
+bool berth_placement_why(const berth_placement *p, const berth_strategy_input *in, int32_t replica, int32_t node,
+                         berth_buffer *out);
 
 /* The placement as a Hugging Face device map: coarsest names, in tree order. */
-bool berth_placement_to_map(const berth_placement *p, const berth_strategy_input *in, int32_t replica, berth_buffer *out);
+bool berth_placement_to_map(const berth_placement *p, const berth_strategy_input *in, int32_t replica,
+                            berth_buffer *out);
 
 #endif
