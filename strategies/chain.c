@@ -244,22 +244,23 @@ static uint64_t even_share(uint64_t bytes, const uint64_t *rooms, int32_t d)
     return sum == 0 ? 0 : (uint64_t)((unsigned __int128)bytes * rooms[d] / sum);
 }
 
-/* Where run d, which ends at from + i, starts: no room fuller than `limit`, a run that is not empty while there are atoms for the
- * rooms before it, and then nearest to an even share. */
+/* Where run d, which ends at from + i, starts: no room fuller than `limit`; where there are atoms enough, no room empty; and then
+ * nearest to an even share. */
 static int32_t choose_start(const berth_chain *c, int32_t from, const uint64_t *rooms, int32_t d, int32_t i,
                             const fullness *before, fullness limit)
 {
     uint64_t share = even_share(berth_chain_bytes(c, from, from + i), rooms, d), chosen_distance = 0;
-    bool wants_atoms = i > d, chosen_has = false;
+    bool enough = i > d, chosen_is_used = false; /* atoms for this room and each one before it */
     int32_t chosen = -1;
     for (int32_t k = i; k >= 0; k--) {
         if (is_less(limit, run_fullness(c, from + k, from + i, rooms[d]))) break;
         if (is_less(limit, before[k])) continue;
-        bool has = (k < i) == wants_atoms;
+        bool is_used = enough ? k < i && k >= d : k == i;
         uint64_t off = distance(berth_chain_bytes(c, from + k, from + i), share);
-        if (chosen >= 0 && (chosen_has > has || (chosen_has == has && chosen_distance <= off))) continue;
+        if (chosen >= 0 && (chosen_is_used > is_used || (chosen_is_used == is_used && chosen_distance <= off)))
+            continue;
         chosen = k;
-        chosen_has = has;
+        chosen_is_used = is_used;
         chosen_distance = off;
     }
     return chosen;
@@ -342,7 +343,7 @@ static int64_t largest_context(const berth_chain *chain, const uint64_t *rooms, 
     int64_t low = 0, high = c.context_tokens;
     if (!fits(&c, rooms, n, bounds, 0)) return -1;
     while (low < high) {
-        int64_t middle = low + (high - low + 1) / 2;
+        int64_t middle = high - (high - low) / 2;
         if (fits(&c, rooms, n, bounds, middle))
             low = middle;
         else
