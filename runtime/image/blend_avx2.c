@@ -23,6 +23,7 @@ static inline __attribute__((always_inline, target("avx2"))) void add_rows(sums 
     __m256i ab0 = _mm256_unpacklo_epi8(va, vb), ab1 = _mm256_unpackhi_epi8(va, vb);
     __m256i pairs[4] = {_mm256_unpacklo_epi8(ab0, zero), _mm256_unpackhi_epi8(ab0, zero),
                         _mm256_unpacklo_epi8(ab1, zero), _mm256_unpackhi_epi8(ab1, zero)};
+#pragma GCC unroll 4 /* else gcc keeps the sums in memory */
     for (int k = 0; k < 4; k++) {
         s->high[k] = _mm256_add_epi32(s->high[k], _mm256_madd_epi16(pairs[k], high));
         s->low[k] = _mm256_add_epi32(s->low[k], _mm256_madd_epi16(pairs[k], low));
@@ -34,6 +35,7 @@ static inline __attribute__((always_inline, target("avx2"))) void blend_lanes(ui
                                                                               int32_t n)
 {
     sums s;
+#pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
         s.high[k] = _mm256_setzero_si256();
         s.low[k] = _mm256_set1_epi32(1 << (fraction_bits - 1));
@@ -48,6 +50,7 @@ static inline __attribute__((always_inline, target("avx2"))) void blend_lanes(ui
         add_rows(&s, src, src, _mm256_shuffle_epi32(both, 0xa0), _mm256_shuffle_epi32(both, 0xf5));
     }
     __m256i v[4];
+#pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
         v[k] = _mm256_srai_epi32(_mm256_add_epi32(_mm256_slli_epi32(s.high[k], split_bits), s.low[k]), fraction_bits);
     }

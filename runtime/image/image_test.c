@@ -337,7 +337,7 @@ static void check_normalise(const berth_json_node *table)
     const berth_json_node *mean = berth_json_first(berth_json_get(table, "mean"));
     const berth_json_node *std = berth_json_first(berth_json_get(table, "std"));
     for (int c = 0; c < 3; c++, mean = berth_json_next(mean), std = berth_json_next(std)) {
-        double m, s;
+        double m = 0, s = 0;
         assert_true(berth_json_as_f64(mean, &m) && berth_json_as_f64(std, &s));
         o.mean[c] = (float)m;
         o.std[c] = (float)s;

@@ -101,7 +101,6 @@ static void read_header(jpeg_job *job)
 {
     struct jpeg_decompress_struct *c = &job->codec;
     jpeg_create_decompress(c);
-    c->client_data = job;
     c->src = &job->source;
     c->progress = &job->progress;
     c->mem->max_memory_to_use = max_coefficient_bytes;

@@ -26,17 +26,22 @@ typedef uint8_t bytes16 __attribute__((vector_size(16)));
 static void turn_square(uint8_t *to, size_t to_stride, const uint8_t *const from[turn])
 {
     bytes16 a[turn], b[turn];
+#pragma GCC unroll 16 /* else gcc keeps the square in memory */
     for (int i = 0; i < turn; i++) memcpy(&a[i], from[i], turn);
+#pragma GCC unroll 2
     for (int round = 0; round < 2; round++) {
+#pragma GCC unroll 8
         for (int i = 0; i < turn / 2; i++) {
             b[2 * i] = INTERLEAVE_LOW(a[i], a[i + turn / 2]);
             b[2 * i + 1] = INTERLEAVE_HIGH(a[i], a[i + turn / 2]);
         }
+#pragma GCC unroll 8
         for (int i = 0; i < turn / 2; i++) {
             a[2 * i] = INTERLEAVE_LOW(b[i], b[i + turn / 2]);
             a[2 * i + 1] = INTERLEAVE_HIGH(b[i], b[i + turn / 2]);
         }
     }
+#pragma GCC unroll 16
     for (int i = 0; i < turn; i++) memcpy(to + (size_t)i * to_stride, &a[i], turn);
 }
 
