@@ -94,8 +94,8 @@ static void check_spec(const berth_model_data *m, const berth_tensor_spec *s, di
 static berth_status match_all(berth_model_data *m, berth_error *err)
 {
     differences d = {.missing = {0}};
-    for (int32_t i = 0; i < m->weights.n; i++) {
-        const berth_safetensors *f = m->weights.shards[i];
+    for (int32_t i = 0; i < m->files.n; i++) {
+        const berth_safetensors *f = m->files.shards[i];
         for (size_t k = 0; k < berth_safetensors_count(f); k++) match_tensor(m, i, berth_safetensors_at(f, k), &d);
     }
     for (int32_t i = 0; i < m->n_specs; i++) check_spec(m, &m->specs[i], &d);
@@ -111,8 +111,7 @@ static berth_status match_all(berth_model_data *m, berth_error *err)
         berth_listing *l = parts[i].list;
         if (l->count == 0) continue;
         if (st == BERTH_OK)
-            st = BERTH_FAIL(err, BERTH_BAD_FILE, "%s does not match config.json (%s)", m->weights.what,
-                            m->layout->about);
+            st = BERTH_FAIL(err, BERTH_BAD_FILE, "%s does not match config.json (%s)", m->files.what, m->layout->about);
         berth_error_append(err, "\n  %zu tensor%s %s: %s", l->count, l->count == 1 ? "" : "s", parts[i].what,
                            berth_listing_end(l));
     }
@@ -181,7 +180,7 @@ static void tie_head(berth_model_data *m, const berth_tensor_spec *head)
 
 berth_status berth_bind(berth_model_data *m, berth_error *err)
 {
-    bool is_planned = m->weights.n == 0;
+    bool is_planned = m->files.n == 0;
     berth_status st = is_planned ? BERTH_OK : match_all(m, err);
     if (st != BERTH_OK) return st;
     if (is_planned && m->config.stated_dtype == BERTH_DTYPE_COUNT) {

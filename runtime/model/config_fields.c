@@ -39,6 +39,15 @@ static void wrong_type(berth_fields *f, const char *key, const char *wanted, con
                      berth_json_type_name(berth_json_type_of(node)));
 }
 
+/* A node that is neither an exact integer nor a finite number. */
+static void not_a_number(berth_fields *f, const char *key, const char *wanted, const berth_json_node *node)
+{
+    if (berth_json_type_of(node) == BERTH_JSON_NUMBER)
+        berth_field_fail(f, BERTH_BAD_FILE, "%s is out of range: too large for a number", key);
+    else
+        wrong_type(f, key, wanted, node);
+}
+
 static int64_t int_of(berth_fields *f, const char *key, const berth_json_node *node, int64_t min, int64_t max)
 {
     int64_t value = 0;
@@ -51,7 +60,7 @@ static int64_t int_of(berth_fields *f, const char *key, const berth_json_node *n
         berth_field_fail(f, BERTH_BAD_FILE, "%s is %g, not an integer in the range %" PRId64 " to %" PRId64, key,
                          number, min, max);
     } else {
-        wrong_type(f, key, "an integer", node);
+        not_a_number(f, key, "an integer", node);
     }
     return min;
 }
@@ -88,7 +97,7 @@ double berth_field_number(berth_fields *f, const char *key, double min, double m
     if (!node) return fallback;
     double value = 0;
     if (!berth_json_as_f64(node, &value)) {
-        wrong_type(f, key, "a number", node);
+        not_a_number(f, key, "a number", node);
     } else if (!isfinite(value) || value < min || value > max) {
         berth_field_fail(f, BERTH_BAD_FILE, "%s is %g, out of the range %g to %g", key, value, min, max);
     } else {

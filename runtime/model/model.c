@@ -45,9 +45,9 @@ static berth_status check_dir(const char *dir, berth_error *err)
 static berth_status check_config(const char *dir, bool allow_missing, berth_error *err)
 {
     if (berth_file_exists_in(dir, "config.json")) return BERTH_OK;
-    berth_weights none;
-    berth_status st = berth_weights_open(dir, allow_missing, &none, err);
-    berth_weights_deinit(&none);
+    berth_model_files none;
+    berth_status st = berth_model_files_open(dir, allow_missing, &none, err);
+    berth_model_files_deinit(&none);
     return st == BERTH_UNSUPPORTED ? st : BERTH_FAIL(err, BERTH_NOT_FOUND, "%.600s: config.json is missing", dir);
 }
 
@@ -57,7 +57,7 @@ static berth_status open_all(berth_model_data *m, bool allow_missing, berth_erro
     if (st == BERTH_OK) st = berth_config_read(m->dir, &m->config, err);
     if (st != BERTH_OK) return st;
     m->layout = berth_layout_of(m->config.layout);
-    st = berth_weights_open(m->dir, allow_missing, &m->weights, err);
+    st = berth_model_files_open(m->dir, allow_missing, &m->files, err);
     if (st == BERTH_OK) st = berth_tree_build(m, err);
     if (st == BERTH_OK) st = berth_bind(m, err);
     if (st == BERTH_OK) berth_tree_sum(m);
@@ -66,7 +66,7 @@ static berth_status open_all(berth_model_data *m, bool allow_missing, berth_erro
 
 static void destroy(berth_model_data *m)
 {
-    berth_weights_deinit(&m->weights);
+    berth_model_files_deinit(&m->files);
     berth_names_deinit(&m->paths);
     berth_strings_deinit(&m->strings);
     free(m->nodes);
@@ -123,7 +123,7 @@ int32_t berth_model_data_n_params(const berth_model_data *m)
 }
 int32_t berth_model_data_n_shards(const berth_model_data *m)
 {
-    return m->weights.n;
+    return m->files.n;
 }
 int32_t berth_model_data_n_nodes(const berth_model_data *m)
 {
@@ -141,7 +141,7 @@ const berth_param *berth_model_data_param(const berth_model_data *m, int32_t i)
 
 const berth_model_shard *berth_model_data_shard(const berth_model_data *m, int32_t i)
 {
-    return i >= 0 && i < m->weights.n ? &m->weights.views[i] : NULL;
+    return i >= 0 && i < m->files.n ? &m->files.views[i] : NULL;
 }
 
 /* Tables over (role, layer) have one column for layer -1 and one for each layer. */

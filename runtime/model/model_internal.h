@@ -25,19 +25,19 @@ typedef struct berth_tensor_spec {
     int32_t shard;
 } berth_tensor_spec;
 
-typedef struct berth_weights {
+typedef struct berth_model_files {
     berth_safetensors **shards; /* owned, [n] */
     berth_model_shard *views;   /* [n] */
     int32_t n;
     const char *what; /* "model.safetensors" or "model.safetensors.index.json", for errors */
-} berth_weights;
+} berth_model_files;
 
 struct berth_model_data {
     atomic_int references;
     char *dir;
     berth_model_config config;
     const berth_layout_desc *layout;
-    berth_weights weights;
+    berth_model_files files;
     berth_strings strings; /* owns paths and class names */
     berth_node_view *nodes;
     int32_t n_nodes, cap_nodes;
@@ -54,12 +54,12 @@ struct berth_model_data {
 
 /* Opens model.safetensors or the shards of the index and checks that index and shards agree. With `allow_missing`, a folder without any weight
  * file gives n == 0. */
-berth_status berth_weights_open(const char *dir, bool allow_missing, berth_weights *out, berth_error *err);
-void berth_weights_deinit(berth_weights *w);
+berth_status berth_model_files_open(const char *dir, bool allow_missing, berth_model_files *out, berth_error *err);
+void berth_model_files_deinit(berth_model_files *w);
 
-/* weights_index.c */
-berth_status berth_weights_open_index(const char *dir, berth_weights *out, berth_error *err);
-berth_status berth_weights_add(berth_weights *w, const char *dir, const char *name, berth_error *err);
+/* files_index.c */
+berth_status berth_model_files_open_index(const char *dir, berth_model_files *out, berth_error *err);
+berth_status berth_model_files_add(berth_model_files *w, const char *dir, const char *name, berth_error *err);
 
 berth_status berth_tree_build(berth_model_data *m, berth_error *err);
 /* Adds up bytes and work from the tensors to the root. Needs the dtypes that bind found. */

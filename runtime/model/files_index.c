@@ -1,4 +1,4 @@
-/* weights_index.c - model.safetensors.index.json and its shards. The index says in which shard every tensor is; shards that say otherwise (a tensor that is
+/* files_index.c - model.safetensors.index.json and its shards. The index says in which shard every tensor is; shards that say otherwise (a tensor that is
  * not there, in another shard, in two) are from another download or another export, and are refused before anything else is looked at.
  * A shard's name is one path component: containment is then berth_file_open_in's. */
 #include <stdlib.h>
@@ -161,7 +161,7 @@ static berth_status read_index(index_map *x, berth_json_reader *r, berth_error *
 /* ---- checking against the shards ------------------------------------------------------------------------------------ */
 
 /* Every listed tensor is in its shard. */
-static berth_status check_listed(const index_map *x, const berth_weights *w, berth_error *err)
+static berth_status check_listed(const index_map *x, const berth_model_files *w, berth_error *err)
 {
     berth_listing missing = {0}, moved = {0};
     for (size_t i = 0; i < x->n; i++) {
@@ -191,7 +191,7 @@ static berth_status check_listed(const index_map *x, const berth_weights *w, ber
 }
 
 /* No tensor is in two shards. Such that the index does not list, but a shard holds, count as listed: transformers reads them too. */
-static berth_status check_unique(const index_map *x, const berth_weights *w, berth_error *err)
+static berth_status check_unique(const index_map *x, const berth_model_files *w, berth_error *err)
 {
     berth_name_table seen = {0};
     berth_listing twice = {0};
@@ -224,10 +224,10 @@ static berth_status check_unique(const index_map *x, const berth_weights *w, ber
     return st;
 }
 
-static berth_status open_shards(const index_map *x, const char *dir, berth_weights *w, berth_error *err)
+static berth_status open_shards(const index_map *x, const char *dir, berth_model_files *w, berth_error *err)
 {
     for (int32_t i = 0; i < x->n_shards; i++) {
-        berth_status st = berth_weights_add(w, dir, x->shard_names[i], err);
+        berth_status st = berth_model_files_add(w, dir, x->shard_names[i], err);
         if (st != BERTH_OK) {
             berth_error_prefix(err, INDEX ": shard ");
             return st;
@@ -237,7 +237,7 @@ static berth_status open_shards(const index_map *x, const char *dir, berth_weigh
     return st == BERTH_OK ? check_unique(x, w, err) : st;
 }
 
-berth_status berth_weights_open_index(const char *dir, berth_weights *out, berth_error *err)
+berth_status berth_model_files_open_index(const char *dir, berth_model_files *out, berth_error *err)
 {
     char *text = NULL;
     size_t n = 0;

@@ -1,4 +1,4 @@
-/* weights.c - which files hold a directory's weights: model.safetensors, or the shards of an index. One file goes before an index, as in transformers. */
+/* files.c - which files hold a directory's weights: model.safetensors, or the shards of an index. One file goes before an index, as in transformers. */
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "model/model_internal.h"
 
-berth_status berth_weights_add(berth_weights *w, const char *dir, const char *name, berth_error *err)
+berth_status berth_model_files_add(berth_model_files *w, const char *dir, const char *name, berth_error *err)
 {
     if (w->n == BERTH_MAX_SHARDS)
         return BERTH_FAIL(err, BERTH_BAD_FILE, "%s: more than the limit of %d shards", w->what, BERTH_MAX_SHARDS);
@@ -24,12 +24,12 @@ berth_status berth_weights_add(berth_weights *w, const char *dir, const char *na
     return BERTH_OK;
 }
 
-void berth_weights_deinit(berth_weights *w)
+void berth_model_files_deinit(berth_model_files *w)
 {
     for (int32_t i = 0; i < w->n; i++) berth_safetensors_close(w->shards[i]);
     free(w->shards);
     free(w->views);
-    *w = (berth_weights){0};
+    *w = (berth_model_files){0};
 }
 
 static bool has_suffix(const char *name, const char *suffix)
@@ -73,19 +73,19 @@ static berth_status nothing_found(const char *dir, bool allow_missing, berth_err
                       dir, name[0] ? "; pickled weights are not read, convert this file to safetensors: " : "", name);
 }
 
-berth_status berth_weights_open(const char *dir, bool allow_missing, berth_weights *out, berth_error *err)
+berth_status berth_model_files_open(const char *dir, bool allow_missing, berth_model_files *out, berth_error *err)
 {
-    *out = (berth_weights){0};
+    *out = (berth_model_files){0};
     berth_status st;
     if (berth_file_exists_in(dir, "model.safetensors")) {
         out->what = "model.safetensors";
-        st = berth_weights_add(out, dir, "model.safetensors", err);
+        st = berth_model_files_add(out, dir, "model.safetensors", err);
     } else if (berth_file_exists_in(dir, "model.safetensors.index.json")) {
         out->what = "model.safetensors.index.json";
-        st = berth_weights_open_index(dir, out, err);
+        st = berth_model_files_open_index(dir, out, err);
     } else {
         st = nothing_found(dir, allow_missing, err);
     }
-    if (st != BERTH_OK) berth_weights_deinit(out);
+    if (st != BERTH_OK) berth_model_files_deinit(out);
     return st;
 }
