@@ -94,7 +94,14 @@ typedef enum berth_op_kind {
 } berth_op_kind;
 
 /* Columns of LOGIT_STATS; counts are exact (V < 2^24). */
-typedef enum berth_logit_stat { BERTH_STAT_NAN, BERTH_STAT_INF, BERTH_STAT_MIN, BERTH_STAT_MAX, BERTH_STAT_ARGMAX, BERTH_LOGIT_STATS = 8 } berth_logit_stat;
+typedef enum berth_logit_stat {
+    BERTH_STAT_NAN,
+    BERTH_STAT_INF,
+    BERTH_STAT_MIN,
+    BERTH_STAT_MAX,
+    BERTH_STAT_ARGMAX,
+    BERTH_LOGIT_STATS = 8
+} berth_logit_stat;
 
 typedef struct berth_op_attrs {
     float eps;
@@ -105,7 +112,7 @@ typedef struct berth_op_attrs {
 } berth_op_attrs;
 
 #define BERTH_TENSOR_DIMS 5
-#define BERTH_OP_INPUTS 6
+#define BERTH_OP_INPUTS   6
 
 typedef struct berth_tensor {
     void *data;
@@ -120,8 +127,14 @@ static inline int64_t berth_tensor_elements(const berth_tensor *t)
     for (int32_t i = 0; i < t->n_dims; i++) n *= t->dims[i];
     return n;
 }
-static inline int64_t berth_tensor_last(const berth_tensor *t) { return t->dims[t->n_dims - 1]; }
-static inline int64_t berth_tensor_rows(const berth_tensor *t) { return berth_tensor_last(t) ? berth_tensor_elements(t) / berth_tensor_last(t) : 0; }
+static inline int64_t berth_tensor_last(const berth_tensor *t)
+{
+    return t->dims[t->n_dims - 1];
+}
+static inline int64_t berth_tensor_rows(const berth_tensor *t)
+{
+    return berth_tensor_last(t) ? berth_tensor_elements(t) / berth_tensor_last(t) : 0;
+}
 
 /* The threads of one device. run() calls fn(arg, i, n_threads) once for each i in [0, n_threads) and returns when all are done; thread 0 is the caller. */
 typedef struct berth_team berth_team;
@@ -135,9 +148,9 @@ typedef struct berth_op_call {
     const berth_op_attrs *attrs;
     berth_tensor in[BERTH_OP_INPUTS];
     int32_t n_in;
-    berth_tensor out;   /* every op has exactly one output; a state written in place is the output */
+    berth_tensor out; /* every op has exactly one output; a state written in place is the output */
     berth_team *team;
-    void *workspace;    /* 64-byte aligned, at least what `workspace` said for these shapes */
+    void *workspace; /* 64-byte aligned, at least what `workspace` said for these shapes */
     size_t workspace_bytes;
 } berth_op_call;
 
@@ -154,10 +167,10 @@ typedef struct berth_kernels {
 
 /* What each kind is called and how it may be used; one row a kind. */
 typedef struct berth_op_info {
-    const char *name;       /* "linear"; for the printer and for errors */
+    const char *name; /* "linear"; for the printer and for errors */
     int32_t min_in, max_in;
-    int32_t inplace;        /* index of the input whose memory the output may take over; -1 = none */
-    bool writes_state;      /* the output is a state and is only partly written */
+    int32_t inplace;   /* index of the input whose memory the output may take over; -1 = none */
+    bool writes_state; /* the output is a state and is only partly written */
 } berth_op_info;
 extern const berth_op_info berth_op_infos[BERTH_OP_KIND_COUNT];
 

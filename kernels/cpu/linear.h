@@ -1,0 +1,321 @@
+/* linear.h - y = x w^T + bias. Compiled once per vector width; see simd.h.
+ *
+ * One order of summation for every path: the inner dimension in blocks of LINEAR_BLOCK; inside a block each lane l sums the products l, l + LANES, ...;
+ * the lanes are folded by v_sum4; block sums are added from left to right, the bias last. So an output's bits do not depend on how many rows
+ * are computed with it, on the path taken, or on the threads. Weights are read along their rows as stored and never transposed:
+ *   few rows    weights are widened in registers on their way from memory, which is the limit;
+ *   many rows   x is copied by blocks (so that a panel lies together in the L2 cache), weights are widened block by block
+ *               into the L1 cache, and tiles of LINEAR_ROWS x 4 outputs are held in registers. */
+#ifndef BERTH_KERNELS_CPU_LINEAR_H
+#define BERTH_KERNELS_CPU_LINEAR_H
+
+#include "kernels/cpu/cpu_internal.h"
+#include "kernels/cpu/simd.h"
+
+enum {
+    LINEAR_BLOCK = 512, /* inner dimension: 3 rows of x and 8 of weights, fp32, fill most of a 32 KiB L1 */
+    LINEAR_COLS = 4,    /* outputs of a register tile: what v_sum4 folds */
+    LINEAR_ROWS = BERTH_LANES == 16 ? 6 : 3, /* rows of a register tile: 12 sums of 16 registers, or 24 of 32 */
+    LINEAR_PACK = 8,                         /* weight rows widened at a time: 16 KiB */
+    LINEAR_CHUNK = 64,                       /* outputs of one piece of work, many rows */
+    LINEAR_PANEL = 96,                       /* rows of x whose block stays in L2: 192 KiB */
+    LINEAR_PANELS = 2,                       /* panels between two meetings of the threads */
+    LINEAR_FEW = 8,                          /* at most this many rows go the first way */
+    LINEAR_STREAM = 32,                      /* outputs of one piece of work, few rows */
+};
+
+typedef struct linear_job {
+    const float *x; /* [n, ld_x]; few rows: padded with zeros to whole vectors where n_in is not one */
+    size_t ld_x, n, n_in, n_out;
+    const char *w; /* [n_out, n_in] of dtype, at any byte */
+    berth_dtype dtype;
+    size_t row_bytes;
+    const float *bias; /* [n_out] or NULL */
+    float *y;          /* [n, n_out] */
+    float *packed;     /* many rows: [block][panel rows][block width] of x */
+    char *scratch;     /* many rows: a piece of LINEAR_PACK * LINEAR_BLOCK floats for each thread */
+} linear_job;
+
+/* Adds a block's sums for outputs [o, o + n_cols) of one row; the first block stores, the last adds the bias. */
+BERTH_INLINE void linear_add(const linear_job *job, float *y, size_t o, size_t n_cols, vf4 sum, bool first, bool last)
+{
+    if (n_cols == LINEAR_COLS) {
+        if (!first) sum = *(const vf4_at *)(y + o) + sum;
+        if (last && job->bias) sum += *(const vf4_at *)(job->bias + o);
+        *(vf4_at *)(y + o) = sum;
+        return;
+    }
+    for (size_t j = 0; j < n_cols; j++) {
+        float s = first ? sum[j] : y[o + j] + sum[j];
+        y[o + j] = last && job->bias ? s + job->bias[o + j] : s;
+    }
+}
+
+/* ---- many rows -------------------------------------------------------------------------------------------------------- */
+
+/* n_rows x 4 outputs over `width` (whole vectors) inner elements; n_rows is a constant where this is inlined. */
+BERTH_INLINE void linear_tile(const linear_job *job, const int n_rows, const float *x, const float *w, size_t width,
+                              float *y, size_t o, size_t n_cols, bool first, bool last)
+{
+    vf sums[LINEAR_ROWS][LINEAR_COLS];
+    BERTH_UNROLL for (int r = 0; r < n_rows; r++) BERTH_UNROLL for (int j = 0; j < LINEAR_COLS; j++) sums[r][j] =
+        (vf){0};
+    for (size_t i = 0; i < width; i += BERTH_LANES) {
+        vf rows[LINEAR_ROWS];
+        BERTH_UNROLL for (int r = 0; r < n_rows; r++) rows[r] = v_load(x + (size_t)r * width + i);
+        BERTH_UNROLL for (int j = 0; j < LINEAR_COLS; j++)
+        {
+            vf column = v_load(w + (size_t)j * width + i);
+            BERTH_UNROLL for (int r = 0; r < n_rows; r++) sums[r][j] = v_fma(rows[r], column, sums[r][j]);
+        }
+    }
+    BERTH_UNROLL for (int r = 0; r < n_rows; r++)
+        linear_add(job, y + (size_t)r * job->n_out, o, n_cols, v_sum4(sums[r][0], sums[r][1], sums[r][2], sums[r][3]),
+                   first, last);
+}
+
+static void linear_tile_short(const linear_job *job, size_t n_rows, const float *x, const float *w, size_t width,
+                              float *y, size_t o, size_t n_cols, bool first, bool last)
+{
+    for (size_t r = 0; r < n_rows; r++)
+        linear_tile(job, 1, x + r * width, w, width, y + r * job->n_out, o, n_cols, first, last);
+}
+
+/* Elements [begin, begin + n) of a weight row as fp32, zeros up to `width`. */
+BERTH_INLINE void linear_widen_row(float *out, const char *row, berth_dtype dtype, size_t n, size_t width)
+{
+    size_t size = dtype == BERTH_F32 ? 4 : 2, i = 0;
+    for (; i + BERTH_LANES <= n; i += BERTH_LANES) v_store(out + i, v_load_weights(row + i * size, dtype));
+    if (i < width) v_store(out + i, v_load_weights_part(row + i * size, dtype, n - i));
+}
+
+static void linear_widen(float *out, const char *row, berth_dtype dtype, size_t n, size_t width)
+{
+    if (dtype == BERTH_BF16)
+        linear_widen_row(out, row, BERTH_BF16, n, width);
+    else if (dtype == BERTH_F16)
+        linear_widen_row(out, row, BERTH_F16, n, width);
+    else
+        linear_widen_row(out, row, BERTH_F32, n, width);
+}
+
+BERTH_INLINE size_t linear_padded(size_t n)
+{
+    return (n + BERTH_LANES - 1) / BERTH_LANES * BERTH_LANES;
+}
+
+/* Copies rows of x into panels: item = one row. */
+static void linear_pack_x(void *arg, size_t begin, size_t end, int32_t thread)
+{
+    (void)thread;
+    const linear_job *job = arg;
+    for (size_t t = begin; t < end; t++) {
+        size_t panel = t / LINEAR_PANEL * LINEAR_PANEL, panel_rows = berth_cpu_min(LINEAR_PANEL, job->n - panel);
+        float *out = job->packed + panel * linear_padded(job->n_in);
+        for (size_t k = 0; k < job->n_in; k += LINEAR_BLOCK) {
+            size_t n = berth_cpu_min(LINEAR_BLOCK, job->n_in - k), width = linear_padded(n);
+            linear_widen(out + k * panel_rows + (t - panel) * width, (const char *)(job->x + t * job->ld_x + k),
+                         BERTH_F32, n, width);
+        }
+    }
+}
+
+/* A block of 8 weight rows against a panel of x. */
+static void linear_panel(const linear_job *job, const float *x, size_t n_rows, const float *w, size_t width, float *y,
+                         size_t o, size_t n_cols, bool first, bool last)
+{
+    size_t r = 0;
+    for (; r + LINEAR_ROWS <= n_rows; r += LINEAR_ROWS)
+        for (size_t j = 0; j < n_cols; j += LINEAR_COLS)
+            linear_tile(job, LINEAR_ROWS, x + r * width, w + j * width, width, y + r * job->n_out, o + j,
+                        berth_cpu_min(LINEAR_COLS, n_cols - j), first, last);
+    if (r < n_rows)
+        for (size_t j = 0; j < n_cols; j += LINEAR_COLS)
+            linear_tile_short(job, n_rows - r, x + r * width, w + j * width, width, y + r * job->n_out, o + j,
+                              berth_cpu_min(LINEAR_COLS, n_cols - j), first, last);
+}
+
+/* One piece: LINEAR_CHUNK outputs for one panel. Items count chunks first, panels second. */
+static void linear_many_piece(void *arg, size_t begin, size_t end, int32_t thread)
+{
+    const linear_job *job = arg;
+    size_t n_chunks = (job->n_out + LINEAR_CHUNK - 1) / LINEAR_CHUNK, size = berth_dtype_size(job->dtype);
+    float *w = (float *)(void *)(job->scratch + (size_t)thread * LINEAR_PACK * LINEAR_BLOCK * sizeof(float));
+    for (size_t item = begin; item < end; item++) {
+        size_t panel = item / n_chunks * LINEAR_PANEL, panel_rows = berth_cpu_min(LINEAR_PANEL, job->n - panel);
+        size_t o_begin = item % n_chunks * LINEAR_CHUNK, o_end = berth_cpu_min(o_begin + LINEAR_CHUNK, job->n_out);
+        const float *x = job->packed + panel * linear_padded(job->n_in);
+        for (size_t k = 0; k < job->n_in; k += LINEAR_BLOCK) {
+            size_t n = berth_cpu_min(LINEAR_BLOCK, job->n_in - k), width = linear_padded(n);
+            for (size_t o = o_begin; o < o_end; o += LINEAR_PACK) {
+                size_t n_cols = berth_cpu_min(LINEAR_PACK, o_end - o);
+                for (size_t j = 0; j < n_cols; j++)
+                    linear_widen(w + j * width, job->w + (o + j) * job->row_bytes + k * size, job->dtype, n, width);
+                for (size_t j = n_cols; j % LINEAR_COLS; j++) memset(w + j * width, 0, width * sizeof *w);
+                linear_panel(job, x + k * panel_rows, panel_rows, w, width, job->y + panel * job->n_out, o, n_cols,
+                             k == 0, k + n == job->n_in);
+            }
+        }
+    }
+}
+
+static void linear_many(const berth_op_call *call, const linear_job *whole)
+{
+    size_t n_chunks = (whole->n_out + LINEAR_CHUNK - 1) / LINEAR_CHUNK;
+    for (size_t t = 0; t < whole->n; t += LINEAR_PANEL * LINEAR_PANELS) {
+        linear_job part = *whole;
+        part.n = berth_cpu_min(LINEAR_PANEL * LINEAR_PANELS, whole->n - t);
+        part.x += t * whole->ld_x;
+        part.y += t * whole->n_out;
+        berth_cpu_parallel(call, part.n, 1 + BERTH_CPU_GRAIN / part.n_in, linear_pack_x, &part);
+        size_t n_panels = (part.n + LINEAR_PANEL - 1) / LINEAR_PANEL;
+        berth_cpu_parallel(call, n_panels * n_chunks, 1, linear_many_piece, &part);
+    }
+}
+
+/* ---- few rows --------------------------------------------------------------------------------------------------------- */
+
+/* n_rows x n_vecs * 4 outputs, weights widened on the way. Constants where inlined: n_rows, n_quads, dtype. */
+BERTH_INLINE void linear_stream_tile(const linear_job *job, const int n_rows, const int n_quads,
+                                     const berth_dtype dtype, const float *x, const char *w, size_t n, float *y,
+                                     size_t o, bool first, bool last)
+{
+    const size_t size = dtype == BERTH_F32 ? 4 : 2;
+    const int n_cols = 4 * n_quads;
+    vf sums[LINEAR_ROWS][8];
+    BERTH_UNROLL for (int r = 0; r < n_rows; r++) BERTH_UNROLL for (int j = 0; j < n_cols; j++) sums[r][j] = (vf){0};
+    size_t i = 0;
+    for (; i + BERTH_LANES <= n; i += BERTH_LANES) {
+        BERTH_UNROLL for (int j = 0; j < n_cols; j++)
+        {
+            vf column = v_load_weights(w + (size_t)j * job->row_bytes + i * size, dtype);
+            BERTH_UNROLL for (int r = 0; r < n_rows; r++) sums[r][j] =
+                v_fma(v_load(x + (size_t)r * job->ld_x + i), column, sums[r][j]);
+        }
+    }
+    if (i < n) {
+        for (int j = 0; j < n_cols; j++) {
+            vf column = v_load_weights_part(w + (size_t)j * job->row_bytes + i * size, dtype, n - i);
+            for (int r = 0; r < n_rows; r++)
+                sums[r][j] = v_fma(v_load(x + (size_t)r * job->ld_x + i), column, sums[r][j]);
+        }
+    }
+    BERTH_UNROLL for (int r = 0; r < n_rows; r++) BERTH_UNROLL for (int j = 0; j < n_cols; j += 4)
+        linear_add(job, y + (size_t)r * job->n_out, o + (size_t)j, 4,
+                   v_sum4(sums[r][j], sums[r][j + 1], sums[r][j + 2], sums[r][j + 3]), first, last);
+}
+
+/* One output of one row: the last n_out % 4. */
+static void linear_stream_one(const linear_job *job, const float *x, const char *w, size_t n, float *y, size_t o,
+                              bool first, bool last)
+{
+    vf sum = {0};
+    size_t size = berth_dtype_size(job->dtype), i = 0;
+    for (; i + BERTH_LANES <= n; i += BERTH_LANES)
+        sum = v_fma(v_load(x + i), v_load_weights(w + i * size, job->dtype), sum);
+    if (i < n) sum = v_fma(v_load(x + i), v_load_weights_part(w + i * size, job->dtype, n - i), sum);
+    linear_add(job, y, o, 1, v_sum4(sum, sum, sum, sum), first, last);
+}
+
+/* Outputs [o, end) of all rows for one block of the inner dimension. */
+BERTH_INLINE void linear_stream_block(const linear_job *job, const berth_dtype dtype, size_t o, size_t end, size_t k,
+                                      size_t n)
+{
+    const size_t size = dtype == BERTH_F32 ? 4 : 2;
+    bool first = k == 0, last = k + n == job->n_in;
+    for (; o + LINEAR_COLS <= end; o += LINEAR_COLS) {
+        const char *w = job->w + o * job->row_bytes + k * size;
+        const float *x = job->x + k;
+        float *y = job->y;
+        size_t left = job->n;
+        for (; left >= 3; left -= 3, x += 3 * job->ld_x, y += 3 * job->n_out)
+            linear_stream_tile(job, 3, 1, dtype, x, w, n, y, o, first, last);
+        if (left == 2) linear_stream_tile(job, 2, 1, dtype, x, w, n, y, o, first, last);
+        if (left == 1) linear_stream_tile(job, 1, 1, dtype, x, w, n, y, o, first, last);
+    }
+    for (; o < end; o++)
+        for (size_t t = 0; t < job->n; t++)
+            linear_stream_one(job, job->x + t * job->ld_x + k, job->w + o * job->row_bytes + k * size, n,
+                              job->y + t * job->n_out, o, first, last);
+}
+
+BERTH_INLINE void linear_stream(const linear_job *job, const berth_dtype dtype, size_t begin, size_t end)
+{
+    for (size_t o = begin; o < end; o += 8)
+        for (size_t k = 0; k < job->n_in; k += LINEAR_BLOCK)
+            linear_stream_block(job, dtype, o, berth_cpu_min(o + 8, end), k,
+                                berth_cpu_min(LINEAR_BLOCK, job->n_in - k));
+}
+
+static void linear_few_piece(void *arg, size_t begin, size_t end, int32_t thread)
+{
+    (void)thread;
+    const linear_job *job = arg;
+    if (job->dtype == BERTH_BF16)
+        linear_stream(job, BERTH_BF16, begin, end);
+    else if (job->dtype == BERTH_F16)
+        linear_stream(job, BERTH_F16, begin, end);
+    else
+        linear_stream(job, BERTH_F32, begin, end);
+}
+
+/* Items here are outputs; pieces begin at multiples of LINEAR_STREAM. */
+static void linear_few(const berth_op_call *call, linear_job *job, void *workspace)
+{
+    size_t padded = linear_padded(job->n_in);
+    if (padded != job->n_in) {
+        float *x = workspace;
+        for (size_t t = 0; t < job->n; t++)
+            linear_widen(x + t * padded, (const char *)(job->x + t * job->ld_x), BERTH_F32, job->n_in, padded);
+        job->x = x;
+        job->ld_x = padded;
+    }
+    size_t grain = LINEAR_STREAM;
+    while (grain * job->n_in < BERTH_CPU_GRAIN) grain *= 2;
+    berth_cpu_parallel(call, job->n_out, grain, linear_few_piece, job);
+}
+
+/* ---- the op ----------------------------------------------------------------------------------------------------------- */
+
+static size_t linear_workspace(const berth_op_call *shapes, int32_t n_threads)
+{
+    size_t n_out = (size_t)shapes->in[1].dims[0],
+           n_in = (size_t)(berth_tensor_elements(&shapes->in[1]) / shapes->in[1].dims[0]);
+    size_t n = (size_t)berth_tensor_elements(&shapes->in[0]) / n_in;
+    size_t packed = berth_cpu_min(n, LINEAR_PANEL * LINEAR_PANELS) * linear_padded(n_in) * sizeof(float);
+    size_t scratch = (size_t)n_threads * LINEAR_PACK * LINEAR_BLOCK * sizeof(float);
+    return berth_cpu_line(n_out * sizeof(float)) + berth_cpu_line(packed) + scratch;
+}
+
+static void linear(const berth_op_call *call)
+{
+    const berth_tensor *w = &call->in[1];
+    size_t n_out = (size_t)w->dims[0], n_in = (size_t)berth_tensor_elements(w) / n_out;
+    char *workspace = call->workspace;
+    linear_job job = {
+        .x = call->in[0].data,
+        .ld_x = n_in,
+        .n = (size_t)berth_tensor_elements(&call->in[0]) / n_in,
+        .n_in = n_in,
+        .n_out = n_out,
+        .w = w->data,
+        .dtype = w->dtype,
+        .row_bytes = n_in * berth_dtype_size(w->dtype),
+        .y = call->out.data,
+    };
+    if (call->n_in > 2) {
+        berth_widen_f32((float *)(void *)workspace, call->in[2].data, call->in[2].dtype, n_out);
+        job.bias = (const float *)(const void *)workspace;
+        workspace += berth_cpu_line(n_out * sizeof(float));
+    }
+    if (job.n <= LINEAR_FEW) {
+        linear_few(call, &job, workspace);
+        return;
+    }
+    job.packed = (float *)(void *)workspace;
+    job.scratch = workspace + berth_cpu_line(berth_cpu_min(job.n, LINEAR_PANEL * LINEAR_PANELS) * linear_padded(n_in) *
+                                             sizeof(float));
+    linear_many(call, &job);
+}
+
+#endif

@@ -1,0 +1,216 @@
+/* simd.h - vectors of BERTH_LANES floats, the only place that knows instructions.
+ *
+ * The including file defines BERTH_LANES (4, 8 or 16) and is compiled for the instructions it may use. Arithmetic is written with the
+ * compilers' vector types; what they have no operator for (fused multiply-add, widening of fp16) is chosen here. 16 lanes also
+ * compile for AVX2, as two halves: so the 16-lane logic is tested on machines without AVX-512.
+ *
+ * AVX-512's bf16 dot product (vdpbf16ps) is left out on purpose: it takes both factors as bf16, so fp32 activations would have to be rounded
+ * first, and it flushes denormals. fp32 products of bf16 weights are exact; those are not. */
+#ifndef BERTH_KERNELS_CPU_SIMD_H
+#define BERTH_KERNELS_CPU_SIMD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/dtype.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define BERTH_INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define BERTH_UNROLL _Pragma("unroll")
+#else
+#define BERTH_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+typedef float vf __attribute__((vector_size(4 * BERTH_LANES)));
+typedef int32_t vi __attribute__((vector_size(4 * BERTH_LANES)));
+typedef uint32_t vu __attribute__((vector_size(4 * BERTH_LANES)));
+typedef uint16_t vh __attribute__((vector_size(2 * BERTH_LANES)));
+typedef float vf4 __attribute__((vector_size(16)));
+/* the same at any address */
+typedef float vf_at __attribute__((vector_size(4 * BERTH_LANES), aligned(1), may_alias));
+typedef uint16_t vh_at __attribute__((vector_size(2 * BERTH_LANES), aligned(1), may_alias));
+typedef float vf4_at __attribute__((vector_size(16), aligned(1), may_alias));
+
+BERTH_INLINE vf v_load(const void *p)
+{
+    return *(const vf_at *)p;
+}
+BERTH_INLINE void v_store(void *p, vf v)
+{
+    *(vf_at *)p = v;
+}
+BERTH_INLINE vf v_set(float f)
+{
+    return (vf){0} + f;
+}
+
+/* The first n < BERTH_LANES floats, zeros behind them. */
+BERTH_INLINE vf v_load_part(const void *p, size_t n)
+{
+    float lanes[BERTH_LANES] = {0};
+    memcpy(lanes, p, n * sizeof lanes[0]);
+    return v_load(lanes);
+}
+
+BERTH_INLINE void v_store_part(void *p, vf v, size_t n)
+{
+    float lanes[BERTH_LANES];
+    v_store(lanes, v);
+    memcpy(p, lanes, n * sizeof lanes[0]);
+}
+
+BERTH_INLINE vf v_select(vi mask, vf yes, vf no)
+{
+    return (vf)(((vi)yes & mask) | ((vi)no & ~mask));
+}
+
+/* a * b + c, rounded once where the processor can. */
+BERTH_INLINE vf v_fma(vf a, vf b, vf c)
+{
+#if BERTH_LANES == 16 && defined(__AVX512F__)
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif BERTH_LANES == 8 && defined(__FMA__)
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif BERTH_LANES == 16 && defined(__FMA__)
+    union {
+        vf v;
+        __m256 half[2];
+    } x = {.v = a}, y = {.v = b}, z = {.v = c};
+    z.half[0] = _mm256_fmadd_ps(x.half[0], y.half[0], z.half[0]);
+    z.half[1] = _mm256_fmadd_ps(x.half[1], y.half[1], z.half[1]);
+    return z.v;
+#else
+    return a * b + c;
+#endif
+}
+
+/* The greater; b where either is NaN. */
+BERTH_INLINE vf v_max(vf a, vf b)
+{
+#if BERTH_LANES == 16 && defined(__AVX512F__)
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif BERTH_LANES == 8 && defined(__AVX__)
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return v_select(a > b, a, b);
+#endif
+}
+
+BERTH_INLINE vf v_widen_bf16(vh h)
+{
+    return (vf)(__builtin_convertvector(h, vu) << 16);
+}
+
+BERTH_INLINE vf v_widen_f16(vh h)
+{
+#if BERTH_LANES == 16 && defined(__AVX512F__)
+    return (vf)_mm512_cvtph_ps((__m256i)h);
+#elif BERTH_LANES == 8 && defined(__F16C__)
+    return (vf)_mm256_cvtph_ps((__m128i)h);
+#elif BERTH_LANES == 16 && defined(__F16C__)
+    union {
+        vh h;
+        __m128i half[2];
+    } in = {.h = h};
+    union {
+        __m256 half[2];
+        vf v;
+    } out = {.half = {_mm256_cvtph_ps(in.half[0]), _mm256_cvtph_ps(in.half[1])}};
+    return out.v;
+#else
+    /* Exponent and mantissa moved into place are the value times 2^-112, denormals too; infinity and NaN get their exponent. */
+    vu u = __builtin_convertvector(h, vu), sign = (u & 0x8000) << 16, rest = (u & 0x7FFF) << 13;
+    vu special = (vu)((u & 0x7C00) == 0x7C00) & 0x7F800000;
+    return (vf)((vu)((vf)rest * 0x1p112f) | special | sign);
+#endif
+}
+
+/* BERTH_LANES weights of a dtype at any address. */
+BERTH_INLINE vf v_load_weights(const void *p, berth_dtype dtype)
+{
+    if (dtype == BERTH_F32) return v_load(p);
+    vh h = *(const vh_at *)p;
+    return dtype == BERTH_BF16 ? v_widen_bf16(h) : v_widen_f16(h);
+}
+
+/* The first n < BERTH_LANES weights, zeros behind them. */
+BERTH_INLINE vf v_load_weights_part(const void *p, berth_dtype dtype, size_t n)
+{
+    unsigned char bytes[4 * BERTH_LANES] = {0};
+    memcpy(bytes, p, n * (dtype == BERTH_F32 ? 4 : 2));
+    return v_load_weights(bytes, dtype);
+}
+
+#if BERTH_LANES == 4
+#define BERTH_PAIR_SUMS(a, b) (__builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7))
+BERTH_INLINE vf4 v_fold(vf v)
+{
+    return v;
+}
+#elif BERTH_LANES == 8
+#define BERTH_PAIR_SUMS(a, b)                                                                                          \
+    (__builtin_shufflevector(a, b, 0, 2, 8, 10, 4, 6, 12, 14) +                                                        \
+     __builtin_shufflevector(a, b, 1, 3, 9, 11, 5, 7, 13, 15))
+BERTH_INLINE vf4 v_fold(vf v)
+{
+    return __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+}
+#else
+#define BERTH_PAIR_SUMS(a, b)                                                                                          \
+    (__builtin_shufflevector(a, b, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30) +                        \
+     __builtin_shufflevector(a, b, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31))
+BERTH_INLINE vf4 v_fold(vf v)
+{
+    return (__builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 8, 9, 10, 11)) +
+           (__builtin_shufflevector(v, v, 4, 5, 6, 7) + __builtin_shufflevector(v, v, 12, 13, 14, 15));
+}
+#endif
+
+/* The sums of the lanes of four vectors. A vector's sum does not depend on its neighbours: pairs, then pairs of pairs, then quarters. */
+BERTH_INLINE vf4 v_sum4(vf a, vf b, vf c, vf d)
+{
+    vf ab = BERTH_PAIR_SUMS(a, b), cd = BERTH_PAIR_SUMS(c, d);
+    return v_fold(BERTH_PAIR_SUMS(ab, cd));
+}
+
+BERTH_INLINE float v_sum(vf a)
+{
+    return v_sum4(a, a, a, a)[0];
+}
+
+BERTH_INLINE float v_top(vf v)
+{
+    float best = v[0];
+    for (int i = 1; i < BERTH_LANES; i++) best = v[i] > best ? v[i] : best;
+    return best;
+}
+
+/* e^x: at most 2 ulp; 0 below -86, infinity above 88.72, NaN for NaN. 2^n * e^r with |r| <= ln 2 / 2; the polynomial is the Taylor series to r^7,
+ * whose remainder there is under 2^-27 of the value. */
+BERTH_INLINE vf v_exp(vf x)
+{
+    const vf shift = v_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer in the low bits */
+    vi low = x<-86.0f, high = x> 88.7228317f;
+    vf rounded = v_fma(x, v_set(1.44269504f), shift);
+    vf n = rounded - shift;
+    vf r = v_fma(n, v_set(-0.693359375f), x); /* ln 2 in two parts, the first with few bits */
+    r = v_fma(n, v_set(2.12194440e-4f), r);
+    vf p = v_fma(v_set(1.0f / 5040), r, v_set(1.0f / 720));
+    p = v_fma(p, r, v_set(1.0f / 120));
+    p = v_fma(p, r, v_set(1.0f / 24));
+    p = v_fma(p, r, v_set(1.0f / 6));
+    p = v_fma(p, r, v_set(0.5f));
+    p = v_fma(p, r, v_set(1.0f));
+    p = v_fma(p, r, v_set(1.0f));
+    vf scale = (vf)(((vu)rounded << 23) + (126u << 23)); /* 2^(n-1), so that n = 128 does not overflow */
+    vf y = p * scale * 2.0f;
+    y = v_select(low, v_set(0.0f), y);
+    return v_select(high, v_set(__builtin_inff()), y);
+}
+
+#endif
