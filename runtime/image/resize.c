@@ -118,7 +118,7 @@ static void resize_band(const berth_image *in, const berth_axis *axis, int32_t y
 
 static berth_status resize_horizontal(const berth_image *in, const berth_axis *axis, berth_image *out, berth_error *err)
 {
-    int32_t widest = 0, from;
+    int32_t widest = 1, from;
     for (int32_t x = 0; x < axis->n_out; x += block_columns) {
         int32_t span = block_span(axis, x, block_size(axis, x), &from);
         if (span > widest) widest = span;
