@@ -9,12 +9,13 @@
 
 #include "program/placement_internal.h"
 
-const char *const fixture_models[] = {"ivl-native", "ivl-remote",     "ivl-remote-6b", "ivl-rms-qknorm",
-                                      "ivl-tied",   "ivl-qwen3", "qwen2-text",    NULL};
+const char *const fixture_models[] = {"ivl-native", "ivl-remote", "ivl-remote-6b", "ivl-rms-qknorm",
+                                      "ivl-tied",   "ivl-qwen3",  "qwen2-text",    NULL};
 
 void fixture_open(fixture *f, const char *model, const berth_build_options *options)
 {
-    static const char *const names[FIXTURE_DEVICES] = {"cpu:0", "cpu:1", "cpu:2", "cpu:3", "cpu:4", "cpu:5", "cpu:6", "cpu:7"};
+    static const char *const names[FIXTURE_DEVICES] = {"cpu:0", "cpu:1", "cpu:2", "cpu:3",
+                                                       "cpu:4", "cpu:5", "cpu:6", "cpu:7"};
     char dir[512];
     berth_error err = {0};
     memset(f, 0, sizeof *f);
@@ -86,7 +87,8 @@ berth_placement *fixture_placement(const fixture *f, uint64_t *random, uint32_t 
     uint32_t n = (uint32_t)f->in.n_devices;
     for (int32_t i = 0; i < f->in.n_nodes;) {
         const berth_node_view *node = berth_node_at(&f->in, i);
-        bool descend = !(node->flags & BERTH_NODE_TENSOR) && node->n_descendants > 0 && fixture_random(random, 100) < depth;
+        bool descend =
+            !(node->flags & BERTH_NODE_TENSOR) && node->n_descendants > 0 && fixture_random(random, 100) < depth;
         int32_t end = i + 1 + node->n_descendants;
         int32_t own = (int32_t)fixture_random(random, n);
         if (!descend) {

@@ -22,7 +22,8 @@ void fixture_close(fixture *f);
 berth_pass_env fixture_env(const fixture *f, const berth_placement *placement);
 
 /* place, route, check, allot, check_memory on a copy of `built`; fails the test when one refuses. The caller destroys. */
-berth_program *fixture_passes(const berth_program *built, const berth_pass_env *env, const berth_allot_options *options);
+berth_program *fixture_passes(const berth_program *built, const berth_pass_env *env,
+                              const berth_allot_options *options);
 
 uint32_t fixture_random(uint64_t *state, uint32_t n); /* in [0, n) */
 

@@ -11,7 +11,8 @@
 
 #include "arch/arch_fixture.h"
 
-static const berth_build_options small = {.max_tiles = 3, .max_tokens = 48, .max_seqs = 3, .n_blocks = 6, .block = 16, .feature_rows = 40};
+static const berth_build_options small = {
+    .max_tiles = 3, .max_tokens = 48, .max_seqs = 3, .n_blocks = 6, .block = 16, .feature_rows = 40};
 
 /* ---- editing a finished program ------------------------------------------------------------------------------------------ */
 
@@ -67,7 +68,8 @@ static void every_dropped_copy_is_caught(const berth_program *p, const berth_pas
             for (int32_t j = 0; j < q->n_ops && rewire; j++)
                 for (int32_t k = 0; k < q->ops[j].n_in; k++)
                     if (q->ops[j].in[k] == to) q->ops[j].in[k] = from;
-            if (!refused(q, env, &err)) fail_msg("without the copy of %s to device %d: not caught", p->values[from].name, p->values[to].device);
+            if (!refused(q, env, &err))
+                fail_msg("without the copy of %s to device %d: not caught", p->values[from].name, p->values[to].device);
             berth_program_destroy(q);
         }
         t->copies++;
@@ -81,7 +83,8 @@ static void every_dropped_wait_is_caught(const berth_program *p, const berth_pas
             berth_program *q = berth_program_copy(p);
             berth_error err = {0};
             drop_wait(q, i, k);
-            if (!refused(q, env, &err)) fail_msg("op %d without its wait for op %d: not caught", i, p->waits[p->ops[i].first_wait + k]);
+            if (!refused(q, env, &err))
+                fail_msg("op %d without its wait for op %d: not caught", i, p->waits[p->ops[i].first_wait + k]);
             berth_program_destroy(q);
             t->waits++;
         }
@@ -93,8 +96,10 @@ static void every_move_is_caught(const berth_program *p, const berth_pass_env *e
     berth_program *q = berth_program_copy(p);
     for (int32_t i = 0; i < p->n_ops && p->n_devices > 1; i++, t->moved_ops++) {
         berth_error err = {0};
-        q->ops[i].device = (p->ops[i].device + 1 + (int32_t)fixture_random(random, (uint32_t)p->n_devices - 1)) % p->n_devices;
-        if (!refused(q, env, &err)) fail_msg("op %d moved from device %d to %d: not caught", i, p->ops[i].device, q->ops[i].device);
+        q->ops[i].device =
+            (p->ops[i].device + 1 + (int32_t)fixture_random(random, (uint32_t)p->n_devices - 1)) % p->n_devices;
+        if (!refused(q, env, &err))
+            fail_msg("op %d moved from device %d to %d: not caught", i, p->ops[i].device, q->ops[i].device);
         q->ops[i].device = p->ops[i].device;
     }
     for (int32_t i = 0; i < p->n_values; i++, t->moved_values++) {
@@ -102,7 +107,8 @@ static void every_move_is_caught(const berth_program *p, const berth_pass_env *e
         int32_t was = p->values[i].device, to = (int32_t)fixture_random(random, (uint32_t)p->n_devices + 1) - 1;
         if (to == was) to = was < 0 ? 0 : BERTH_DEVICE_HOST;
         q->values[i].device = to;
-        if (!refused(q, env, &err)) fail_msg("value %s moved from device %d to %d: not caught", p->values[i].name, was, to);
+        if (!refused(q, env, &err))
+            fail_msg("value %s moved from device %d to %d: not caught", p->values[i].name, was, to);
         q->values[i].device = was;
     }
     berth_program_destroy(q);
@@ -114,7 +120,8 @@ static void copies_are_single(const berth_program *p)
 {
     for (int32_t i = 0; i < p->n_values; i++)
         for (int32_t k = i + 1; k < p->n_values; k++)
-            if (p->values[i].origin >= 0 && p->values[i].origin == p->values[k].origin && p->values[i].device == p->values[k].device)
+            if (p->values[i].origin >= 0 && p->values[i].origin == p->values[k].origin &&
+                p->values[i].device == p->values[k].device)
                 fail_msg("%s and %s are the same", p->values[i].name, p->values[k].name);
 }
 
@@ -137,9 +144,11 @@ static void vision_gets_its_pixels(const berth_program *p)
 
 static void features_cross_once(const berth_program *p)
 {
-    int32_t out = berth_program_find(p, "projector.out"), n = 0, store = berth_program_find_state(p, BERTH_STATE_FEATURES, -1);
+    int32_t out = berth_program_find(p, "projector.out"), n = 0,
+            store = berth_program_find_state(p, BERTH_STATE_FEATURES, -1);
     if (strcmp(p->name, "encode") != 0) return;
-    for (int32_t i = 0; i < p->n_ops; i++) n += p->ops[i].kind == BERTH_OP_COPY && p->ops[i].in[0] == out && p->values[p->ops[i].out].device >= 0;
+    for (int32_t i = 0; i < p->n_ops; i++)
+        n += p->ops[i].kind == BERTH_OP_COPY && p->ops[i].in[0] == out && p->values[p->ops[i].out].device >= 0;
     assert_int_equal(n, p->values[out].device != p->values[store].device);
 }
 
@@ -158,7 +167,10 @@ static int32_t *cells_of(const machine *m, const berth_value *v)
     return &m->cells[v->device < 0 ? FIXTURE_DEVICES : v->device][v->offset / CELL];
 }
 
-static bool in_memory(const berth_value *v) { return v->kind == BERTH_VALUE_ACTIVATION || v->kind == BERTH_VALUE_INPUT; }
+static bool in_memory(const berth_value *v)
+{
+    return v->kind == BERTH_VALUE_ACTIVATION || v->kind == BERTH_VALUE_INPUT;
+}
 
 static void expect_holds(const machine *m, int32_t op, int32_t v)
 {
@@ -166,7 +178,8 @@ static void expect_holds(const machine *m, int32_t op, int32_t v)
     if (!in_memory(x)) return;
     int32_t *c = cells_of(m, x);
     for (size_t i = 0; i < (x->bytes + CELL - 1) / CELL; i++)
-        if (c[i] != v) fail_msg("op %d reads %s, and finds %s there", op, x->name, c[i] < 0 ? "nothing" : m->p->values[c[i]].name);
+        if (c[i] != v)
+            fail_msg("op %d reads %s, and finds %s there", op, x->name, c[i] < 0 ? "nothing" : m->p->values[c[i]].name);
 }
 
 static void start_op(machine *m, int32_t i)
@@ -186,7 +199,8 @@ static void finish_op(machine *m, int32_t i)
     const berth_value *y = &m->p->values[op->out];
     for (int32_t k = 0; k < op->n_in; k++) {
         const berth_value *x = &m->p->values[op->in[k]];
-        bool over = k == berth_op_infos[op->kind].inplace && in_memory(y) && in_memory(x) && x->device == y->device && x->offset == y->offset;
+        bool over = k == berth_op_infos[op->kind].inplace && in_memory(y) && in_memory(x) && x->device == y->device &&
+                    x->offset == y->offset;
         if (!over) expect_holds(m, i, op->in[k]);
     }
     if (in_memory(y)) expect_holds(m, i, op->out);
@@ -251,7 +265,8 @@ static void schedules_are_right(const berth_program *p, uint64_t *random, tally 
 static void try_program(const berth_program *built, const berth_pass_env *env, uint64_t *random, bool mutate, tally *t)
 {
     int32_t threads[FIXTURE_DEVICES] = {1, 1, 1, 1, 1, 1, 1, 1};
-    berth_allot_options options = {.kernels = berth_kernels_ref(), .n_threads = threads, .keep_traced = fixture_random(random, 4) == 0};
+    berth_allot_options options = {
+        .kernels = berth_kernels_ref(), .n_threads = threads, .keep_traced = fixture_random(random, 4) == 0};
     if (!built) return;
     berth_program *p = fixture_passes(built, env, &options);
     copies_are_single(p);
@@ -290,8 +305,9 @@ static void random_placements(void **state)
             fixture_close(&f);
         }
     }
-    print_message("%d programs, %d schedules; caught: %d dropped copies, %d dropped waits, %d moved ops, %d moved values\n", t.programs, t.schedules,
-                  t.copies, t.waits, t.moved_ops, t.moved_values);
+    print_message(
+        "%d programs, %d schedules; caught: %d dropped copies, %d dropped waits, %d moved ops, %d moved values\n",
+        t.programs, t.schedules, t.copies, t.waits, t.moved_ops, t.moved_values);
     assert_true(t.copies > 1000 && t.waits > 1000);
 }
 
@@ -340,8 +356,10 @@ static footprint footprint_of(const berth_program *p, int32_t device)
             const berth_value *v = &p->values[i];
             bool made_here = v->producer == at, over = false;
             int32_t k = made_here ? berth_op_infos[p->ops[at].kind].inplace : -1; /* in place: counted at the operand */
-            if (k >= 0) over = last[p->ops[at].in[k]] == at && p->values[p->ops[at].in[k]].kind == BERTH_VALUE_ACTIVATION;
-            if (v->device == device && v->producer >= 0 && v->producer <= at && last[i] >= at && !over) live += v->bytes;
+            if (k >= 0)
+                over = last[p->ops[at].in[k]] == at && p->values[p->ops[at].in[k]].kind == BERTH_VALUE_ACTIVATION;
+            if (v->device == device && v->producer >= 0 && v->producer <= at && last[i] >= at && !over)
+                live += v->bytes;
         }
         if (live > f.live) f.live = live;
     }
@@ -368,7 +386,9 @@ static void reuse_comes_near_what_is_alive(void **state)
                 berth_program *p = fixture_passes(built, &env, &options);
                 for (int32_t d = 0; d < n; d++) {
                     footprint x = footprint_of(p, d);
-                    if (n == 1) print_message("%-16s %-6s: sum %8zu, alive at once %8zu, region %8zu\n", fixture_models[m], p->name, x.sum, x.live, x.region);
+                    if (n == 1)
+                        print_message("%-16s %-6s: sum %8zu, alive at once %8zu, region %8zu\n", fixture_models[m],
+                                      p->name, x.sum, x.live, x.region);
                     assert_true(x.region <= x.sum + 64 * (size_t)p->n_values);
                     assert_true(x.region <= x.live + x.live / 5 + 4096);
                     assert_true(n > 1 || x.region * 2 < x.sum);

@@ -151,7 +151,7 @@ static int32_t layer(decoder *d, int32_t i, int32_t x)
     return x;
 }
 
-/* The wanted rows first, so that norm and head work on those alone. */
+/* The wanted rows first, on the last layer's device, so that only those are carried, normalised and projected. */
 static void head(decoder *d, int32_t x)
 {
     berth_emitter *e = &d->e;
@@ -159,7 +159,7 @@ static void head(decoder *d, int32_t x)
     e->layer = -1;
     e->prefix = "text";
     int32_t rows = berth_emit_input(e, "logit_rows", BERTH_INPUT_LOGIT_ROWS, BERTH_I32, BERTH_SHAPE(n));
-    e->node = module(d, BERTH_M_TEXT_NORM, -1);
+    if (d->c->n_layers == 0) e->node = module(d, BERTH_M_TEXT_NORM, -1);
     berth_emit_op gather = {.kind = BERTH_OP_GATHER_ROWS,
                             .leaf = "rows",
                             .shape = BERTH_SHAPE(n, BERTH_NUM(d->c->hidden)),

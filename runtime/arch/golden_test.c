@@ -21,8 +21,8 @@ enum { IMAGE_TOKEN = 489 }; /* of the golden tokenizers */
 typedef struct walk {
     const fixture *f;
     char *arena[FIXTURE_DEVICES], *host, *workspace;
-    void **weights;             /* [n_params] */
-    float *features, **kv;      /* states; [n_layers] */
+    void **weights;        /* [n_params] */
+    float *features, **kv; /* states; [n_layers] */
     size_t feature_bytes, kv_bytes;
     int n_compared;
 } walk;
@@ -65,7 +65,8 @@ static void run(walk *w, const berth_program *p, const berth_sizes *sizes)
         call.workspace = w->workspace;
         call.workspace_bytes = op->workspace;
         if (op->kind == BERTH_OP_COPY)
-            memcpy(call.out.data, call.in[0].data, (size_t)berth_tensor_elements(&call.out) * berth_dtype_size(call.out.dtype));
+            memcpy(call.out.data, call.in[0].data,
+                   (size_t)berth_tensor_elements(&call.out) * berth_dtype_size(call.out.dtype));
         else
             berth_kernels_ref()->run[op->kind](&call);
     }
@@ -123,7 +124,8 @@ static void *read_tensor(const golden *g, const char *name, const berth_safetens
 }
 
 /* The recorded value `name` against the program's, which must have brought it to the host. */
-static void compare(walk *w, const golden *g, const berth_program *p, const berth_sizes *sizes, const char *name, double tolerance)
+static void compare(walk *w, const golden *g, const berth_program *p, const berth_sizes *sizes, const char *name,
+                    double tolerance)
 {
     const berth_safetensor *t;
     int32_t v = berth_program_find(p, name);
@@ -192,14 +194,16 @@ static void run_step(walk *w, const golden *g, const berth_program *p)
     begin(w, p);
     for (int64_t i = 0; i < n; i++) {
         ((int32_t *)input(w, p, BERTH_INPUT_TOKEN_IDS))[i] = (int32_t)g->ids[i];
-        if (g->ids[i] == IMAGE_TOKEN && g->n_images) ((int32_t *)input(w, p, BERTH_INPUT_IMAGE_DST))[images++] = (int32_t)i;
+        if (g->ids[i] == IMAGE_TOKEN && g->n_images)
+            ((int32_t *)input(w, p, BERTH_INPUT_IMAGE_DST))[images++] = (int32_t)i;
     }
     assert_int_equal(images, g->n_images);
     count_up(input(w, p, BERTH_INPUT_IMAGE_SRC), g->n_images);
     count_up(input(w, p, BERTH_INPUT_POSITIONS), n);
     count_up(input(w, p, BERTH_INPUT_SLOTS), n);
     count_up(input(w, p, BERTH_INPUT_LOGIT_ROWS), n);
-    count_up(input(w, p, BERTH_INPUT_BLOCK_TABLE), p->values[berth_program_find_input(p, BERTH_INPUT_BLOCK_TABLE)].dims[1].n);
+    count_up(input(w, p, BERTH_INPUT_BLOCK_TABLE),
+             p->values[berth_program_find_input(p, BERTH_INPUT_BLOCK_TABLE)].dims[1].n);
     fill_inv_freq(&berth_model_data_config(w->f->model)->text, n, input(w, p, BERTH_INPUT_INV_FREQ));
     run(w, p, &sizes);
     compare_all(w, g, p, &sizes);
@@ -252,7 +256,8 @@ static void open_case(golden *g, const char *dir, const char *model, const berth
     const berth_safetensor *t;
     *g = (golden){.tolerance = berth_json_get(c, "tolerance")};
     snprintf(g->name, sizeof g->name, "%s/%s", model, berth_json_as_string(berth_json_get(c, "name")));
-    if (berth_safetensors_open(dir, berth_json_as_string(berth_json_get(c, "tensors")), &g->tensors, &err) != BERTH_OK) fail_msg("%s", err.message);
+    if (berth_safetensors_open(dir, berth_json_as_string(berth_json_get(c, "tensors")), &g->tensors, &err) != BERTH_OK)
+        fail_msg("%s", err.message);
     g->ids = read_tensor(g, "input_ids", &t);
     assert_non_null(g->ids);
     g->n_tokens = t->dims[0];
@@ -274,11 +279,13 @@ static void every_recorded_value_is_right(void **state)
         snprintf(dir, sizeof dir, BERTH_SOURCE_DIR "/tests/golden/models/%s", fixture_models[m]);
         if (berth_file_read_in(dir, "golden.json", 1 << 24, &text, &n, &err) != BERTH_OK) fail_msg("%s", err.message);
         if (berth_json_parse(text, n, "golden.json", &json, &err) != BERTH_OK) fail_msg("%s", err.message);
-        for (const berth_json_node *c = berth_json_first(berth_json_get(berth_json_root(json), "cases")); c; c = berth_json_next(c)) {
+        for (const berth_json_node *c = berth_json_first(berth_json_get(berth_json_root(json), "cases")); c;
+             c = berth_json_next(c)) {
             golden g;
             fixture f;
             open_case(&g, dir, fixture_models[m], c);
-            berth_build_options options = {.max_tokens = g.n_tokens, .max_tiles = g.n_tiles, .block = 16, .trace = true};
+            berth_build_options options = {
+                .max_tokens = g.n_tokens, .max_tiles = g.n_tiles, .block = 16, .trace = true};
             options.n_blocks = (g.n_tokens + 15) / 16 + 1;
             fixture_open(&f, fixture_models[m], &options);
             for (int32_t devices = 1; devices <= 4; devices += 1) compared += run_case(&f, &g, devices, &random);
