@@ -35,5 +35,6 @@ int32_t berth_sampler_next(berth_sampler *s, const float *logits);    /* no allo
 
 /* For tests and display: processed probabilities [vocab] (0 = removed) as the next draw would use them. */
 void berth_sampler_probs(berth_sampler *s, const float *logits, float *out_probs);
+bool berth_sampler_removed(const berth_sampler *s, int32_t id); /* by the processors, in the last probs or next (of sampling) */
 
 #endif

@@ -10,6 +10,8 @@
 
 #include "base/status.h"
 
+enum { BERTH_COPY_CLOSE_ALL = -2 }; /* as the device of `open`: no memory is open any more */
+
 typedef struct berth_copy {
     int32_t from, to; /* device index; -1 = host */
     const void *src;
@@ -17,7 +19,8 @@ typedef struct berth_copy {
     size_t bytes;
     void *staging;        /* host memory of the lane, at least staging_bytes; for transports that need it */
     size_t staging_bytes;
-    /* strict mode: called by the transport around each half of the copy so that only the memories in use are open; NULL otherwise */
+    /* strict mode: called by the transport before each half of the copy so that only the memories in use are open: opens device's memory (-1 = host) besides those
+     * already open, or closes all (BERTH_COPY_CLOSE_ALL). NULL otherwise */
     void (*open)(void *user, int32_t device, bool writable);
     void *open_user;
 } berth_copy;

@@ -1,0 +1,97 @@
+/* bound.c - giving every value of a program its bytes, and every lane its list of ops. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "engine/executor.h"
+
+static berth_status bind_value(berth_bound *b, int32_t i, const berth_exec *exec, const berth_bound_memory *memory,
+                               berth_error *err)
+{
+    const berth_value *v = &b->program->values[i];
+    if (v->device < BERTH_DEVICE_HOST || v->device >= exec->n_units)
+        return BERTH_FAIL(err, BERTH_INTERNAL, "program %s: value %s has no device", b->program->name, v->name);
+    void *at = NULL;
+    switch (v->kind) {
+    case BERTH_VALUE_WEIGHT:
+        if (v->device >= 0 && v->param >= 0) at = (void *)(uintptr_t)exec->units[v->device].weights.data[v->param];
+        break;
+    case BERTH_VALUE_STATE: at = memory->state(memory->user, v); break;
+    case BERTH_VALUE_INPUT:
+    case BERTH_VALUE_ACTIVATION: {
+        uint8_t *base = v->device == BERTH_DEVICE_HOST ? b->host : memory->activations[v->device];
+        size_t size = v->device == BERTH_DEVICE_HOST ? b->host_bytes : b->program->regions[v->device].activations;
+        if (v->offset <= size && v->bytes <= size - v->offset) at = base + v->offset;
+        break;
+    }
+    }
+    if (!at)
+        return BERTH_FAIL(err, BERTH_INTERNAL, "program %s: value %s has no memory", b->program->name, v->name);
+    b->data[i] = at;
+    return BERTH_OK;
+}
+
+static berth_status share_out_ops(berth_bound *b, const berth_exec *exec, berth_error *err)
+{
+    const berth_program *p = b->program;
+    int32_t at = 0;
+    for (int32_t i = 0; i < p->n_ops; i++)
+        if (p->ops[i].device < 0 || p->ops[i].device >= exec->n_units)
+            return BERTH_FAIL(err, BERTH_INTERNAL, "program %s: op %d has no device", p->name, (int)i);
+    for (int32_t d = 0; d < exec->n_units; d++) {
+        b->lane_first[d] = at;
+        for (int32_t i = 0; i < p->n_ops; i++) {
+            if (p->ops[i].device != d) continue;
+            b->lane_index[i] = at - b->lane_first[d];
+            b->lane_ops[at++] = i;
+        }
+    }
+    b->lane_first[exec->n_units] = at;
+    return BERTH_OK;
+}
+
+static berth_status map_host(berth_bound *b, berth_error *err)
+{
+    b->host_bytes = b->program->host_bytes;
+    void *p = mmap(NULL, b->host_bytes + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) {
+        int code = errno;
+        return BERTH_FAIL_ERRNO(err, BERTH_OUT_OF_MEMORY, code, "program %s: %zu bytes of host memory", b->program->name,
+                                b->host_bytes);
+    }
+    b->host = p;
+    return BERTH_OK;
+}
+
+berth_status berth_bound_init(berth_bound *b, const berth_program *program, const berth_exec *exec,
+                              const berth_bound_memory *memory, berth_error *err)
+{
+    *b = (berth_bound){.program = program};
+    for (int32_t d = 0; d < exec->n_units; d++) b->workspace[d] = memory->workspace[d];
+    b->data = calloc((size_t)program->n_values + 1, sizeof *b->data);
+    b->lane_ops = calloc((size_t)program->n_ops + 1, sizeof *b->lane_ops);
+    b->lane_index = calloc((size_t)program->n_ops + 1, sizeof *b->lane_index);
+    if (!b->data || !b->lane_ops || !b->lane_index)
+        return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "program %s: tables", program->name);
+    berth_status st = map_host(b, err);
+    for (int32_t i = 0; st == BERTH_OK && i < program->n_values; i++) st = bind_value(b, i, exec, memory, err);
+    if (st == BERTH_OK) st = share_out_ops(b, exec, err);
+    return st;
+}
+
+void berth_bound_deinit(berth_bound *b)
+{
+    if (b->host) munmap(b->host, b->host_bytes + 1);
+    free(b->data);
+    free(b->lane_ops);
+    free(b->lane_index);
+    *b = (berth_bound){0};
+}
+
+void berth_bound_call(const berth_bound *b, int32_t op, const berth_sizes *sizes, berth_op_call *out)
+{
+    const berth_op *o = &b->program->ops[op];
+    berth_program_shapes(b->program, o, sizes, out);
+    for (int32_t k = 0; k < o->n_in; k++) out->in[k].data = b->data[o->in[k]];
+    out->out.data = b->data[o->out];
+}

@@ -1,0 +1,354 @@
+/* engine.c - making an engine from a plan, and taking it down: devices with arenas, weights, lanes and teams; replicas with stores and bound programs.
+ *
+ * What is allocated is what was planned, item by item (store.h); the end of creation compares the two. */
+#include "engine/core.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/team.h"
+
+enum { SPIN_NS = 50000 }; /* a waiting thread sleeps after this: longer than the gap between two ops of a step, shorter than anyone would notice on a meter */
+
+/* ---- devices ----------------------------------------------------------------------------------------------------------- */
+
+static void load_progress(void *user, uint64_t bytes)
+{
+    berth_core *core = user;
+    core->load_done += bytes;
+    if (core->load_done > core->load_total) core->load_done = core->load_total;
+    if (core->options.progress) core->options.progress(core->options.progress_user, core->load_done, core->load_total);
+}
+
+static size_t arena_bytes(const berth_core_plan *plan, int32_t d, uint64_t copied_weights)
+{
+    const berth_device_bytes *b = &plan->devices[d];
+    return (size_t)(b->kv + b->features + b->activations + b->workspace + copied_weights);
+}
+
+static berth_status start_threads(berth_core *core, berth_unit *u, berth_error *err)
+{
+    const berth_device *dev = u->info;
+    bool shares = dev->shares_cores || core->plan->machine->n_cores_present < 2;
+    u->spin_ns = shares ? 0 : SPIN_NS;
+    int32_t n_threads = core->options.strict ? 1 : berth_plan_threads(dev);
+    berth_status st = berth_cpu_team_create(n_threads, dev->cores, dev->n_cores, u->spin_ns, &u->team, err);
+    if (st == BERTH_OK) st = berth_lane_init(&u->lane, dev->cores, dev->n_cores, u->spin_ns, err);
+    if (st != BERTH_OK) berth_error_prefix(err, "device %s", dev->name);
+    return st;
+}
+
+static berth_status make_unit(berth_core *core, int32_t d, bool *wanted, berth_error *err)
+{
+    berth_unit *u = &core->exec.units[d];
+    const berth_core_plan *plan = core->plan;
+    u->info = &plan->machine->devices[d];
+    berth_plan_wanted(plan, d, wanted);
+    uint64_t weights, copied;
+    berth_weights_measure(plan->model, wanted, &weights, &copied);
+    berth_status st =
+        berth_arena_init(&u->arena, u->info->name, arena_bytes(plan, d, copied), u->info->memory_bytes, err);
+    if (st == BERTH_OK && core->options.strict && u->arena.base)
+        memset(u->arena.base, 0xff, u->arena.size); /* NaN: what is read before it is written does not pass for zeros */
+    if (st == BERTH_OK) st = berth_weights_init(&u->weights, plan->model, wanted, &u->arena, load_progress, core, err);
+    if (st != BERTH_OK) return st;
+    u->allocated.weights = u->weights.bytes;
+    u->staging_bytes = core->exec.transport->staging_bytes;
+    if (u->staging_bytes) u->staging = malloc(u->staging_bytes);
+    if (u->staging_bytes && !u->staging)
+        return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "staging memory of device %s", u->info->name);
+    return start_threads(core, u, err);
+}
+
+static berth_status make_units(berth_core *core, berth_error *err)
+{
+    const berth_core_plan *plan = core->plan;
+    int32_t n = plan->machine->n_devices, n_params = berth_model_data_n_params(plan->model);
+    core->exec.units = aligned_alloc(64, (size_t)n * sizeof(berth_unit));
+    if (!core->exec.units) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d devices", (int)n);
+    memset(core->exec.units, 0, (size_t)n * sizeof(berth_unit));
+    core->exec.n_units = n;
+    for (int32_t d = 0; d < n; d++) core->load_total += plan->devices[d].weights;
+    bool *wanted = calloc((size_t)n_params + 1, sizeof *wanted);
+    berth_status st = wanted ? BERTH_OK : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d weights", (int)n_params);
+    for (int32_t d = 0; st == BERTH_OK && d < n; d++) st = make_unit(core, d, wanted, err);
+    free(wanted);
+    return st;
+}
+
+static void destroy_units(berth_exec *exec)
+{
+    for (int32_t d = 0; d < exec->n_units; d++) {
+        berth_unit *u = &exec->units[d];
+        berth_lane_deinit(&u->lane);
+        berth_cpu_team_destroy(u->team);
+        berth_weights_deinit(&u->weights);
+        berth_arena_deinit(&u->arena);
+        free(u->staging);
+    }
+    free(exec->units);
+}
+
+/* ---- replicas ---------------------------------------------------------------------------------------------------------- */
+
+static void *store_of(void *user, const berth_value *v)
+{
+    const berth_replica *r = user;
+    for (int32_t i = 0; i < r->n_stores; i++)
+        if (r->stores[i].key == v->state && r->stores[i].layer == v->layer && r->stores[i].device == v->device)
+            return r->stores[i].data;
+    return NULL;
+}
+
+static berth_status take_stores(berth_core *core, berth_replica *r, berth_error *err)
+{
+    berth_status st = berth_stores_collect(&core->plan->replicas[r->index], &r->stores, &r->n_stores, err);
+    for (int32_t i = 0; st == BERTH_OK && i < r->n_stores; i++) {
+        berth_store *s = &r->stores[i];
+        berth_unit *u = &core->exec.units[s->device];
+        st = berth_arena_take(&u->arena, s->bytes, &s->data, err);
+        if (s->key == BERTH_STATE_KV) u->allocated.kv += s->bytes;
+        else u->allocated.features += s->bytes;
+    }
+    return st;
+}
+
+static berth_status bind_program(berth_core *core, berth_replica *r, const berth_program *p, berth_bound *out,
+                                 berth_error *err)
+{
+    berth_bound_memory memory = {.state = store_of, .user = r};
+    berth_status st = BERTH_OK;
+    for (int32_t d = 0; st == BERTH_OK && d < core->exec.n_units; d++) {
+        berth_unit *u = &core->exec.units[d];
+        size_t activations = berth_plan_round(p->regions[d].activations), work = berth_plan_round(p->regions[d].workspace);
+        st = berth_arena_take(&u->arena, activations, &memory.activations[d], err);
+        if (st == BERTH_OK) st = berth_arena_take(&u->arena, work, &memory.workspace[d], err);
+        u->allocated.activations += activations;
+        u->allocated.workspace += work;
+    }
+    return st == BERTH_OK ? berth_bound_init(out, p, &core->exec, &memory, err) : st;
+}
+
+static void *input_memory(const berth_bound *b, berth_input_key key)
+{
+    int32_t v = b->program ? berth_program_find_input(b->program, key) : -1;
+    return v < 0 ? NULL : b->data[v];
+}
+
+/* A value's copy in host memory; NULL = none. */
+static const void *host_copy(const berth_bound *b, int32_t v)
+{
+    while (b->program->values[v].origin >= 0) v = b->program->values[v].origin;
+    int32_t copy = berth_program_find_copy(b->program, v, BERTH_DEVICE_HOST);
+    return copy < 0 ? NULL : b->data[copy];
+}
+
+static berth_status find_ends(berth_core *core, berth_replica *r, berth_error *err)
+{
+    const berth_model_config *config = berth_model_data_config(core->plan->model);
+    const berth_program *p = r->step.program;
+    for (int32_t k = 0; k < BERTH_INPUT_COUNT; k++) r->inputs.data[k] = input_memory(&r->step, (berth_input_key)k);
+    r->inputs.bounds = p->bounds;
+    r->inputs.half_dim = config->text.head_dim / 2;
+    r->inputs.vocab = config->text.vocab;
+    int32_t table = berth_program_find_input(p, BERTH_INPUT_BLOCK_TABLE);
+    if (table >= 0) r->inputs.max_blocks = (int32_t)p->values[table].dims[p->values[table].n_dims - 1].n;
+    r->pixels = input_memory(&r->encode, BERTH_INPUT_PIXELS);
+    r->feature_rows = input_memory(&r->encode, BERTH_INPUT_FEATURE_ROWS);
+    for (int32_t i = 0; i < p->n_ops; i++) {
+        if (p->ops[i].kind != BERTH_OP_LOGIT_STATS) continue;
+        r->logits = host_copy(&r->step, p->ops[i].in[0]);
+        r->stats = host_copy(&r->step, p->ops[i].out);
+    }
+    static const berth_input_key needed[] = {BERTH_INPUT_TOKEN_IDS, BERTH_INPUT_POSITIONS, BERTH_INPUT_TOKEN_SEQ,
+                                             BERTH_INPUT_SLOTS, BERTH_INPUT_BLOCK_TABLE, BERTH_INPUT_INV_FREQ,
+                                             BERTH_INPUT_LOGIT_ROWS};
+    bool complete = r->logits && r->stats && (!r->encode.program || (r->pixels && r->feature_rows));
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) complete = complete && r->inputs.data[needed[i]];
+    return complete ? BERTH_OK : BERTH_FAIL(err, BERTH_INTERNAL, "program %s lacks an input or an output", p->name);
+}
+
+static berth_status make_replica(berth_core *core, int32_t index, berth_error *err)
+{
+    const berth_core_plan *plan = core->plan;
+    berth_replica *r = &core->replicas[index];
+    r->index = index;
+    pthread_mutex_init(&r->lock, NULL);
+    core->n_replicas++;
+    berth_status st = take_stores(core, r, err);
+    const berth_replica_plan *programs = &plan->replicas[index];
+    if (st == BERTH_OK && programs->encode) st = bind_program(core, r, programs->encode, &r->encode, err);
+    if (st == BERTH_OK) st = bind_program(core, r, programs->step, &r->step, err);
+    if (st == BERTH_OK) st = find_ends(core, r, err);
+    if (st == BERTH_OK) st = berth_blocks_init(&r->kv, plan->n_blocks, plan->block, err);
+    const berth_model_config *config = berth_model_data_config(plan->model);
+    int32_t per_tile = config->has_vision ? config->vision.tokens_per_tile : 1;
+    if (st == BERTH_OK) st = berth_blocks_init(&r->features, (int32_t)(plan->feature_rows / per_tile), per_tile, err);
+    if (st != BERTH_OK) return st;
+    r->run = berth_run_create(&core->exec);
+    return r->run ? BERTH_OK : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a replica");
+}
+
+static void destroy_replica(berth_replica *r)
+{
+    berth_run_destroy(r->run);
+    berth_bound_deinit(&r->encode);
+    berth_bound_deinit(&r->step);
+    berth_blocks_deinit(&r->kv);
+    berth_blocks_deinit(&r->features);
+    free(r->stores);
+    pthread_mutex_destroy(&r->lock);
+}
+
+/* ---- strict mode ------------------------------------------------------------------------------------------------------- */
+
+static berth_status add_host_areas(berth_core *core, berth_error *err)
+{
+    berth_status st = BERTH_OK;
+    for (int32_t i = 0; st == BERTH_OK && i < core->n_replicas; i++) {
+        berth_replica *r = &core->replicas[i];
+        st = berth_strict_add(core->exec.strict, BERTH_DEVICE_HOST, r->step.host, r->step.host_bytes, true, err);
+        if (st == BERTH_OK && r->encode.program)
+            st = berth_strict_add(core->exec.strict, BERTH_DEVICE_HOST, r->encode.host, r->encode.host_bytes, true, err);
+    }
+    return st;
+}
+
+/* Closes every device's memory. */
+static berth_status make_strict(berth_core *core, berth_error *err)
+{
+    berth_status st = berth_strict_create(core->exec.n_units, &core->exec.strict, err);
+    for (int32_t d = 0; st == BERTH_OK && d < core->exec.n_units; d++) {
+        berth_unit *u = &core->exec.units[d];
+        st = berth_strict_add(core->exec.strict, d, u->arena.base, u->arena.mapped, true, err);
+        for (int32_t s = 0; st == BERTH_OK && s < u->weights.n_maps; s++)
+            st = berth_strict_add(core->exec.strict, d, u->weights.maps[s].base, u->weights.maps[s].length, false, err);
+    }
+    if (st == BERTH_OK) st = add_host_areas(core, err);
+    if (st == BERTH_OK) berth_strict_only(core->exec.strict, BERTH_DEVICE_HOST);
+    return st;
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------------------- */
+
+static bool replicas_share_devices(const berth_core_plan *plan)
+{
+    for (int32_t d = 0; d < plan->machine->n_devices; d++) {
+        int32_t users = 0;
+        for (int32_t r = 0; r < plan->placement->n_replicas; r++) {
+            bool uses = false;
+            const berth_program *both[] = {plan->replicas[r].encode, plan->replicas[r].step};
+            for (int k = 0; k < 2; k++)
+                for (int32_t i = 0; both[k] && i < both[k]->n_ops; i++) uses = uses || both[k]->ops[i].device == d;
+            users += uses;
+        }
+        if (users > 1) return true;
+    }
+    return false;
+}
+
+static berth_status check_as_planned(const berth_core *core, berth_error *err)
+{
+    for (int32_t d = 0; d < core->exec.n_units; d++) {
+        const berth_device_bytes *plan = &core->plan->devices[d];
+        berth_device_bytes got = berth_core_allocated(core, d);
+        if (got.weights != plan->weights || got.kv != plan->kv || got.features != plan->features ||
+            got.activations != plan->activations || got.workspace != plan->workspace || got.total != plan->total)
+            return BERTH_FAIL(err, BERTH_INTERNAL, "device %s: %llu bytes planned, %llu allocated",
+                              core->exec.units[d].info->name, (unsigned long long)plan->total,
+                              (unsigned long long)got.total);
+    }
+    return BERTH_OK;
+}
+
+static berth_status choose_transport(berth_core *core, berth_error *err)
+{
+    const char *name = core->options.transport ? core->options.transport : "local";
+    core->exec.transport = berth_transport_find(name);
+    if (core->exec.transport) return BERTH_OK;
+    return BERTH_FAIL(err, BERTH_NOT_FOUND, "transport \"%s\" is not known; there are local and staged", name);
+}
+
+static berth_status build_core(berth_core *core, berth_error *err)
+{
+    const berth_core_plan *plan = core->plan;
+    if (!plan->fits) {
+        int32_t d = plan->worst_device;
+        return BERTH_FAIL(err, BERTH_DOES_NOT_FIT,
+                          "device %s: %llu bytes are missing (%llu wanted, limit %llu); give it more with /mem=SIZE, use "
+                          "more devices, another strategy or a shorter context",
+                          plan->machine->devices[d].name, (unsigned long long)plan->missing_bytes,
+                          (unsigned long long)plan->devices[d].total, (unsigned long long)plan->devices[d].limit);
+    }
+    for (int32_t d = 0; d < plan->machine->n_devices; d++)
+        if (plan->machine->devices[d].kind != BERTH_DEVICE_CPU)
+            return BERTH_FAIL(err, BERTH_UNSUPPORTED, "device %s: this build computes on cpu devices only",
+                              plan->machine->devices[d].name);
+    berth_status st = choose_transport(core, err);
+    if (st == BERTH_OK) st = make_units(core, err);
+    if (st != BERTH_OK) return st;
+    core->replicas = calloc((size_t)plan->placement->n_replicas, sizeof *core->replicas);
+    if (!core->replicas) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d replicas", (int)plan->placement->n_replicas);
+    for (int32_t r = 0; st == BERTH_OK && r < plan->placement->n_replicas; r++) st = make_replica(core, r, err);
+    if (st == BERTH_OK) st = check_as_planned(core, err);
+    if (st == BERTH_OK && core->options.strict) st = make_strict(core, err);
+    return st;
+}
+
+berth_status berth_core_create(berth_core_plan *take_plan, const berth_core_options *options, berth_core **out,
+                               berth_error *err)
+{
+    *out = NULL;
+    berth_core *core = calloc(1, sizeof *core);
+    if (!core) {
+        berth_core_plan_destroy(take_plan);
+        return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "an engine");
+    }
+    core->plan = take_plan;
+    if (options) core->options = *options;
+    core->exec.kernels = take_plan->kernels;
+    core->exec.shares_lanes = replicas_share_devices(take_plan);
+    pthread_mutex_init(&core->exec.strict_lock, NULL);
+    pthread_mutex_init(&core->exec.submit_lock, NULL);
+    pthread_mutex_init(&core->strict_turn, NULL);
+    pthread_mutex_init(&core->lock, NULL);
+    pthread_cond_init(&core->idle, NULL);
+    berth_status st = build_core(core, err);
+    if (st != BERTH_OK) {
+        berth_core_destroy(core);
+        return st;
+    }
+    *out = core;
+    return BERTH_OK;
+}
+
+void berth_core_destroy(berth_core *core)
+{
+    if (!core) return;
+    pthread_mutex_lock(&core->lock);
+    while (core->n_running > 0) pthread_cond_wait(&core->idle, &core->lock);
+    pthread_mutex_unlock(&core->lock);
+    berth_strict_destroy(core->exec.strict);
+    for (int32_t r = 0; r < core->n_replicas; r++) destroy_replica(&core->replicas[r]);
+    free(core->replicas);
+    destroy_units(&core->exec);
+    berth_core_plan_destroy(core->plan);
+    pthread_mutex_destroy(&core->exec.strict_lock);
+    pthread_mutex_destroy(&core->exec.submit_lock);
+    pthread_mutex_destroy(&core->strict_turn);
+    pthread_mutex_destroy(&core->lock);
+    pthread_cond_destroy(&core->idle);
+    free(core);
+}
+
+const berth_core_plan *berth_core_get_plan(const berth_core *core) { return core->plan; }
+
+berth_device_bytes berth_core_allocated(const berth_core *core, int32_t device)
+{
+    const berth_unit *u = &core->exec.units[device];
+    berth_device_bytes b = u->allocated;
+    b.total = b.weights + b.kv + b.features + b.activations + b.workspace;
+    b.limit = u->info->memory_bytes;
+    b.kv_per_token = core->plan->devices[device].kv_per_token;
+    return b;
+}

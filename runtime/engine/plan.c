@@ -1,0 +1,181 @@
+/* plan.c - a placement for the model, every replica's programs under it, and the bytes of each device. */
+#include "engine/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "engine/plan_internal.h"
+#include "engine/store.h"
+#include "engine/weights.h"
+#include "strategies/registry.h"
+
+/* ---- placement --------------------------------------------------------------------------------------------------------- */
+
+static berth_status unknown_strategy(const char *name, berth_error *err)
+{
+    const char *near = NULL;
+    int best = 4;
+    berth_status st = BERTH_FAIL(err, BERTH_NOT_FOUND, "strategy \"%s\" is not known; there are", name);
+    for (int32_t i = 0; i < berth_strategy_count(); i++) {
+        const char *have = berth_strategy_at(i)->name;
+        berth_error_append(err, "%s %s", i ? "," : "", have);
+        int distance = berth_edit_distance(name, have, best);
+        if (distance < best) {
+            best = distance;
+            near = have;
+        }
+    }
+    if (near) berth_error_append(err, "; did you mean %s?", near);
+    return st;
+}
+
+static berth_status make_placement(berth_core_plan *plan, const char *strategy, const char *map, size_t map_len,
+                                   berth_error *err)
+{
+    berth_strategy_input in;
+    berth_status st = berth_strategy_input_init(plan->model, plan->machine, &plan->config, &in, err);
+    if (st != BERTH_OK) return st;
+    if (map) {
+        st = berth_placement_from_map(map, map_len, "device map", &in, &plan->placement, err);
+    } else {
+        const char *name = strategy && strategy[0] ? strategy : "auto";
+        const berth_strategy *s = berth_strategy_find(name, &in.argument);
+        st = s ? berth_placement_make(s, &in, &plan->placement, err) : unknown_strategy(name, err);
+    }
+    berth_strategy_input_deinit(&in);
+    return st;
+}
+
+berth_pass_env berth_core_plan_env(const berth_core_plan *plan, int32_t replica, const char **names)
+{
+    for (int32_t d = 0; d < plan->machine->n_devices; d++) names[d] = plan->machine->devices[d].name;
+    return (berth_pass_env){.nodes = berth_model_data_nodes(plan->model),
+                            .n_nodes = berth_model_data_n_nodes(plan->model),
+                            .n_devices = plan->machine->n_devices,
+                            .device_names = names,
+                            .placement = plan->placement,
+                            .replica = replica};
+}
+
+static berth_status make_programs(berth_core_plan *plan, berth_error *err)
+{
+    const char *names[BERTH_MACHINE_DEVICES];
+    int32_t n_threads[BERTH_MACHINE_DEVICES];
+    for (int32_t d = 0; d < plan->machine->n_devices; d++) n_threads[d] = berth_plan_threads(&plan->machine->devices[d]);
+    plan->replicas = calloc((size_t)plan->placement->n_replicas, sizeof *plan->replicas);
+    if (!plan->replicas) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d replicas", (int)plan->placement->n_replicas);
+    berth_status st = BERTH_OK;
+    for (int32_t r = 0; st == BERTH_OK && r < plan->placement->n_replicas; r++) {
+        berth_pass_env env = berth_core_plan_env(plan, r, names);
+        st = berth_plan_programs(plan->model, &plan->config, &env, plan->kernels, n_threads, &plan->replicas[r], err);
+    }
+    return st;
+}
+
+/* ---- bytes ------------------------------------------------------------------------------------------------------------- */
+
+static berth_status add_replica_bytes(berth_core_plan *plan, const berth_replica_plan *r, berth_error *err)
+{
+    berth_store *stores = NULL;
+    int32_t n = 0;
+    berth_status st = berth_stores_collect(r, &stores, &n, err);
+    if (st != BERTH_OK) return st;
+    const berth_model_config *m = berth_model_data_config(plan->model);
+    for (int32_t i = 0; i < n; i++) {
+        berth_device_bytes *d = &plan->devices[stores[i].device];
+        if (stores[i].key != BERTH_STATE_KV) {
+            d->features += stores[i].bytes;
+            continue;
+        }
+        d->kv += stores[i].bytes;
+        d->kv_per_token += (uint64_t)2 * (uint64_t)m->text.n_kv_heads * (uint64_t)m->text.head_dim * sizeof(float);
+    }
+    free(stores);
+    const berth_program *both[] = {r->encode, r->step};
+    for (int k = 0; k < 2; k++) {
+        for (int32_t d = 0; both[k] && d < plan->machine->n_devices; d++) {
+            plan->devices[d].activations += berth_plan_round(both[k]->regions[d].activations);
+            plan->devices[d].workspace += berth_plan_round(both[k]->regions[d].workspace);
+        }
+    }
+    return BERTH_OK;
+}
+
+static berth_status add_weight_bytes(berth_core_plan *plan, berth_error *err)
+{
+    int32_t n = berth_model_data_n_params(plan->model);
+    bool *wanted = calloc((size_t)n + 1, sizeof *wanted);
+    if (!wanted) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d weights", (int)n);
+    for (int32_t d = 0; d < plan->machine->n_devices; d++) {
+        uint64_t copied;
+        berth_plan_wanted(plan, d, wanted);
+        berth_weights_measure(plan->model, wanted, &plan->devices[d].weights, &copied);
+    }
+    free(wanted);
+    return BERTH_OK;
+}
+
+static berth_status add_up_bytes(berth_core_plan *plan, berth_error *err)
+{
+    plan->devices = calloc((size_t)plan->machine->n_devices, sizeof *plan->devices);
+    if (!plan->devices) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d devices", (int)plan->machine->n_devices);
+    berth_status st = add_weight_bytes(plan, err);
+    for (int32_t r = 0; st == BERTH_OK && r < plan->placement->n_replicas; r++)
+        st = add_replica_bytes(plan, &plan->replicas[r], err);
+    if (st != BERTH_OK) return st;
+    plan->fits = true;
+    plan->worst_device = -1;
+    for (int32_t d = 0; d < plan->machine->n_devices; d++) {
+        berth_device_bytes *b = &plan->devices[d];
+        b->limit = plan->machine->devices[d].memory_bytes;
+        b->total = b->weights + b->kv + b->features + b->activations + b->workspace;
+        if (b->total <= b->limit) continue;
+        plan->fits = false;
+        if (b->total - b->limit <= plan->missing_bytes) continue;
+        plan->missing_bytes = b->total - b->limit;
+        plan->worst_device = d;
+    }
+    return BERTH_OK;
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------------------- */
+
+berth_status berth_core_plan_create(const berth_model_data *model, const berth_machine *machine, const char *strategy,
+                                    const char *device_map, size_t device_map_len, const berth_plan_config *config,
+                                    berth_core_plan **out, berth_error *err)
+{
+    *out = NULL;
+    berth_core_plan *plan = calloc(1, sizeof *plan);
+    if (!plan) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a plan");
+    plan->model = model;
+    berth_model_data_retain((berth_model_data *)(uintptr_t)model);
+    plan->machine = machine;
+    if (config) plan->config = *config;
+    berth_status st = berth_plan_config_fill(model, &plan->config, &plan->kernels, err);
+    if (st != BERTH_OK) goto fail;
+    plan->block = BERTH_DEFAULT_BLOCK;
+    plan->n_blocks = berth_plan_blocks(&plan->config);
+    plan->feature_rows = berth_plan_feature_rows(model, &plan->config);
+    st = make_placement(plan, strategy, device_map, device_map_len, err);
+    if (st == BERTH_OK) st = make_programs(plan, err);
+    if (st == BERTH_OK) st = add_up_bytes(plan, err);
+    if (st != BERTH_OK) goto fail;
+    *out = plan;
+    return BERTH_OK;
+fail:
+    berth_core_plan_destroy(plan);
+    return st;
+}
+
+void berth_core_plan_destroy(berth_core_plan *plan)
+{
+    if (!plan) return;
+    for (int32_t r = 0; plan->replicas && r < plan->placement->n_replicas; r++)
+        berth_replica_plan_deinit(&plan->replicas[r]);
+    free(plan->replicas);
+    free(plan->devices);
+    berth_placement_destroy(plan->placement);
+    berth_model_data_release((berth_model_data *)(uintptr_t)plan->model);
+    free(plan);
+}

@@ -1,0 +1,108 @@
+/* plan_build.c - the settings of a plan with their defaults, and the passes that make one replica's programs ready. */
+#include "arch/arch.h"
+#include "engine/plan_internal.h"
+
+enum {
+    DEFAULT_CONTEXT = 4096,
+    DEFAULT_CHUNK = 512,
+    DEFAULT_TILES = 4,
+    MOST_CONTEXT = 1 << 26, /* tokens of all sequences: slots are counted in 31 bits with room for rounding */
+    MOST_SEQS = 1 << 16,
+    MOST_TILES = 1 << 16,
+};
+
+static berth_status check_range(const char *what, int64_t value, int64_t most, berth_error *err)
+{
+    if (value >= 1 && value <= most) return BERTH_OK;
+    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s %lld is out of range: it must be a number between 1 and %lld", what,
+                      (long long)value, (long long)most);
+}
+
+static berth_status choose_kernels(const berth_plan_config *config, const berth_kernels **out, berth_error *err)
+{
+    const char *want = config->kernels;
+    *out = config->kernels_ref ? berth_kernels_ref() : berth_kernels_cpu(want);
+    if (*out) return BERTH_OK;
+    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                      "kernels \"%s\" are not known or cannot run on this machine; there are ref, generic, avx2, avx512",
+                      want ? want : "");
+}
+
+berth_status berth_plan_config_fill(const berth_model_data *model, berth_plan_config *config,
+                                    const berth_kernels **out_kernels, berth_error *err)
+{
+    const berth_model_config *m = berth_model_data_config(model);
+    berth_plan_config *c = config;
+    int64_t of_model = m->text.max_positions < DEFAULT_CONTEXT ? m->text.max_positions : DEFAULT_CONTEXT;
+    if (c->context == 0) c->context = of_model;
+    if (c->n_seqs == 0) c->n_seqs = 1;
+    berth_status st = check_range("n_seqs", c->n_seqs, MOST_SEQS, err);
+    if (st == BERTH_OK) st = check_range("context", c->context, MOST_CONTEXT / c->n_seqs, err);
+    if (st != BERTH_OK) return st;
+    if (c->chunk == 0) c->chunk = c->context < DEFAULT_CHUNK ? (int32_t)c->context : DEFAULT_CHUNK;
+    if (c->chunk > 0 && c->chunk < c->n_seqs) c->chunk = c->n_seqs;
+    if (c->max_tiles == 0) c->max_tiles = m->has_vision ? 2 * (m->preprocess.max_tiles + 1) : 1;
+    if (c->tiles == 0) c->tiles = c->max_tiles < DEFAULT_TILES ? c->max_tiles : DEFAULT_TILES;
+    st = check_range("chunk", c->chunk, MOST_CONTEXT, err);
+    if (st == BERTH_OK) st = check_range("max_tiles", c->max_tiles, MOST_TILES, err);
+    if (st == BERTH_OK) st = check_range("tiles", c->tiles, c->max_tiles, err);
+    const berth_kernels *kernels;
+    if (st == BERTH_OK) st = choose_kernels(c, &kernels, err);
+    if (st == BERTH_OK && out_kernels) *out_kernels = kernels;
+    return st;
+}
+
+static int64_t blocks_of_seq(const berth_plan_config *c) { return (c->context + BERTH_DEFAULT_BLOCK - 1) / BERTH_DEFAULT_BLOCK; }
+
+int32_t berth_plan_blocks(const berth_plan_config *c) { return (int32_t)(blocks_of_seq(c) * c->n_seqs); }
+
+int64_t berth_plan_feature_rows(const berth_model_data *model, const berth_plan_config *c)
+{
+    const berth_model_config *m = berth_model_data_config(model);
+    return m->has_vision ? (int64_t)c->max_tiles * m->vision.tokens_per_tile : 0;
+}
+
+static berth_status run_passes(berth_program *p, const berth_pass_env *env, const berth_kernels *kernels,
+                               const int32_t *n_threads, berth_error *err)
+{
+    const berth_allot_options allot = {.kernels = kernels, .n_threads = n_threads};
+    if (!p) return BERTH_OK;
+    berth_status st = berth_place(p, env, err);
+    if (st == BERTH_OK) st = berth_route(p, env, err);
+    if (st == BERTH_OK) st = berth_check(p, env, err);
+    if (st == BERTH_OK) st = berth_allot(p, &allot, err);
+    if (st == BERTH_OK) st = berth_check_memory(p, env, err);
+    return st;
+}
+
+berth_status berth_plan_programs(const berth_model_data *model, const berth_plan_config *c, const berth_pass_env *env,
+                                 const berth_kernels *kernels, const int32_t *n_threads, berth_replica_plan *out,
+                                 berth_error *err)
+{
+    berth_build_options options = {
+        .max_tiles = c->tiles,
+        .max_tokens = c->chunk,
+        .max_seqs = c->n_seqs,
+        .max_logits = c->trace ? c->chunk : c->n_seqs,
+        .max_blocks = blocks_of_seq(c),
+        .n_blocks = berth_plan_blocks(c),
+        .feature_rows = berth_plan_feature_rows(model, c),
+        .block = BERTH_DEFAULT_BLOCK,
+    };
+    berth_programs programs;
+    *out = (berth_replica_plan){0};
+    berth_status st = berth_arch_build(model, &options, &programs, err);
+    if (st != BERTH_OK) return st;
+    *out = (berth_replica_plan){.encode = programs.encode, .step = programs.step};
+    st = run_passes(out->encode, env, kernels, n_threads, err);
+    if (st == BERTH_OK) st = run_passes(out->step, env, kernels, n_threads, err);
+    if (st != BERTH_OK) berth_replica_plan_deinit(out);
+    return st;
+}
+
+void berth_replica_plan_deinit(berth_replica_plan *r)
+{
+    berth_program_destroy(r->encode);
+    berth_program_destroy(r->step);
+    *r = (berth_replica_plan){0};
+}

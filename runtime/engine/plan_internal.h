@@ -1,0 +1,21 @@
+/* plan_internal.h - what plan.c and plan_input.c share: defaults, and building one replica's programs under a placement. */
+#ifndef BERTH_ENGINE_PLAN_INTERNAL_H
+#define BERTH_ENGINE_PLAN_INTERNAL_H
+
+#include "engine/plan.h"
+
+/* Fills defaults and checks ranges; BERTH_INVALID_ARGUMENT names the field. *out_kernels may be NULL. */
+berth_status berth_plan_config_fill(const berth_model_data *model, berth_plan_config *config,
+                                    const berth_kernels **out_kernels, berth_error *err);
+
+/* KV blocks for the whole plan, and rows of the feature store. */
+int32_t berth_plan_blocks(const berth_plan_config *config);
+int64_t berth_plan_feature_rows(const berth_model_data *model, const berth_plan_config *config);
+
+/* build -> place -> route -> check -> allot -> check_memory of both programs. */
+berth_status berth_plan_programs(const berth_model_data *model, const berth_plan_config *config,
+                                 const berth_pass_env *env, const berth_kernels *kernels, const int32_t *n_threads,
+                                 berth_replica_plan *out, berth_error *err);
+void berth_replica_plan_deinit(berth_replica_plan *r);
+
+#endif
