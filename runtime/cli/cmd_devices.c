@@ -1,0 +1,169 @@
+/* cmd_devices.c - `berth devices`: what this computer has, and what a device list makes of it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/status.h"
+#include "base/text.h"
+#include "cli/setup.h"
+#include "kernels/ops.h"
+#include "machine/machine.h"
+#include "transport/transport.h"
+
+static const char *const kernel_sets[] = {"avx512", "avx2", "generic", "ref"}; /* as --kernels names them */
+enum { N_KERNEL_SETS = sizeof kernel_sets / sizeof kernel_sets[0] };
+
+/* ---- JSON ------------------------------------------------------------------------------------------------------------ */
+
+static void put_string(berth_buffer *out, const char *key, const char *value)
+{
+    berth_buffer_printf(out, "\"%s\":", key);
+    berth_buffer_json_string(out, value, strlen(value));
+}
+
+static void json_computer(const berth_computer *c, berth_buffer *out)
+{
+    berth_buffer_puts(out, "\"computer\":{");
+    put_string(out, "cpu", c->cpu_model);
+    berth_buffer_printf(out,
+                        ",\"packages\":%d,\"numa_nodes\":%d,\"cores\":%d,\"threads\":%d,\"memory_bytes\":%llu,"
+                        "\"l2_bytes\":%llu,\"l3_bytes\":%llu,",
+                        (int)c->packages, (int)c->numa_nodes, (int)c->cores, (int)c->threads,
+                        (unsigned long long)c->memory_bytes, (unsigned long long)c->l2_bytes,
+                        (unsigned long long)c->l3_bytes);
+    put_string(out, "isa", c->isa);
+    berth_buffer_putc(out, ',');
+    put_string(out, "cuda", c->cuda);
+    berth_buffer_putc(out, '}');
+}
+
+static void json_kernels(berth_buffer *out)
+{
+    bool first = true;
+    berth_buffer_puts(out, ",\"kernels\":{");
+    put_string(out, "default", berth_kernels_cpu(NULL)->name);
+    berth_buffer_puts(out, ",\"available\":[");
+    for (size_t i = 0; i < N_KERNEL_SETS; i++) {
+        if (berth_kernels_cpu(kernel_sets[i]) == NULL) continue;
+        berth_buffer_printf(out, "%s\"%s\"", first ? "" : ",", kernel_sets[i]);
+        first = false;
+    }
+    berth_buffer_puts(out, "]}");
+}
+
+static void json_transports(berth_buffer *out)
+{
+    berth_buffer_puts(out, ",\"transports\":[");
+    for (int32_t i = 0; i < berth_transport_count(); i++) {
+        berth_buffer_puts(out, i ? ",{" : "{");
+        put_string(out, "name", berth_transport_at(i)->name);
+        berth_buffer_putc(out, ',');
+        put_string(out, "about", berth_transport_at(i)->about);
+        berth_buffer_putc(out, '}');
+    }
+    berth_buffer_putc(out, ']');
+}
+
+static void json_devices(const berth_machine *m, berth_buffer *out)
+{
+    berth_buffer_puts(out, ",\"devices\":[");
+    for (int32_t i = 0; i < m->n_devices; i++) {
+        const berth_device *d = &m->devices[i];
+        berth_buffer_puts(out, i ? ",{" : "{");
+        put_string(out, "name", d->name);
+        berth_buffer_printf(out,
+                            ",\"kind\":\"%s\",\"physical\":%d,\"memory_bytes\":%llu,\"memory_given\":%s,\"cores\":[",
+                            d->kind == BERTH_DEVICE_CPU ? "cpu" : "cuda", (int)d->physical,
+                            (unsigned long long)d->memory_bytes, d->memory_given ? "true" : "false");
+        for (int32_t k = 0; k < d->n_cores; k++) berth_buffer_printf(out, "%s%d", k ? "," : "", (int)d->cores[k]);
+        berth_buffer_printf(out, "],\"shares_cores\":%s}", d->shares_cores ? "true" : "false");
+    }
+    berth_buffer_putc(out, ']');
+}
+
+/* ---- text ------------------------------------------------------------------------------------------------------------ */
+
+static void text_computer(const berth_computer *c, berth_buffer *out)
+{
+    char memory[32], l2[32], l3[32];
+    berth_buffer_printf(out, "processor   %s\n", c->cpu_model[0] ? c->cpu_model : "unknown");
+    berth_buffer_printf(out, "cores       %d (%d threads, %d package%s, %d NUMA node%s)\n", (int)c->cores,
+                        (int)c->threads, (int)c->packages, c->packages == 1 ? "" : "s", (int)c->numa_nodes,
+                        c->numa_nodes == 1 ? "" : "s");
+    berth_buffer_printf(out, "memory      %s (L2 %s, L3 %s)\n",
+                        berth_format_bytes(c->memory_bytes, memory, sizeof memory),
+                        berth_format_bytes(c->l2_bytes, l2, sizeof l2), berth_format_bytes(c->l3_bytes, l3, sizeof l3));
+    berth_buffer_printf(out, "vectors     %s\n", c->isa[0] ? c->isa : "none that kernels look for");
+    berth_buffer_printf(out, "CUDA        %s\n", c->cuda);
+    berth_buffer_printf(out, "kernels     %s; available:", berth_kernels_cpu(NULL)->name);
+    for (size_t i = 0; i < N_KERNEL_SETS; i++) {
+        if (berth_kernels_cpu(kernel_sets[i]) != NULL) berth_buffer_printf(out, " %s", kernel_sets[i]);
+    }
+    berth_buffer_puts(out, "\n");
+    for (int32_t i = 0; i < berth_transport_count(); i++) {
+        berth_buffer_printf(out, "%-11s %-8s %s\n", i == 0 ? "transports" : "", berth_transport_at(i)->name,
+                            berth_transport_at(i)->about);
+    }
+}
+
+/* Core numbers with neighbours joined: "0-3,8". */
+static void text_cores(const berth_device *d, berth_buffer *out)
+{
+    for (int32_t i = 0; i < d->n_cores;) {
+        int32_t end = i + 1;
+        while (end < d->n_cores && d->cores[end] == d->cores[end - 1] + 1) end++;
+        berth_buffer_printf(out, "%s%d", i ? "," : "", (int)d->cores[i]);
+        if (end - i > 1) berth_buffer_printf(out, "-%d", (int)d->cores[end - 1]);
+        i = end;
+    }
+}
+
+static void text_devices(const berth_machine *m, berth_buffer *out)
+{
+    berth_buffer_printf(out, "\n%-10s %10s  cores\n", "device", "memory");
+    for (int32_t i = 0; i < m->n_devices; i++) {
+        char memory[32];
+        berth_buffer_printf(out, "%-10s %10s  ", m->devices[i].name,
+                            berth_format_bytes(m->devices[i].memory_bytes, memory, sizeof memory));
+        text_cores(&m->devices[i], out);
+        berth_buffer_puts(out, m->devices[i].shares_cores ? " (shared)\n" : "\n");
+    }
+}
+
+static berth_status describe(const cli_args *a, berth_buffer *out, berth_error *err)
+{
+    berth_computer computer;
+    berth_machine machine = {0};
+    berth_buffer list = {0};
+    berth_status st = cli_device_list(a, &list, err);
+    if (st == BERTH_OK) st = berth_machine_parse(list.data, &machine, err);
+    if (st == BERTH_OK) st = berth_computer_read(&computer, err);
+    if (st == BERTH_OK && a->set[OPT_JSON]) {
+        berth_buffer_putc(out, '{');
+        json_computer(&computer, out);
+        json_kernels(out);
+        json_transports(out);
+        json_devices(&machine, out);
+        berth_buffer_puts(out, "}\n");
+    } else if (st == BERTH_OK) {
+        text_computer(&computer, out);
+        text_devices(&machine, out);
+    }
+    berth_machine_deinit(&machine);
+    berth_buffer_deinit(&list);
+    if (st == BERTH_OK && out->failed) st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the list of devices");
+    return st;
+}
+
+cli_exit cmd_devices(const cli_args *a)
+{
+    berth_error err = {0};
+    berth_buffer out = {0};
+    cli_exit code = EXIT_OK;
+    if (describe(a, &out, &err) != BERTH_OK) {
+        code = cli_fail(&err);
+    } else if (!cli_write(out.data, out.len)) {
+        code = EXIT_RUN;
+    }
+    berth_buffer_deinit(&out);
+    return code;
+}
