@@ -160,6 +160,11 @@ static berth_status read_index(index_map *x, berth_json_reader *r, berth_error *
 
 /* ---- checking against the shards ------------------------------------------------------------------------------------ */
 
+static const char *plural(size_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 /* Every listed tensor is in its shard. */
 static berth_status check_listed(const index_map *x, const berth_model_files *w, berth_error *err)
 {
@@ -181,11 +186,11 @@ static berth_status check_listed(const index_map *x, const berth_model_files *w,
     if (!missing.count && !moved.count) return BERTH_OK;
     berth_status st = BERTH_FAIL(err, BERTH_BAD_FILE, INDEX " and its shards do not belong together");
     if (missing.count) {
-        berth_error_append(err, "\n  %zu listed tensors missing, not in any shard: %s", missing.count,
-                           berth_listing_end(&missing));
+        berth_error_append(err, "\n  %zu listed tensor%s missing, not in any shard: %s", missing.count,
+                           plural(missing.count), berth_listing_end(&missing));
     }
     if (moved.count)
-        berth_error_append(err, "\n  %zu tensors not in the shard that is named: %s", moved.count,
+        berth_error_append(err, "\n  %zu tensor%s not in the shard that is named: %s", moved.count, plural(moved.count),
                            berth_listing_end(&moved));
     return st;
 }
@@ -218,8 +223,8 @@ static berth_status check_unique(const index_map *x, const berth_model_files *w,
     }
     berth_names_deinit(&seen);
     if (st == BERTH_OK && twice.count) {
-        st = BERTH_FAIL(err, BERTH_BAD_FILE, INDEX ": %zu tensors are in more than one shard: %s", twice.count,
-                        berth_listing_end(&twice));
+        st = BERTH_FAIL(err, BERTH_BAD_FILE, INDEX ": %zu tensor%s in more than one shard: %s", twice.count,
+                        plural(twice.count), berth_listing_end(&twice));
     }
     return st;
 }

@@ -97,7 +97,7 @@ void fixture_replace(const fixture *f, const char *name, const char *from, const
 {
     size_t n = 0;
     char *text = fixture_read(f, name, &n);
-    char *at = strstr(text, from);
+    char *at = memmem(text, n, from, strlen(from));
     if (!at) fail_msg("%s does not hold %s", name, from);
     berth_buffer b = {0};
     berth_buffer_append(&b, text, (size_t)(at - text));
