@@ -30,10 +30,9 @@ struct berth_core {
     berth_exec exec;
     berth_replica *replicas; /* [plan->placement->n_replicas] */
     int32_t n_replicas;
-    pthread_mutex_t lock;  /* n_requests of replicas, is_closing */
+    pthread_mutex_t lock;  /* n_running, turn, n_requests of replicas */
     pthread_cond_t idle;
-    bool has_locks;
-    int32_t n_running;
+    int32_t n_running, turn; /* turn: the replica that is next of equals */
     pthread_mutex_t strict_turn; /* strict mode: one request at a time in the whole engine */
     uint64_t load_done, load_total;
 };

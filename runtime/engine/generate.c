@@ -119,13 +119,16 @@ static berth_status answer(berth_session *s, int64_t started, berth_core_result 
 
 /* ---- replicas ---------------------------------------------------------------------------------------------------------- */
 
-/* The replica with the shortest queue, the first of equals. */
+/* The replica with the shortest queue; equals take turns. */
 static berth_replica *take_replica(berth_core *core)
 {
     pthread_mutex_lock(&core->lock);
-    berth_replica *best = &core->replicas[0];
-    for (int32_t i = 1; i < core->n_replicas; i++)
-        if (core->replicas[i].n_requests < best->n_requests) best = &core->replicas[i];
+    berth_replica *best = &core->replicas[core->turn];
+    for (int32_t i = 0; i < core->n_replicas; i++) {
+        berth_replica *r = &core->replicas[(core->turn + i) % core->n_replicas];
+        if (r->n_requests < best->n_requests) best = r;
+    }
+    core->turn = (best->index + 1) % core->n_replicas;
     best->n_requests++;
     core->n_running++;
     pthread_mutex_unlock(&core->lock);

@@ -41,8 +41,10 @@ berth_status berth_plan_config_fill(const berth_model_data *model, berth_plan_co
     if (st != BERTH_OK) return st;
     if (c->chunk == 0) c->chunk = c->context < DEFAULT_CHUNK ? (int32_t)c->context : DEFAULT_CHUNK;
     if (c->chunk > 0 && c->chunk < c->n_seqs) c->chunk = c->n_seqs;
-    if (c->max_tiles == 0) c->max_tiles = m->has_vision ? 2 * (m->preprocess.max_tiles + 1) : 1;
-    if (c->tiles == 0) c->tiles = c->max_tiles < DEFAULT_TILES ? c->max_tiles : DEFAULT_TILES;
+    if (c->max_tiles == 0) c->max_tiles = 2 * (m->preprocess.max_tiles + 1);
+    if (!m->has_vision) c->max_tiles = 1;
+    if (c->tiles == 0) c->tiles = DEFAULT_TILES;
+    if (c->tiles > c->max_tiles) c->tiles = c->max_tiles;
     st = check_range("chunk", c->chunk, MOST_CONTEXT, err);
     if (st == BERTH_OK) st = check_range("max_tiles", c->max_tiles, MOST_TILES, err);
     if (st == BERTH_OK) st = check_range("tiles", c->tiles, c->max_tiles, err);
