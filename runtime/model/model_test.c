@@ -597,7 +597,7 @@ static void indexes_are_checked(void **state)
         {"\"weight_map\": {", "\"weight_map\": {}, \"x\": {", "weight_map is empty"},
         {"\"weight_map\": {", "\"weight_map\": [], \"x\": {", "weight_map"},
         {"\"weight_map\": {", "\"weight_map\": {}, \"weight_map\": {", "duplicate"},
-        {"{", "[", "JSON"},
+        {"{", "[", "an object with weight_map expected"},
         {"\"language_model.model.norm.weight\"", "\"language_model.lm_head.weight\"", "twice"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
