@@ -6,14 +6,31 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Copies what fits; bytes that are not printable ASCII, which only a stranger's names bring in, become \xNN. */
+static void copy_printable(char *out, size_t n, const char *text)
+{
+    size_t len = 0;
+    for (; *text; text++) {
+        bool is_plain = *text >= 0x20 && *text < 0x7F;
+        if (len + (is_plain ? 1 : 4) >= n) break;
+        if (is_plain)
+            out[len++] = *text;
+        else
+            len += (size_t)snprintf(out + len, n - len, "\\x%02X", (unsigned char)*text);
+    }
+    out[len] = '\0';
+}
+
 berth_status berth_refuse(berth_error *err, berth_status status, const char *fmt, ...)
 {
     if (!err) return status;
-    *err = (berth_error){.status = status, .device = -1, .file = __FILE__};
+    char text[sizeof err->message];
     va_list args;
     va_start(args, fmt);
-    vsnprintf(err->message, sizeof err->message, fmt, args);
+    vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
+    *err = (berth_error){.status = status, .device = -1, .file = __FILE__};
+    copy_printable(err->message, sizeof err->message, text);
     return status;
 }
 
@@ -34,15 +51,17 @@ const char *berth_bytes_in_words(uint64_t bytes, char *out, size_t n)
 void berth_note(berth_strategy_output *out, const char *fmt, ...)
 {
     size_t len = strnlen(out->note, sizeof out->note), room = sizeof out->note - len;
-    char text[sizeof out->note];
+    char raw[sizeof out->note], text[4 * sizeof out->note];
     va_list args;
     va_start(args, fmt);
-    int wanted = vsnprintf(text, sizeof text, fmt, args);
+    int wanted = vsnprintf(raw, sizeof raw, fmt, args);
     va_end(args);
-    size_t gap = len > 0 ? 2 : 0; /* "; " */
-    if (wanted < 0 || (size_t)wanted + gap + 1 > room) return;
+    if (wanted < 0 || (size_t)wanted >= sizeof raw) return;
+    copy_printable(text, sizeof text, raw);
+    size_t text_len = strlen(text), gap = len > 0 ? 2 : 0; /* "; " */
+    if (text_len + gap + 1 > room) return;
     if (gap) memcpy(out->note + len, "; ", gap);
-    memcpy(out->note + len + gap, text, (size_t)wanted + 1);
+    memcpy(out->note + len + gap, text, text_len + 1);
 }
 
 const char *berth_device_names(const berth_strategy_input *in, const bool *wanted, char *out, size_t n)

@@ -1,0 +1,14 @@
+/* accelerate_internal.h - between accelerate_budget.c and accelerate.c. */
+#ifndef BERTH_STRATEGIES_ACCELERATE_INTERNAL_H
+#define BERTH_STRATEGIES_ACCELERATE_INTERNAL_H
+
+#include "accelerate.h"
+
+/* Fills bits[n_modules + n_tensors] (zeroed), the size of each entry of the tree times 8. */
+void berth_accelerate_read_sizes(const berth_tree *t, int32_t dtype_bits, int64_t *bits);
+
+/* Lowers out->budgets (normalised, out->total_bytes set) as get_balanced_memory does. */
+berth_status berth_accelerate_balance(const berth_accelerate_request *req, const int64_t *bits,
+                                      berth_accelerate_result *out, berth_error *err);
+
+#endif
