@@ -8,7 +8,7 @@
 #include "base/clock.h"
 
 #define CHUNK_BYTES    ((size_t)64 * 1024)
-#define FIRST_CAPACITY 64
+#define FIRST_CAPACITY 1024
 
 struct berth_strings_chunk {
     berth_strings_chunk *next;
@@ -79,7 +79,7 @@ static berth_name_slot *slot_of(const berth_name_table *t, const char *name, uin
 
 static bool grow(berth_name_table *t)
 {
-    size_t capacity = t->capacity ? t->capacity * 2 : FIRST_CAPACITY;
+    size_t capacity = t->capacity ? t->capacity * 4 : FIRST_CAPACITY;
     berth_name_slot *slots = calloc(capacity, sizeof *slots);
     if (!slots) return false;
     if (!t->slots) t->seed = fold((uint64_t)berth_now_ns(), (uint64_t)(uintptr_t)slots);

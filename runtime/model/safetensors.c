@@ -328,8 +328,12 @@ static berth_status check_cover(const berth_safetensors *f, berth_error *err)
 {
     const berth_safetensor **order = malloc((f->n ? f->n : 1) * sizeof *order);
     if (!order) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%s: ordering %zu tensors", f->name, f->n);
-    for (size_t i = 0; i < f->n; i++) order[i] = &f->tensors[i];
-    qsort(order, f->n, sizeof *order, by_offset);
+    bool in_order = true; /* as most writers leave them */
+    for (size_t i = 0; i < f->n; i++) {
+        order[i] = &f->tensors[i];
+        in_order = in_order && (i == 0 || by_offset(&order[i - 1], &order[i]) <= 0);
+    }
+    if (!in_order) qsort(order, f->n, sizeof *order, by_offset);
     size_t at = f->data_at;
     berth_status st = BERTH_OK;
     for (size_t i = 0; i < f->n && st == BERTH_OK; i++) {
