@@ -19,7 +19,8 @@ endif()
 add_library(berth_flags INTERFACE)
 target_include_directories(berth_flags INTERFACE ${PROJECT_SOURCE_DIR}/runtime/include ${PROJECT_SOURCE_DIR}/runtime
                                                  ${PROJECT_SOURCE_DIR})
-target_compile_definitions(berth_flags INTERFACE _GNU_SOURCE BERTH_VERSION="${PROJECT_VERSION}")
+# BERTH_BUILD_SHARED: the parts also go into libberth.so, where only the functions of the public headers are visible.
+target_compile_definitions(berth_flags INTERFACE _GNU_SOURCE BERTH_VERSION="${PROJECT_VERSION}" BERTH_BUILD_SHARED)
 target_compile_options(berth_flags INTERFACE -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes
                                              -Wvla -Wno-missing-field-initializers -fno-math-errno -ffp-contract=off -fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=
                                              $<$<BOOL:${BERTH_WERROR}>:-Werror>)
