@@ -119,7 +119,7 @@ berth_status berth_prepare(const berth_model *model, const berth_tokenizer *toke
                            int32_t n_turns, int32_t max_tiles, berth_prepared *out, berth_error *err)
 {
     *out = (berth_prepared){0};
-    int32_t n_parts, n_pictures;
+    int32_t n_parts = 0, n_pictures = 0;
     berth_status st = check_turns(turns, n_turns, &n_parts, &n_pictures, err);
     if (st != BERTH_OK) return st;
     const berth_model_config *config = berth_model_data_config(model->data);

@@ -153,16 +153,27 @@ static const char *shade(uint64_t bytes, uint64_t most)
     return blocks[share > 0.6 ? 3 : share > 0.25 ? 2 : share > 0.08 ? 1 : 0];
 }
 
+enum { NAME_WIDTH = 9, MIN_SECTION = 4, MAX_CELL = 3 };
+
+/* Characters of one cell, so that a small model's strip can be read and a large one's fits the terminal. */
+static int cell_width(int32_t n, cli_style style)
+{
+    const int room = (style.width - NAME_WIDTH - 24) / (n > 0 ? (int)n : 1);
+    return room < 1 ? 1 : room > MAX_CELL ? MAX_CELL : room;
+}
+
 /* Columns of one section are drawn together, sections are set apart by a blank and labelled above. */
 static void draw_labels(const column *columns, int32_t n, cli_style style, berth_buffer *out)
 {
+    const int cell = cell_width(n, style);
     berth_buffer_printf(out, "  %-8s ", "");
     paint(out, style, dim);
     for (int32_t i = 0; i < n;) {
         int32_t end = i;
         while (end < n && columns[end].section == columns[i].section) end++;
         const char *name = section_names[columns[i].section];
-        const int room = (int)(end - i) > 4 ? (int)(end - i) : 4;
+        const int drawn = (int)(end - i) * cell;
+        const int room = drawn > MIN_SECTION ? drawn : MIN_SECTION;
         berth_buffer_printf(out, "%-*.*s ", room, room, name);
         i = end;
     }
@@ -173,14 +184,17 @@ static void draw_labels(const column *columns, int32_t n, cli_style style, berth
 static void draw_row(const berth_plan *plan, int32_t replica, int32_t device, const column *columns, int32_t n,
                      uint64_t most, cli_style style, berth_buffer *out)
 {
+    const int cell = cell_width(n, style);
     paint(out, style, color_of(device));
     berth_buffer_printf(out, "  %-8s ", cli_device_name(plan, device));
     for (int32_t i = 0; i < n;) {
-        int32_t end = i, drawn = 0;
-        for (; end < n && columns[end].section == columns[i].section; end++, drawn++) {
-            berth_buffer_puts(out, shade(bytes_on(plan, replica, &columns[end], device), most));
+        int32_t end = i;
+        int drawn = 0;
+        for (; end < n && columns[end].section == columns[i].section; end++, drawn += cell) {
+            const char *mark = shade(bytes_on(plan, replica, &columns[end], device), most);
+            for (int k = 0; k < cell; k++) berth_buffer_puts(out, mark);
         }
-        for (; drawn < 4; drawn++) berth_buffer_putc(out, ' ');
+        for (; drawn < MIN_SECTION; drawn++) berth_buffer_putc(out, ' ');
         berth_buffer_putc(out, ' ');
         i = end;
     }
