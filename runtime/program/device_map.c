@@ -39,12 +39,14 @@ static const renaming tops[] = {
 static const renaming projector_parts[] = {
     {"projector.0", "projector.layer_norm"},
     {"projector.1", "projector.linear_1"},
+    {"projector.2", "projector.act"},
     {"projector.3", "projector.linear_2"},
 };
 static const renaming vision_parts[] = {
     {"vision.embeddings.class_embedding", "vision.embeddings.cls_token"},
     {"vision.embeddings.position_embedding", "vision.embeddings.position_embeddings"},
-    {"vision.embeddings.patch_embedding", "vision.embeddings.patch_embeddings.projection"},
+    {"vision.embeddings.patch_embeddings.projection", "vision.embeddings.patch_embedding"},
+    {"vision.embeddings.patch_embeddings", "vision.embeddings.patch_embedding"},
     {"vision.encoder.layers", "vision.encoder.layer"},
 };
 /* Behind "vision.encoder.layer.N." */
@@ -55,6 +57,16 @@ static const renaming block_parts[] = {
     {"ls2", "lambda_2"},
     {"attn.proj", "attention.projection_layer"},
     {"attn", "attention"},
+};
+
+/* Modules that one layout has and another has not, by their parts in the one spelling: what is named by itself keeps its own device. */
+typedef struct gathering {
+    const char *key;
+    const char *parts[4];
+} gathering;
+static const gathering gatherings[] = {
+    {"language_model", {"text", "lm_head"}},
+    {"model", {"vision", "projector", "text"}},
 };
 
 /* The rest of `name` behind prefix `p` when p ends at a component's end; NULL otherwise. */
@@ -109,8 +121,9 @@ typedef struct map_reader {
     const berth_strategy_input *in;
     const char *what;
     berth_error *err;
-    int32_t *given; /* owned; [n_nodes] device a key of the map gives; -1 */
-    char **common;  /* owned, as is each; [n_nodes] names in the one spelling; NULL until an unfamiliar key is met */
+    int32_t *given;    /* owned; [n_nodes] device a key of the map gives; -1 */
+    int32_t *gathered; /* owned; [n_nodes] the same, by a key that means several nodes */
+    char **common;     /* owned, as is each; [n_nodes] names in the one spelling; NULL until an unfamiliar key is met */
 } map_reader;
 
 static bool make_common(map_reader *m)
@@ -143,23 +156,37 @@ static berth_status refuse_key(const map_reader *m, const char *key)
                       key, best ? "; the nearest name is \"" : "", best ? best : "", best ? "\"" : "");
 }
 
-static berth_status find_key(map_reader *m, const char *key, int32_t *out_node)
+static int32_t find_common(const map_reader *m, const char *name)
 {
-    *out_node = -1;
+    for (int32_t i = 0; i < m->in->n_nodes; i++)
+        if (strcmp(m->common[i], name) == 0) return i;
+    return -1;
+}
+
+/* The nodes that `key` names: one, or a module's parts where this layout has no such module. */
+static berth_status find_key(map_reader *m, const char *key, int32_t nodes[4], int32_t *out_n)
+{
+    *out_n = 0;
     if (strlen(key) > 4096)
         return BERTH_FAIL(m->err, BERTH_INVALID_ARGUMENT, "%s: a name of %zu bytes", m->what, strlen(key));
-    for (int32_t i = 0; i < m->in->n_nodes; i++) {
-        if (strcmp(berth_node_at(m->in, i)->path, key) != 0) continue;
-        *out_node = i;
-        return BERTH_OK;
-    }
+    for (int32_t i = 0; i < m->in->n_nodes && *out_n == 0; i++)
+        if (strcmp(berth_node_at(m->in, i)->path, key) == 0) nodes[(*out_n)++] = i;
+    if (*out_n > 0) return BERTH_OK;
     berth_buffer want;
     bool ok = common_name(key, &want) && make_common(m);
-    for (int32_t i = 0; ok && i < m->in->n_nodes && *out_node < 0; i++)
-        if (strcmp(m->common[i], want.data) == 0) *out_node = i;
+    if (ok) nodes[0] = find_common(m, want.data);
     berth_buffer_deinit(&want);
     if (!ok) return BERTH_FAIL(m->err, BERTH_OUT_OF_MEMORY, "reading %s", m->what);
-    return *out_node >= 0 ? BERTH_OK : refuse_key(m, key);
+    *out_n = nodes[0] >= 0;
+    for (size_t g = 0; g < sizeof gatherings / sizeof gatherings[0] && *out_n == 0; g++) {
+        if (strcmp(gatherings[g].key, key) != 0) continue;
+        for (int k = 0; k < 4 && gatherings[g].parts[k]; k++) {
+            nodes[k] = find_common(m, gatherings[g].parts[k]);
+            if (nodes[k] < 0) return refuse_key(m, key);
+            *out_n = k + 1;
+        }
+    }
+    return *out_n > 0 ? BERTH_OK : refuse_key(m, key);
 }
 
 /* The one device whose name begins with "cpu:" (or "cuda:"); -1 when none, -2 when several. */
@@ -232,16 +259,19 @@ static berth_status read_entries(map_reader *m, const berth_json_node *root)
     if (berth_json_type_of(root) != BERTH_JSON_OBJECT)
         return BERTH_FAIL(m->err, BERTH_INVALID_ARGUMENT, "%s is %s; a device map is an object of names and devices",
                           m->what, berth_json_type_name(berth_json_type_of(root)));
+    for (int32_t i = 0; i < m->in->n_nodes; i++) m->given[i] = m->gathered[i] = -1;
     for (const berth_json_node *e = berth_json_first(root); e; e = berth_json_next(e)) {
-        int32_t node = -1, device = -1;
-        berth_status st = find_key(m, berth_json_key(e), &node);
+        int32_t nodes[4], n, device = -1;
+        berth_status st = find_key(m, berth_json_key(e), nodes, &n);
         if (st == BERTH_OK) st = read_device(m, e, &device);
         if (st != BERTH_OK) return st;
-        if (m->given[node] >= 0)
+        if (n == 1 && m->given[nodes[0]] >= 0)
             return BERTH_FAIL(m->err, BERTH_INVALID_ARGUMENT, "%s names %s twice, the second time as \"%s\"", m->what,
-                              berth_placement_path(m->in, node), berth_json_key(e));
-        m->given[node] = device;
+                              berth_placement_path(m->in, nodes[0]), berth_json_key(e));
+        for (int32_t k = 0; k < n; k++) (n == 1 ? m->given : m->gathered)[nodes[k]] = device;
     }
+    for (int32_t i = 0; i < m->in->n_nodes; i++)
+        if (m->given[i] < 0) m->given[i] = m->gathered[i];
     return BERTH_OK;
 }
 
@@ -285,12 +315,12 @@ static berth_status place_from(map_reader *m, const berth_json_node *root, berth
 {
     size_t n = (size_t)m->in->n_nodes;
     m->given = malloc(n * sizeof *m->given);
+    m->gathered = malloc(n * sizeof *m->gathered);
     int32_t *inherited = malloc(n * sizeof *inherited);
-    berth_status st = m->given && inherited ? BERTH_OK : BERTH_FAIL(m->err, BERTH_OUT_OF_MEMORY, "reading %s", m->what);
-    if (st == BERTH_OK) {
-        for (size_t i = 0; i < n; i++) m->given[i] = -1;
-        st = read_entries(m, root);
-    }
+    berth_status st = m->given && m->gathered && inherited
+                          ? BERTH_OK
+                          : BERTH_FAIL(m->err, BERTH_OUT_OF_MEMORY, "reading %s", m->what);
+    if (st == BERTH_OK) st = read_entries(m, root);
     if (st == BERTH_OK) {
         cut(m, inherited, p->device_of);
         follow_ties(p, m->in);
@@ -315,6 +345,7 @@ berth_status berth_placement_from_map(const char *json, size_t n, const char *wh
     }
     berth_json_destroy(tree);
     free(m.given);
+    free(m.gathered);
     for (int32_t i = 0; m.common && i < in->n_nodes; i++) free(m.common[i]);
     free(m.common);
     if (st == BERTH_OK)

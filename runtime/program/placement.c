@@ -23,6 +23,11 @@ const char *berth_placement_device_name(const berth_strategy_input *in, int32_t 
     return berth_device_at(in, device)->name;
 }
 
+const char *berth_placement_noun(const berth_placement *p)
+{
+    return strcmp(p->strategy, "device-map") == 0 ? "" : "strategy ";
+}
+
 berth_status berth_placement_create(const berth_strategy_input *in, int32_t n_replicas, berth_placement **out,
                                     berth_error *err)
 {
@@ -157,9 +162,11 @@ bool berth_placement_why(const berth_placement *p, const berth_strategy_input *i
                          berth_buffer *out)
 {
     int32_t by, device = berth_placement_device(p, in, replica, node, &by);
-    if (device < 0) return berth_buffer_printf(out, "%s put %s nowhere", p->strategy, berth_placement_path(in, node));
-    return berth_buffer_printf(out, "%s%s put %s on %s", strcmp(p->strategy, "device-map") == 0 ? "" : "strategy ",
-                               p->strategy, berth_placement_path(in, by), berth_placement_device_name(in, device));
+    if (device < 0)
+        return berth_buffer_printf(out, "%s%s put %s nowhere", berth_placement_noun(p), p->strategy,
+                                   berth_placement_path(in, node));
+    return berth_buffer_printf(out, "%s%s put %s on %s", berth_placement_noun(p), p->strategy,
+                               berth_placement_path(in, by), berth_placement_device_name(in, device));
 }
 
 /* The one device of all tensors under `node`; -1 when there are several, -2 when there is no tensor. */

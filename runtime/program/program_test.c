@@ -441,15 +441,15 @@ static void moved_weight(berth_program *p)
 }
 static void copied_weight(berth_program *p)
 {
-    int32_t copy = toy_op(p, "layer.0@cpu:2"), w = berth_program_find(p, "norm.0.weight");
-    p->ops[copy].in[0] = w;
-    p->values[p->ops[copy].out] = p->values[w];
-    p->values[p->ops[copy].out].kind = BERTH_VALUE_ACTIVATION;
-    strcpy(p->values[p->ops[copy].out].name, "w");
-    p->values[p->ops[copy].out].producer = copy;
-    p->values[p->ops[copy].out].dtype = BERTH_F32;
-    p->ops[toy_op(p, "layer.1.n")].in[0] = berth_program_find(p, "vision.a@cpu:2");
-    p->ops[toy_op(p, "layer.1")].in[0] = berth_program_find(p, "vision.a@cpu:2");
+    int32_t w = berth_program_find(p, "norm.0.weight");
+    berth_value v = p->values[w];
+    strcpy(v.name, "norm.0.weight@cpu:2");
+    v.kind = BERTH_VALUE_ACTIVATION;
+    v.origin = w;
+    v.device = 2;
+    berth_op op = {.kind = BERTH_OP_COPY, .in = {w}, .n_in = 1, .node = -1, .layer = -1, .device = 2};
+    op.out = berth_program_add_value(p, &v);
+    berth_program_add_op(p, &op);
 }
 static void copy_on_wrong_lane(berth_program *p)
 {

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "program/placement_internal.h"
 #include "program/program_internal.h"
 
 const char *berth_word_device(const berth_pass_env *env, int32_t device)
@@ -68,7 +69,7 @@ bool berth_say_why(const berth_pass_env *env, int32_t node, berth_buffer *out)
     int32_t by = -1, device = berth_env_device(env, node, &by);
     if (device < 0 || by < 0) return false;
     const char *who = env->placement->strategy;
-    berth_buffer_printf(out, "%s%s put %s on %s", strcmp(who, "device-map") == 0 ? "" : "strategy ", who,
-                        berth_word_path(env, by), berth_word_device(env, device));
+    berth_buffer_printf(out, "%s%s put %s on %s", berth_placement_noun(env->placement), who, berth_word_path(env, by),
+                        berth_word_device(env, device));
     return true;
 }
