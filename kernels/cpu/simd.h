@@ -103,7 +103,14 @@ BERTH_INLINE vf v_max(vf a, vf b)
 
 BERTH_INLINE vf v_widen_bf16(vh h)
 {
+#if BERTH_LANES == 16 && defined(__AVX512F__)
+    return (vf)((vu)_mm512_cvtepu16_epi32((__m256i)h) << 16);
+#elif BERTH_LANES == 8 && defined(__AVX2__)
+    return (vf)((vu)_mm256_cvtepu16_epi32((__m128i)h)
+                << 16); /* gcc 12 makes four instructions of __builtin_convertvector */
+#else
     return (vf)(__builtin_convertvector(h, vu) << 16);
+#endif
 }
 
 BERTH_INLINE vf v_widen_f16(vh h)

@@ -1,0 +1,233 @@
+/* kernel_bench.c - the CPU kernels against what the machine itself can do.
+ *
+ *   kernel_bench [--json] [--set NAME] [--threads N] [--rounds N] [--ops]
+ *
+ * Probes: fused multiply-adds in registers, and the fastest plain read of the same weights, on all threads. Measures: one decode step (1 token,
+ * 512 in the cache), a prefill of 512 tokens, a vision tower's tile, all with bf16 weights and all their ops. Each round runs every probe and
+ * every measure once, one after the other; the ratio of a round is of that round's probe. Printed: medians, and the worst round. --ops also gives the
+ * time of each kind of op. Shapes: Qwen2.5-1.5B (fewer layers, the whole head) and InternViT-300M (fewer layers). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "bench/kernel_probe.h"
+#include "bench/kernel_tape.h"
+#include "kernels/test_team.h"
+
+enum { MAX_ROUNDS = 99 };
+
+typedef struct options {
+    const char *set;
+    int32_t threads, rounds;
+    bool json, ops;
+} options;
+
+typedef struct bench {
+    berth_team *team;
+    const kernel_probe *probe;
+    const char *data; /* for the read probe */
+    size_t bytes;
+    int read_way;
+    double flops[64]; /* of each thread's probe */
+} bench;
+
+typedef struct series {
+    double value[MAX_ROUNDS];
+    int n;
+} series;
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(series s)
+{
+    qsort(s.value, (size_t)s.n, sizeof *s.value, ascending);
+    return s.value[s.n / 2];
+}
+
+static double least(series s)
+{
+    qsort(s.value, (size_t)s.n, sizeof *s.value, ascending);
+    return s.value[0];
+}
+
+static volatile float sink; /* so that the probes' results are wanted */
+
+static void fma_thread(void *arg, int32_t thread, int32_t n_threads)
+{
+    (void)n_threads;
+    bench *b = arg;
+    sink = b->probe->fma(6000000, &b->flops[thread]);
+}
+
+static void read_thread(void *arg, int32_t thread, int32_t n_threads)
+{
+    bench *b = arg;
+    size_t pages = b->bytes / 4096, begin = pages * (size_t)thread / (size_t)n_threads;
+    size_t end = pages * (size_t)(thread + 1) / (size_t)n_threads;
+    sink = b->probe->read(b->data + begin * 4096, (end - begin) / 4 * 4 * 4096, b->read_way);
+}
+
+static double timed(bench *b, void (*fn)(void *, int32_t, int32_t))
+{
+    int64_t begin = berth_now_ns();
+    b->team->run(b->team, fn, b);
+    return (double)(berth_now_ns() - begin) * 1e-9;
+}
+
+static double fma_rate(bench *b)
+{
+    double seconds = timed(b, fma_thread), flops = 0;
+    for (int32_t i = 0; i < b->team->n_threads; i++) flops += b->flops[i];
+    return flops / seconds;
+}
+
+static double tape_seconds(const kernel_tape *t)
+{
+    int64_t begin = berth_now_ns();
+    kernel_tape_run(t);
+    return (double)(berth_now_ns() - begin) * 1e-9;
+}
+
+static void choose_read(bench *b)
+{
+    double best = 1e9;
+    int best_way = 0;
+    for (int round = 0; round < 3; round++)
+        for (b->read_way = 0; b->read_way < KERNEL_READ_WAYS; b->read_way++) {
+            double seconds = timed(b, read_thread);
+            if (seconds < best) best = seconds, best_way = b->read_way;
+        }
+    b->read_way = best_way;
+}
+
+static const kernel_probe *widest_probe(void)
+{
+#if defined(__x86_64__)
+    if (berth_kernels_cpu("avx512")) return &kernel_probe_avx512;
+    if (berth_kernels_cpu("avx2")) return &kernel_probe_avx2;
+#endif
+    return &kernel_probe_generic;
+}
+
+static void print_ops(const char *what, const kernel_tape *t)
+{
+    double ns[BERTH_OP_KIND_COUNT] = {0}, total = 0;
+    for (int32_t i = 0; i < t->n_calls; i++) {
+        int64_t begin = berth_now_ns();
+        t->set->run[t->calls[i].kind](&t->calls[i]);
+        ns[t->calls[i].kind] += (double)(berth_now_ns() - begin);
+    }
+    for (int k = 0; k < BERTH_OP_KIND_COUNT; k++) total += ns[k];
+    for (int k = 0; k < BERTH_OP_KIND_COUNT; k++)
+        if (ns[k] > 0) printf("  %s %-16s %9.3f ms %5.1f %%\n", what, berth_op_infos[k].name, ns[k] * 1e-6, 100 * ns[k] / total);
+}
+
+typedef struct measures {
+    series fma, read, decode, decode_ratio, prefill, prefill_ratio, vision, vision_ratio;
+} measures;
+
+static void add(series *s, double value)
+{
+    s->value[s->n++] = value;
+}
+
+static void measure(bench *b, int32_t rounds, const kernel_tape *decode, const kernel_tape *prefill, const kernel_tape *vision,
+                    measures *m)
+{
+    for (int32_t i = 0; i < rounds; i++) {
+        double read = timed(b, read_thread), step = tape_seconds(decode), peak = fma_rate(b);
+        double prompt = tape_seconds(prefill), tile = tape_seconds(vision);
+        add(&m->read, (double)b->bytes / read);
+        add(&m->decode, (double)b->bytes / step);
+        add(&m->decode_ratio, read / step);
+        add(&m->fma, peak);
+        add(&m->prefill, prefill->flops / prompt);
+        add(&m->prefill_ratio, prefill->flops / prompt / peak);
+        add(&m->vision, vision->flops / tile);
+        add(&m->vision_ratio, vision->flops / tile / peak);
+    }
+}
+
+static void report(const options *o, const bench *b, const char *set, const measures *m)
+{
+    static const char *const names[] = {"decode", "prefill_512", "vision_tile"};
+    const series *values[] = {&m->decode, &m->prefill, &m->vision};
+    const series *ratios[] = {&m->decode_ratio, &m->prefill_ratio, &m->vision_ratio};
+    if (o->json) {
+        printf("{\"set\": \"%s\", \"threads\": %d, \"rounds\": %d, \"probe\": \"%s\", \"read_way\": %d, \"read_gb_s\": %.3f, \"fma_gflop_s\": %.2f", set,
+               b->team->n_threads, m->fma.n, b->probe->name, b->read_way, median(m->read) * 1e-9, median(m->fma) * 1e-9);
+        for (int i = 0; i < 3; i++)
+            printf(", \"%s\": {\"%s\": %.3f, \"ratio\": %.4f, \"worst\": %.4f}", names[i], i ? "gflop_s" : "gb_s",
+                   median(*values[i]) * 1e-9, median(*ratios[i]), least(*ratios[i]));
+        printf("}\n");
+        return;
+    }
+    printf("set %s, %d threads, %d rounds, medians\n", set, b->team->n_threads, m->fma.n);
+    printf("probe read   %8.2f GB/s     (way %d, %.0f MB)\n", median(m->read) * 1e-9, b->read_way, (double)b->bytes * 1e-6);
+    printf("probe fma    %8.1f GFLOP/s  (%s)\n", median(m->fma) * 1e-9, b->probe->name);
+    for (int i = 0; i < 3; i++)
+        printf("%-12s %8.2f %s  %5.1f %% of the probe, worst round %5.1f %%\n", names[i], median(*values[i]) * 1e-9,
+               i ? "GFLOP/s" : "GB/s   ", 100 * median(*ratios[i]), 100 * least(*ratios[i]));
+}
+
+static bool parse(int argc, char **argv, options *o)
+{
+    *o = (options){.threads = (int32_t)sysconf(_SC_NPROCESSORS_ONLN), .rounds = 7};
+    for (int i = 1; i < argc; i++) {
+        bool more = i + 1 < argc;
+        if (strcmp(argv[i], "--json") == 0)
+            o->json = true;
+        else if (strcmp(argv[i], "--ops") == 0)
+            o->ops = true;
+        else if (strcmp(argv[i], "--set") == 0 && more)
+            o->set = argv[++i];
+        else if (strcmp(argv[i], "--threads") == 0 && more)
+            o->threads = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--rounds") == 0 && more)
+            o->rounds = atoi(argv[++i]);
+        else
+            return false;
+    }
+    return o->threads > 0 && o->threads <= 64 && o->rounds > 0 && o->rounds <= MAX_ROUNDS;
+}
+
+int main(int argc, char **argv)
+{
+    static kernel_tape decode, prefill, vision;
+    static measures m;
+    options o;
+    if (!parse(argc, argv, &o)) {
+        fprintf(stderr, "usage: kernel_bench [--json] [--ops] [--set NAME] [--threads N] [--rounds N]\n");
+        return 2;
+    }
+    const berth_kernels *set = berth_kernels_cpu(o.set);
+    berth_team *team = berth_test_team_create(o.threads);
+    if (!set || !team) {
+        fprintf(stderr, "kernel_bench: this machine cannot run set \"%s\"\n", o.set ? o.set : "(default)");
+        return 1;
+    }
+    kernel_language_shape shape = {1536, 12, 2, 128, 8960, 151674, 6, 1, 512};
+    decode.set = prefill.set = vision.set = set;
+    decode.team = prefill.team = vision.team = team;
+    decode.dtype = prefill.dtype = vision.dtype = BERTH_BF16;
+    kernel_tape_language(&decode, &shape, NULL);
+    shape.n_layers = 2, shape.n_tokens = 512, shape.n_before = 0, shape.vocab = 1024;
+    kernel_tape_language(&prefill, &shape, &decode);
+    kernel_tape_vision(&vision, &(kernel_vision_shape){1024, 16, 4096, 448, 14, 2, 1, 1536});
+    bench b = {.team = team, .probe = widest_probe(), .data = decode.weights, .bytes = decode.weight_bytes};
+    choose_read(&b);
+    measure(&b, o.rounds, &decode, &prefill, &vision, &m);
+    report(&o, &b, set->name, &m);
+    if (o.ops) print_ops("decode ", &decode), print_ops("prefill", &prefill), print_ops("vision ", &vision);
+    berth_test_team_destroy(team);
+    kernel_tape_deinit(&decode);
+    kernel_tape_deinit(&prefill);
+    kernel_tape_deinit(&vision);
+    return 0;
+}
