@@ -1,4 +1,5 @@
-/* bind.c - the tensors that the configuration asks for against those that the files hold: all differences in one error, then the parameters. */
+/* bind.c - the tensors that the configuration asks for against those that the files hold: all differences in one
+ * error, then the parameters. */
 #include "model/model_internal.h"
 
 #include <inttypes.h>
@@ -30,7 +31,7 @@ static const char *shape_text(char out[160], const int64_t *dims, int32_t n)
     return out;
 }
 
-/* ---- matching ------------------------------------------------------------------------------------------------------ */
+/* ---- matching ---- */
 
 static bool ends_with(const char *name, const char *tail)
 {
@@ -45,7 +46,8 @@ static bool is_leftover(const char *name)
            ends_with(name, "embeddings.mask_token");
 }
 
-/* A name below one of the model's own modules. Other names are somebody else's (a training head, a note) and are left alone. */
+/* A name below one of the model's own modules. Other names are somebody else's (a training head, a note) and are
+ * left alone. */
 static bool is_own(const berth_model_data *m, const char *canonical)
 {
     char first[MAX_NAME];
@@ -118,7 +120,7 @@ static berth_status match_all(berth_model_data *m, berth_error *err)
     return st;
 }
 
-/* ---- parameters ---------------------------------------------------------------------------------------------------- */
+/* ---- parameters ---- */
 
 static void describe_node(berth_model_data *m, const berth_tensor_spec *s, berth_dtype dtype, bool is_stored)
 {

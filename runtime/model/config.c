@@ -1,4 +1,5 @@
-/* config.c - config.json of every layout into one form, see config.h. Decides the layout; the parts are read by config_text.c, config_vision.c and config_side.c. */
+/* config.c - config.json of every layout into one form, see config.h. Decides the layout; the parts are read by
+ * config_text.c, config_vision.c and config_side.c. */
 #include "model/config.h"
 
 #include <string.h>

@@ -1,8 +1,9 @@
 /* config.h - what a model directory says about itself, checked and in one form for all layouts.
  *
- * Owns reading config.json, generation_config.json and the preprocessor files into plain numbers with every range checked, so that later
- * code divides, shifts and allocates by them without asking again. Knows no tensor. Source: spec of the published InternVL3 and Qwen2
- * configurations (both `internvl_chat` and `internvl`), transformers 4.x and 5.x spellings. */
+ * Owns reading config.json, generation_config.json and the preprocessor files into plain numbers with every range
+ * checked, so that later code divides, shifts and allocates by them without asking again. Knows no tensor. Source:
+ * spec of the published InternVL3 and Qwen2 configurations (both `internvl_chat` and `internvl`), transformers 4.x and
+ * 5.x spellings. */
 #ifndef BERTH_MODEL_CONFIG_H
 #define BERTH_MODEL_CONFIG_H
 
@@ -77,12 +78,13 @@ typedef struct berth_model_config {
     berth_generation_config generation;
     berth_chat_form chat;
     int32_t image_token_id; /* as config.json states it, below text.vocab; -1 = not stated */
-    berth_dtype
-        stated_dtype; /* dtype or torch_dtype (F32 where absent); BERTH_DTYPE_COUNT for a name berth does not know. The files win */
+    /* dtype or torch_dtype (F32 where absent); BERTH_DTYPE_COUNT for a name berth does not know. The files win. */
+    berth_dtype stated_dtype;
 } berth_model_config;
 
-/* Reads the configuration files of folder `dir`. Unknown keys are left alone; known keys of a wrong type or out of range are
- * BERTH_BAD_FILE naming file and key; architectures berth cannot run are BERTH_UNSUPPORTED naming what it can. */
+/* Reads the configuration files of folder `dir`. Unknown keys are left alone; known keys of a wrong type or out of
+ * range are BERTH_BAD_FILE naming file and key; architectures berth cannot run are BERTH_UNSUPPORTED naming what it
+ * can. */
 berth_status berth_config_read(const char *dir, berth_model_config *out, berth_error *err);
 
 #endif

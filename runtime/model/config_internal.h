@@ -1,8 +1,9 @@
 /* config_internal.h - reading checked values out of a configuration object.
  *
- * A berth_fields is one JSON object of one file. Its getters never fail on their own: the first fault (wrong type, out of range, missing) is kept in `status` and
- * `err`, later faults are dropped, and every getter returns a value inside its range whatever happened, so that a caller may read all fields and
- * look at `status` once, at the end. A JSON null counts as absent, as in transformers. */
+ * A berth_fields is one JSON object of one file. Its getters never fail on their own: the first fault (wrong type, out
+ * of range, missing) is kept in `status` and `err`, later faults are dropped, and every getter returns a value inside
+ * its range whatever happened, so that a caller may read all fields and look at `status` once, at the end. A JSON null
+ * counts as absent, as in transformers. */
 #ifndef BERTH_MODEL_CONFIG_INTERNAL_H
 #define BERTH_MODEL_CONFIG_INTERNAL_H
 
@@ -46,7 +47,8 @@ int32_t berth_field_side(berth_fields *f, const char *key, int64_t max, int64_t 
 /* Keeps a fault found by the caller, unless one is kept already. */
 void berth_field_fail(berth_fields *f, berth_status status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-/* config_text.c: the language model out of `f` (top level, text_config or llm_config). `is_qwen3` as its model_type or architecture says. */
+/* config_text.c: the language model out of `f` (top level, text_config or llm_config). `is_qwen3` as its model_type
+ * or architecture says. */
 void berth_config_text(berth_fields *f, bool is_qwen3, berth_text_config *out);
 
 /* config_vision.c: vision tower and projector. `top` is config.json's top level, `f` its vision_config. */
@@ -59,7 +61,8 @@ berth_status berth_config_generation(const char *dir, berth_fields *text, berth_
 berth_status berth_config_preprocess(const char *dir, berth_fields *top, const berth_model_config *config,
                                      berth_preprocess_config *out, berth_error *err);
 
-/* Reads and parses `name` in `dir`; its root must be an object. *out is NULL when the file is not there and `optional`. */
+/* Reads and parses `name` in `dir`; its root must be an object. *out is NULL when the file is not there and
+ * `optional`. */
 berth_status berth_config_load(const char *dir, const char *name, bool optional, berth_json **out, berth_error *err);
 
 #endif

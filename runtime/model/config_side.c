@@ -1,6 +1,7 @@
-/* config_side.c - generation_config.json and the preprocessor files. All may be absent; the remote-code layout takes its tile rules from config.json
- * and its mean and deviation from the published load_image, whatever preprocessor_config.json says.
- * Source: InternVL's published load_image; transformers, GotOcr2 image processor and InternVL processor. */
+/* config_side.c - generation_config.json and the preprocessor files. All may be absent; the remote-code layout takes
+ * its tile rules from config.json and its mean and deviation from the published load_image, whatever
+ * preprocessor_config.json says. Source: InternVL's published load_image; transformers, GotOcr2 image processor and
+ * InternVL processor. */
 #include "model/config_internal.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
-/* config_test.c - configurations: every spelling, every range, and damaged text. Starts from the published forms in tests/golden. */
+/* config_test.c - configurations: every spelling, every range, and damaged text. Starts from the published forms in
+ * tests/golden. */
 #include "model/model_fixture.h"
 
 #include "model/config.h"

@@ -6,7 +6,8 @@
 
 #define QWEN_THETA 10000.0 /* class default where a file gives none */
 
-/* transformers 4: rope_theta and rope_scaling {type or rope_type, factor}; transformers 5: rope_parameters with all of them. */
+/* transformers 4: rope_theta and rope_scaling {type or rope_type, factor}; transformers 5: rope_parameters with all
+ * of them. */
 static void read_rope(berth_fields *f, berth_text_config *out)
 {
     bool is_new = berth_field_has(f, "rope_parameters");

@@ -1,6 +1,7 @@
-/* config_vision.c - the vision tower's and the projector's part of a configuration, in both layouts.
- * Source: InternVL configuration_intern_vit.py and configuration_internvl_chat.py (defaults of `internvl_chat`); transformers, models/internvl
- * (defaults of `internvl`). The same key can be absent in both and mean different things: each layout has its own table. */
+/* config_vision.c - the vision tower's and the projector's part of a configuration, in both layouts. Source: InternVL
+ * configuration_intern_vit.py and configuration_internvl_chat.py (defaults of `internvl_chat`); transformers,
+ * models/internvl (defaults of `internvl`). The same key can be absent in both and mean different things: each layout
+ * has its own table. */
 #include "model/config_internal.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
-/* files.c - which files hold a directory's weights: model.safetensors, or the shards of an index. One file goes before an index, as in transformers. */
+/* files.c - which files hold a directory's weights: model.safetensors, or the shards of an index. One file goes
+ * before an index, as in transformers. */
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,7 @@
-/* files_index.c - model.safetensors.index.json and its shards. The index says in which shard every tensor is; shards that say otherwise (a tensor that is
- * not there, in another shard, in two) are from another download or another export, and are refused before anything else is looked at.
- * A shard's name is one path component: containment is then berth_file_open_in's. */
+/* files_index.c - model.safetensors.index.json and its shards. The index says in which shard every tensor is; shards
+ * that say otherwise (a tensor that is not there, in another shard, in two) are from another download or another
+ * export, and are refused before anything else is looked at. A shard's name is one path component: containment is then
+ * berth_file_open_in's. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,10 +40,11 @@ static void map_deinit(index_map *x)
     free(x->entries);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 static berth_status json_error(const berth_json_reader *r, const char *expected, berth_error *err)
 {
+    if (r->scratch.failed) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, INDEX);
     size_t line = 0, column = 0;
     berth_json_where(r, &line, &column);
     if (r->error)
@@ -158,7 +160,8 @@ static berth_status read_index(index_map *x, berth_json_reader *r, berth_error *
     return BERTH_OK;
 }
 
-/* ---- checking against the shards ------------------------------------------------------------------------------------ */
+/* ---- checking against the shards
+ * ------------------------------------------------------------------------------------ */
 
 static const char *plural(size_t n)
 {
@@ -195,7 +198,8 @@ static berth_status check_listed(const index_map *x, const berth_model_files *w,
     return st;
 }
 
-/* No tensor is in two shards. Such that the index does not list, but a shard holds, count as listed: transformers reads them too. */
+/* No tensor is in two shards. Such that the index does not list, but a shard holds, count as listed: transformers
+ * reads them too. */
 static berth_status check_unique(const index_map *x, const berth_model_files *w, berth_error *err)
 {
     berth_name_table seen = {0};

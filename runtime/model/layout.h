@@ -1,8 +1,9 @@
 /* layout.h - the description tables: which modules and tensors a layout has, under which names.
  *
- * A table lists modules and tensors in pre-order; a row's children are the rows behind it with a greater depth. Siblings stand in execution order. Everything that
- * differs between two files of one layout is a condition (`when`) over the configuration; everything that differs between two spellings of one name
- * is a rename. Nothing else in berth knows a tensor's name. */
+ * A table lists modules and tensors in pre-order; a row's children are the rows behind it with a greater depth.
+ * Siblings stand in execution order. Everything that differs between two files of one layout is a condition (`when`)
+ * over the configuration; everything that differs between two spellings of one name is a rename. Nothing else in berth
+ * knows a tensor's name. */
 #ifndef BERTH_MODEL_LAYOUT_H
 #define BERTH_MODEL_LAYOUT_H
 
@@ -13,7 +14,8 @@ typedef enum berth_row_kind {
     BERTH_ROW_VISION_LAYER, /* a module repeated per vision block; its name is the number */
     BERTH_ROW_TEXT_LAYER,   /* per decoder layer */
     BERTH_ROW_TENSOR,
-    BERTH_ROW_FUSED, /* a tensor holding the parameters of the next roles too: q, k, v (weights or biases), in equal slices of rows */
+    /* A tensor holding the parameters of the next roles too: q, k, v (weights or biases), in equal slices of rows. */
+    BERTH_ROW_FUSED,
     BERTH_ROW_BUFFER,  /* computed, never stored */
     BERTH_ROW_INCLUDE, /* the rows of table `include`, here */
 } berth_row_kind;
@@ -59,7 +61,8 @@ typedef struct berth_layout_desc {
 } berth_layout_desc;
 
 /* The size that a letter of `shape` stands for:
- *   1, 3   themselves           C  vision hidden       F  vision ffn         P  1 + n_patches     p  patch     Q  3 * C
+ *   1, 3   themselves           C  vision hidden       F  vision ffn         P  1 + n_patches     p  patch     Q  3
+ * * C
  *   M  downsample^2 * C         D  text hidden         I  text ffn           V  vocabulary
  *   q  n_heads * head_dim       k  n_kv_heads * head_dim                     h  head_dim          r  head_dim / 2 */
 int64_t berth_layout_dim(const berth_model_config *config, char letter);

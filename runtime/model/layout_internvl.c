@@ -1,6 +1,7 @@
-/* layout_internvl.c - InternVL as transformers names it (model_type internvl): vision_tower, multi_modal_projector, language_model.
- * The tree has the names of the modules in memory (model.vision_tower, ..., lm_head). Files on disk may have those, those that save_pretrained writes
- * (language_model.model, language_model.lm_head), or those of the bare InternVLModel: the renames bring all into one form.
+/* layout_internvl.c - InternVL as transformers names it (model_type internvl): vision_tower, multi_modal_projector,
+ * language_model. The tree has the names of the modules in memory (model.vision_tower, ..., lm_head). Files on disk
+ * may have those, those that save_pretrained writes (language_model.model, language_model.lm_head), or those of the
+ * bare InternVLModel: the renames bring all into one form.
  * Source: transformers, models/internvl/modeling_internvl.py. */
 #include "model/layout.h"
 

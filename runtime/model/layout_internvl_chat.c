@@ -1,5 +1,7 @@
-/* layout_internvl_chat.c - InternVL as the authors' own code names it (model_type internvl_chat): vision_model, mlp1, fused qkv.
- * Source: InternVL, modeling_internvl_chat.py and modeling_intern_vit.py. InternVisionModel is on transformers' list of modules not to be split. */
+/* layout_internvl_chat.c - InternVL as the authors' own code names it (model_type internvl_chat): vision_model,
+ * mlp1, fused qkv.
+ * Source: InternVL, modeling_internvl_chat.py and modeling_intern_vit.py. InternVisionModel is on transformers'
+ * list of modules not to be split. */
 #include "model/layout.h"
 
 #define COUNT(x) ((int32_t)(sizeof(x) / sizeof *(x)))

@@ -1,4 +1,5 @@
-/* model_fixture.h - scratch model directories for the tests of this folder: copied from the golden ones, edited, opened, removed. */
+/* model_fixture.h - scratch model directories for the tests of this folder: copied from the golden ones, edited,
+ * opened, removed. */
 #ifndef BERTH_MODEL_MODEL_FIXTURE_H
 #define BERTH_MODEL_MODEL_FIXTURE_H
 

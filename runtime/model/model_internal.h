@@ -1,5 +1,5 @@
-/* model_internal.h - what the files that build a berth_model_data share. Order of work: weights (which files, which tensors), tree (what the
- * configuration asks for), bind (the two against each other). */
+/* model_internal.h - what the files that build a berth_model_data share. Order of work: weights (which files, which
+ * tensors), tree (what the configuration asks for), bind (the two against each other). */
 #ifndef BERTH_MODEL_MODEL_INTERNAL_H
 #define BERTH_MODEL_MODEL_INTERNAL_H
 
@@ -10,7 +10,8 @@
 #include "model/names.h"
 #include "model/safetensors.h"
 
-/* Bytes of one element of the KV cache. The cache is kept in the compute dtype, which is fp32 on plain CPU devices. */
+/* Bytes of one element of the KV cache. The cache is kept in the compute dtype, which is fp32 on plain CPU devices.
+ * */
 #define BERTH_KV_ELEMENT_BYTES 4
 
 #define BERTH_MAX_SHARDS 512 /* every shard holds a descriptor */
@@ -52,8 +53,8 @@ struct berth_model_data {
     int32_t *module_of;   /* [(BERTH_M_HEAD + 1) * layer_stride] */
 };
 
-/* Opens model.safetensors or the shards of the index and checks that index and shards agree. With `allow_missing`, a folder without any weight
- * file gives n == 0. */
+/* Opens model.safetensors or the shards of the index and checks that index and shards agree. With `allow_missing`, a
+ * folder without any weight file gives n == 0. */
 berth_status berth_model_files_open(const char *dir, bool allow_missing, berth_model_files *out, berth_error *err);
 void berth_model_files_deinit(berth_model_files *w);
 

@@ -1,4 +1,5 @@
-/* model_test.c - whole directories: the golden models, every spelling of their names, the module tree, and what must be refused. */
+/* model_test.c - whole directories: the golden models, every spelling of their names, the module tree, and what
+ * must be refused. */
 #include "model/model_fixture.h"
 
 #include <sys/stat.h>
@@ -105,7 +106,7 @@ static void layouts_hold_the_same_values(void **state)
     berth_model_data_release(shards);
 }
 
-/* ---- the tree ------------------------------------------------------------------------------------------------------ */
+/* ---- the tree ---- */
 
 static void trees_are_well_formed(void **state)
 {
@@ -244,7 +245,8 @@ static void older_spellings_name_the_same_module(void **state)
     berth_model_data_release(m);
 }
 
-/* ---- published sizes, without weights -------------------------------------------------------------------------------- */
+/* ---- published sizes, without weights
+ * -------------------------------------------------------------------------------- */
 
 typedef struct published {
     const char *name;
@@ -354,7 +356,8 @@ static void parts_of_the_8b_come_out(void **state)
     fixture_destroy(&f);
 }
 
-/* ---- names in the file ------------------------------------------------------------------------------------------------ */
+/* ---- names in the file
+ * ------------------------------------------------------------------------------------------------ */
 
 typedef struct rewrite {         /* what is changed when a weight file is written anew */
     const char *from[2], *to[2]; /* prefixes of names */
@@ -568,7 +571,7 @@ static void qwen3_opens_in_the_remote_layout(void **state)
     fixture_destroy(&f);
 }
 
-/* ---- shards ------------------------------------------------------------------------------------------------------------ */
+/* ---- shards ---- */
 
 #define INDEX  "model.safetensors.index.json"
 #define SHARD2 "model-00002-of-00003.safetensors"
@@ -698,7 +701,8 @@ static void damaged_indexes_are_safe(void **state)
     fixture_destroy(&f);
 }
 
-/* ---- what is no model directory ------------------------------------------------------------------------------------------ */
+/* ---- what is no model directory
+ * ------------------------------------------------------------------------------------------ */
 
 static void other_paths_are_refused(void **state)
 {

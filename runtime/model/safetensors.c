@@ -1,8 +1,8 @@
 /* safetensors.c - the strict reader of safetensors headers, see safetensors.h.
  *
- * The header is read once, walked by the JSON reader into one table, and freed. What a single entry says is checked where it is read; what the entries say
- * together (names, no hole, no overlap, the data's end) is checked when all are there. Easy to get wrong: sizes are attacker's numbers until
- * check_span has seen them. */
+ * The header is read once, walked by the JSON reader into one table, and freed. What a single entry says is checked
+ * where it is read; what the entries say together (names, no hole, no overlap, the data's end) is checked when all are
+ * there. Easy to get wrong: sizes are attacker's numbers until check_span has seen them. */
 #include "model/safetensors.h"
 
 #include <errno.h>
@@ -79,10 +79,11 @@ const char *berth_st_dtype_name(berth_dtype dtype)
     return "unknown";
 }
 
-/* ---- one entry ----------------------------------------------------------------------------------------------------- */
+/* ---- one entry ---- */
 
 static berth_status json_error(const berth_safetensors *f, const berth_json_reader *r, berth_error *err)
 {
+    if (r->scratch.failed) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%s: no memory for its header", f->name);
     return BERTH_FAIL(err, BERTH_BAD_FILE,
                       "%s: the header is not the JSON a safetensors file begins with: %s (at byte %zu of the header)",
                       f->name, r->error ? r->error : "an object of tensors was expected", (size_t)(r->at - r->begin));
@@ -149,7 +150,8 @@ static bool key_is(const berth_json_reader *r, const char *key)
     return r->len == strlen(key) && memcmp(r->text, key, r->len) == 0;
 }
 
-/* The object behind a tensor's name. Keys that the format does not know are passed over, as its reference implementation does. */
+/* The object behind a tensor's name. Keys that the format does not know are passed over, as its reference
+ * implementation does. */
 static berth_status read_entry(const berth_safetensors *f, berth_json_reader *r, entry *e, berth_error *err)
 {
     berth_json_event ev = berth_json_read(r);
@@ -210,7 +212,7 @@ static berth_status check_span(const berth_safetensors *f, const entry *e, berth
     return BERTH_OK;
 }
 
-/* ---- the header ---------------------------------------------------------------------------------------------------- */
+/* ---- the header ---- */
 
 static berth_status add_tensor(berth_safetensors *f, const entry *e, const char *name, berth_error *err)
 {
@@ -270,9 +272,12 @@ static berth_status metadata_walk(const berth_safetensors *f, berth_json_reader 
         return BERTH_FAIL(err, BERTH_BAD_FILE, "%s: __metadata__ in the header must be an object", f->name);
     while ((ev = berth_json_read(r)) == BERTH_JSON_KEY) {
         int32_t next = (int32_t)keys->count, at = 0;
-        const char *key = memchr(r->text, '\0', r->len) ? NULL : berth_strings_add(strings, r->text, r->len);
+        if (memchr(r->text, '\0', r->len)) {
+            return BERTH_FAIL(err, BERTH_BAD_FILE, "%s: a key of __metadata__ in the header holds a NUL", f->name);
+        }
+        const char *key = berth_strings_add(strings, r->text, r->len);
         if (!key || !berth_names_add(keys, key, next, &at)) {
-            return BERTH_FAIL(err, BERTH_BAD_FILE, "%s: a key of __metadata__ in the header cannot be held", f->name);
+            return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%s: no memory for __metadata__", f->name);
         }
         if (at != next)
             return BERTH_FAIL(err, BERTH_BAD_FILE, "%s: __metadata__ in the header has the duplicate key \"%s\"",
@@ -354,7 +359,7 @@ static berth_status check_cover(const berth_safetensors *f, berth_error *err)
     return st;
 }
 
-/* ---- the file ------------------------------------------------------------------------------------------------------ */
+/* ---- the file ---- */
 
 static berth_status read_at(const berth_safetensors *f, void *dst, size_t n, size_t at, berth_error *err)
 {

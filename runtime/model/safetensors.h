@@ -1,8 +1,10 @@
 /* safetensors.h - a strict reader of safetensors headers.
  *
- * Owns one open file: its descriptor, size and tensor table. Refuses what the format forbids: header over 100 MB or past the file, a hole, an
- * overlap, bytes behind the last tensor, sizes that do not match shape and dtype, overflow, duplicate names, unknown dtypes, wrong JSON.
- * Reads no tensor data. Source: the safetensors format description; its Rust reference implementation's validation. */
+ * Owns one open file: its descriptor, size and tensor table. Refuses what the format forbids: header over 100 MB or
+ * past the file, a hole, an overlap, bytes behind the last tensor, sizes that do not match shape and dtype, overflow,
+ * duplicate names, unknown dtypes, wrong JSON. Reads no tensor data. Source: the safetensors format description; its
+ * Rust reference implementation's validation.
+ * */
 #ifndef BERTH_MODEL_SAFETENSORS_H
 #define BERTH_MODEL_SAFETENSORS_H
 
@@ -25,7 +27,8 @@ typedef struct berth_safetensor {
 
 typedef struct berth_safetensors berth_safetensors;
 
-/* `dir` may be NULL: `name` is then a path. Errors: those of berth_file_open_in; BERTH_BAD_FILE names file, tensor and rule. */
+/* `dir` may be NULL: `name` is then a path. Errors: those of berth_file_open_in; BERTH_BAD_FILE names file, tensor
+ * and rule. */
 berth_status berth_safetensors_open(const char *dir, const char *name, berth_safetensors **out, berth_error *err);
 void berth_safetensors_close(berth_safetensors *f);
 

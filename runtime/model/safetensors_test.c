@@ -1,4 +1,5 @@
-/* safetensors_test.c - the reader against headers that are right, wrong, and randomly damaged; the writer against the reader. */
+/* safetensors_test.c - the reader against headers that are right, wrong, and randomly damaged; the writer against
+ * the reader. */
 #include "model/model_fixture.h"
 
 #include <fcntl.h>

@@ -1,4 +1,5 @@
-/* safetensors_write.c - writing safetensors files, see safetensors.h: header padded with spaces to 8 bytes, data in the order given. */
+/* safetensors_write.c - writing safetensors files, see safetensors.h: header padded with spaces to 8 bytes, data in
+ * the order given. */
 #include "model/safetensors.h"
 
 #include <inttypes.h>

@@ -128,7 +128,8 @@ static bool emit_row(berth_model_data *m, berth_layout_table t, int32_t row, int
     return false;
 }
 
-/* The sibling rows [begin, end) with all that is below them, under node `parent`. As deep as the tables are: under ten levels. */
+/* The sibling rows [begin, end) with all that is below them, under node `parent`. As deep as the tables are: under
+ * ten levels. */
 static bool emit(berth_model_data *m, berth_layout_table t, int32_t begin, int32_t end, int32_t parent, int32_t layer)
 {
     uint32_t facts = facts_of(&m->config);
