@@ -222,6 +222,7 @@ static berth_status check_messages(const berth_message *messages, int32_t n, con
     int64_t n_images = 0;
     for (int32_t i = 0; i < n; i++) {
         const berth_message *m = &messages[i];
+        if (!m->role) return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "message %" PRId32 " has no role", i + 1);
         if (!is_role(m, "system") && !is_role(m, "user") && !is_role(m, "assistant")) {
             char shown[64];
             return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,

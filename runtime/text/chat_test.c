@@ -244,6 +244,10 @@ static void what_is_refused(void **state)
     o.n_images = 0;
     expect_refused(&tool, 1, o, BERTH_INVALID_ARGUMENT);
     expect_refused(&broken, 1, o, BERTH_INVALID_ARGUMENT); /* not UTF-8 */
+    expect_refused(&(berth_message){0}, 1, o, BERTH_INVALID_ARGUMENT);
+    o.n_images = 1;
+    o.tiles = NULL;
+    expect_refused(&user, 1, o, BERTH_INVALID_ARGUMENT);
 }
 
 static void stop_ids(void **state)

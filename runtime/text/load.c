@@ -68,50 +68,50 @@ static berth_status unknown_in_merge(const char *file, const char *what, const c
                       berth_quote(shown, sizeof shown, s, n));
 }
 
-/* Entry of a spelled token, -1 unknown, -2 no memory. */
-static int64_t find_spelled(const berth_vocab *v, const char *s, size_t n, berth_buffer *scratch)
-{
-    bool raw;
-    scratch->len = 0;
-    if (!berth_vocab_unspell(s, n, scratch, &raw)) return -2;
-    return berth_vocab_find(v, scratch->data, scratch->len, raw);
-}
-
-/* Entry of left + right spelled together. Files list merges in the order of the tokens they make, so the entry behind the last
- * merge's is tried before the table. */
-static int64_t find_joined(const berth_tokenizer *t, const char *left, size_t n_left, const char *right, size_t n_right,
-                           int64_t guess, berth_buffer *scratch)
+/* Entry of a token that a merge should have made. Files list merges in the order of the tokens they make, so the entry behind the
+ * last merge's is tried before the table. */
+static int64_t find_made(const berth_tokenizer *t, const char *bytes, size_t len, bool raw)
 {
     const berth_vocab *v = &t->vocab;
-    bool raw;
-    scratch->len = 0;
-    if (!berth_buffer_reserve(scratch, 2 * (n_left + n_right))) return -2;
-    char *joined = scratch->data + n_left + n_right; /* behind the place of the bytes it will become */
-    memcpy(joined, left, n_left);
-    memcpy(joined + n_left, right, n_right);
-    char *spelled = joined;
-    if (!berth_vocab_unspell(spelled, n_left + n_right, scratch, &raw)) return -2;
-    if (guess >= 0 && (size_t)guess < v->n_entries) {
+    size_t guess = t->merges.n ? (size_t)t->merges.list[t->merges.n - 1].id + 1 : 256;
+    if (guess < v->n_entries) {
         const berth_vocab_entry *e = &v->entries[guess];
-        if (e->raw == raw && e->len == scratch->len && memcmp(v->bytes.data + e->begin, scratch->data, e->len) == 0)
-            return guess;
+        if (e->raw == raw && e->len == len && memcmp(v->bytes.data + e->begin, bytes, len) == 0) return (int64_t)guess;
     }
-    return berth_vocab_find(v, scratch->data, scratch->len, raw);
+    return berth_vocab_find(v, bytes, len, raw);
+}
+
+/* The same for a merge with a token that no byte spells: what it makes is spelled by both together. */
+static int64_t find_made_raw(const berth_tokenizer *t, const char *left, size_t n_left, const char *right,
+                             size_t n_right, berth_buffer *scratch)
+{
+    scratch->len = 0;
+    if (!berth_buffer_append(scratch, left, n_left) || !berth_buffer_append(scratch, right, n_right)) return -2;
+    return find_made(t, scratch->data, scratch->len, true);
 }
 
 berth_status berth_load_merge(berth_tokenizer *t, const char *file, const char *left, size_t n_left, const char *right,
                               size_t n_right, berth_buffer *scratch, berth_error *err)
 {
     const berth_vocab *v = &t->vocab;
+    bool raw_left, raw_right;
     if (n_left > BERTH_TOKEN_BYTES_MAX || n_right > BERTH_TOKEN_BYTES_MAX)
         return BERTH_FAIL(err, BERTH_BAD_FILE, "%s: a merge of a token longer than %d bytes", file,
                           BERTH_TOKEN_BYTES_MAX);
-    int64_t a = find_spelled(v, left, n_left, scratch);
-    if (a == -1) return unknown_in_merge(file, "joins", left, n_left, err);
-    int64_t b = find_spelled(v, right, n_right, scratch);
-    if (b == -1) return unknown_in_merge(file, "joins", right, n_right, err);
-    int64_t guess = t->merges.n ? (int64_t)t->merges.list[t->merges.n - 1].id + 1 : 256;
-    int64_t c = a < 0 || b < 0 ? -2 : find_joined(t, left, n_left, right, n_right, guess, scratch);
+    scratch->len = 0;
+    if (!berth_vocab_unspell(left, n_left, scratch, &raw_left)) return no_memory(file, err);
+    size_t len_left = scratch->len;
+    if (!berth_vocab_unspell(right, n_right, scratch, &raw_right)) return no_memory(file, err);
+    const char *bytes = scratch->data; /* both, one behind the other: what the merge makes */
+    size_t len_right = scratch->len - len_left;
+    uint64_t begun_left = berth_vocab_find_begin(v, bytes, len_left);
+    uint64_t begun_right = berth_vocab_find_begin(v, bytes + len_left, len_right);
+    int64_t a = berth_vocab_find_end(v, begun_left, bytes, len_left, raw_left);
+    int64_t b = berth_vocab_find_end(v, begun_right, bytes + len_left, len_right, raw_right);
+    if (a < 0) return unknown_in_merge(file, "joins", left, n_left, err);
+    if (b < 0) return unknown_in_merge(file, "joins", right, n_right, err);
+    int64_t c = raw_left || raw_right ? find_made_raw(t, left, n_left, right, n_right, scratch)
+                                      : find_made(t, bytes, scratch->len, false);
     if (c == -1) return unknown_in_merge(file, "makes", scratch->data, scratch->len, err);
     if (c < 0) return no_memory(file, err);
     berth_merge merge = {v->entries[a].id, v->entries[b].id, v->entries[c].id};

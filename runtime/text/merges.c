@@ -9,6 +9,7 @@
 #include "text/vocab.h"
 
 #define SHORT_WORD 32
+#define BATCH      16 /* table slots asked of memory at once */
 #define NO_RANK    UINT32_MAX
 
 void berth_merges_deinit(berth_merges *m)
@@ -45,6 +46,25 @@ static inline size_t slot_of(const berth_merges *m, uint64_t pair)
     return i;
 }
 
+/* Merges [first, last), their slots asked of memory together before the first is needed. */
+static bool index_batch(berth_merges *m, size_t first, size_t last, size_t *out_twice)
+{
+    for (size_t rank = first; rank < last; rank++) {
+        uint64_t pair = pair_of(m->list[rank].left, m->list[rank].right);
+        __builtin_prefetch(&m->slots[berth_text_mix(pair, m->seed) & (m->n_slots - 1)], 1);
+    }
+    for (size_t rank = first; rank < last; rank++) {
+        uint64_t pair = pair_of(m->list[rank].left, m->list[rank].right);
+        berth_merge_slot *s = &m->slots[slot_of(m, pair)];
+        if (s->pair == pair) {
+            *out_twice = rank;
+            return false;
+        }
+        *s = (berth_merge_slot){pair, (uint32_t)rank, m->list[rank].id};
+    }
+    return true;
+}
+
 bool berth_merges_index(berth_merges *m, size_t *out_twice)
 {
     *out_twice = m->n;
@@ -57,14 +77,9 @@ bool berth_merges_index(berth_merges *m, size_t *out_twice)
     memset(m->slots, 0xFF, bytes);
     m->n_slots = n_slots;
     m->seed = berth_text_seed();
-    for (size_t rank = 0; rank < m->n; rank++) {
-        uint64_t pair = pair_of(m->list[rank].left, m->list[rank].right);
-        berth_merge_slot *s = &m->slots[slot_of(m, pair)];
-        if (s->pair == pair) {
-            *out_twice = rank;
-            return false;
-        }
-        *s = (berth_merge_slot){pair, (uint32_t)rank, m->list[rank].id};
+    for (size_t rank = 0; rank < m->n; rank += BATCH) {
+        size_t last = m->n - rank < BATCH ? m->n : rank + BATCH;
+        if (!index_batch(m, rank, last, out_twice)) return false;
     }
     return true;
 }

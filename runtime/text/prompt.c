@@ -15,6 +15,9 @@ void berth_prompt_begin(berth_prompt *p, const berth_tokenizer *t, const berth_p
         .t = t, .options = options, .ids = ids, .n_ids_before = ids->len, .image_at = image_at, .err = err};
     p->placeholder = options->form == BERTH_CHAT_NATIVE ? "<IMG_CONTEXT>" : IMAGE_TAG;
     p->tags_take_images = options->text_may_hold_tokens && options->form == BERTH_CHAT_INTERNVL2_5;
+    if (options->n_images < 0 || (options->n_images && !options->tiles))
+        p->status = BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%" PRId32 " pictures without their tile counts",
+                               options->n_images);
     for (int32_t i = 0; image_at && i < options->n_images; i++) image_at[i] = -1;
 }
 

@@ -145,8 +145,10 @@ static void known_patterns_only(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(classes_are_the_references), cmocka_unit_test(cutting_agrees_with_pcre2),
-        cmocka_unit_test(nfc_agrees_with_utf8proc),   cmocka_unit_test(known_patterns_only),
+        cmocka_unit_test(classes_are_the_references),
+        cmocka_unit_test(cutting_agrees_with_pcre2),
+        cmocka_unit_test(nfc_agrees_with_utf8proc),
+        cmocka_unit_test(known_patterns_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

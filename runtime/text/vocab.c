@@ -8,6 +8,8 @@
 
 #include "base/checked.h"
 
+#define BATCH 16 /* table slots asked of memory at once */
+
 /* The bytes of U+0100 + i. */
 static unsigned char late_byte(unsigned i)
 {
@@ -114,40 +116,71 @@ bool berth_vocab_add(berth_vocab *v, const char *spelled, size_t len, int32_t id
     return true;
 }
 
-static size_t slot_of(const berth_vocab *v, const char *bytes, size_t len, bool raw)
+static inline uint64_t hash_of(const berth_vocab *v, const berth_vocab_entry *e)
+{
+    return berth_text_hash(v->bytes.data + e->begin, e->len, v->seed);
+}
+
+/* Where a token of that hash stands, or the free slot where it would. */
+static size_t slot_of(const berth_vocab *v, uint64_t hash, const char *bytes, size_t len, bool raw)
 {
     size_t mask = v->n_slots - 1;
-    size_t i = berth_text_hash(bytes, len, v->seed) & mask;
-    for (; v->slots[i]; i = (i + 1) & mask) {
-        const berth_vocab_entry *e = &v->entries[v->slots[i] - 1];
+    size_t i = hash & mask;
+    for (; v->slots[i].entry; i = (i + 1) & mask) {
+        if (v->slots[i].tag != (uint32_t)(hash >> 32)) continue;
+        const berth_vocab_entry *e = &v->entries[v->slots[i].entry - 1];
         if (e->len == len && e->raw == raw && memcmp(v->bytes.data + e->begin, bytes, len) == 0) break;
     }
     return i;
 }
 
+/* Entries [first, first + n), their slots asked of memory together before the first is needed. */
+static bool index_batch(berth_vocab *v, size_t first, size_t n, size_t *out_twice)
+{
+    uint64_t hash[BATCH];
+    for (size_t k = 0; k < n; k++) {
+        hash[k] = hash_of(v, &v->entries[first + k]);
+        __builtin_prefetch(&v->slots[hash[k] & (v->n_slots - 1)], 1);
+    }
+    for (size_t k = 0; k < n; k++) {
+        const berth_vocab_entry *e = &v->entries[first + k];
+        berth_vocab_slot *slot = &v->slots[slot_of(v, hash[k], v->bytes.data + e->begin, e->len, e->raw)];
+        *out_twice = first + k;
+        if (slot->entry) return false;
+        *slot = (berth_vocab_slot){(uint32_t)(hash[k] >> 32), (uint32_t)(first + k + 1)};
+    }
+    return true;
+}
+
 berth_index_result berth_vocab_index(berth_vocab *v, size_t *out_twice)
 {
     size_t n_slots = 64;
-    while (n_slots < v->n_entries * 2) n_slots *= 2;
+    while (n_slots < v->n_entries + v->n_entries / 2) n_slots *= 2;
     free(v->slots);
     v->slots = calloc(n_slots, sizeof *v->slots);
     if (!v->slots) return BERTH_INDEX_NO_MEMORY;
     v->n_slots = n_slots;
     v->seed = berth_text_seed();
-    for (size_t k = 0; k < v->n_entries; k++) {
-        const berth_vocab_entry *e = &v->entries[k];
-        size_t i = slot_of(v, v->bytes.data + e->begin, e->len, e->raw);
-        if (v->slots[i]) {
-            *out_twice = k;
-            return BERTH_INDEX_TWICE;
-        }
-        v->slots[i] = (uint32_t)(k + 1);
+    for (size_t k = 0; k < v->n_entries; k += BATCH) {
+        size_t n = v->n_entries - k < BATCH ? v->n_entries - k : BATCH;
+        if (!index_batch(v, k, n, out_twice)) return BERTH_INDEX_TWICE;
     }
     return BERTH_INDEX_OK;
 }
 
+uint64_t berth_vocab_find_begin(const berth_vocab *v, const char *bytes, size_t len)
+{
+    uint64_t hash = berth_text_hash(bytes, len, v->seed);
+    if (v->n_slots) __builtin_prefetch(&v->slots[hash & (v->n_slots - 1)]);
+    return hash;
+}
+
+int64_t berth_vocab_find_end(const berth_vocab *v, uint64_t begun, const char *bytes, size_t len, bool raw)
+{
+    return v->n_slots ? (int64_t)v->slots[slot_of(v, begun, bytes, len, raw)].entry - 1 : -1;
+}
+
 int64_t berth_vocab_find(const berth_vocab *v, const char *bytes, size_t len, bool raw)
 {
-    if (!v->n_slots) return -1;
-    return (int64_t)v->slots[slot_of(v, bytes, len, raw)] - 1;
+    return berth_vocab_find_end(v, berth_vocab_find_begin(v, bytes, len), bytes, len, raw);
 }

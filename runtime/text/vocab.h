@@ -19,13 +19,18 @@ typedef struct berth_vocab_entry {
     bool raw;
 } berth_vocab_entry;
 
+typedef struct berth_vocab_slot {
+    uint32_t tag;   /* of the hash: most wrong slots are passed without a look at the entry */
+    uint32_t entry; /* index + 1; 0 = free */
+} berth_vocab_slot;
+
 typedef struct berth_vocab {
     berth_buffer bytes;
     berth_vocab_entry *entries;
     size_t n_entries, cap_entries;
-    uint32_t *slots; /* entry index + 1; 0 = free. Built by berth_vocab_index */
-    size_t n_slots;  /* a power of two */
-    uint64_t seed;   /* random, so that no file can choose its collisions */
+    berth_vocab_slot *slots; /* built by berth_vocab_index */
+    size_t n_slots;          /* a power of two */
+    uint64_t seed;           /* random, so that no file can choose its collisions */
 } berth_vocab;
 
 void berth_vocab_deinit(berth_vocab *v);
@@ -40,6 +45,10 @@ berth_index_result berth_vocab_index(berth_vocab *v, size_t *out_twice);
 
 /* Finds a token; an index into entries, or -1. */
 int64_t berth_vocab_find(const berth_vocab *v, const char *bytes, size_t len, bool raw);
+
+/* The same in two steps, for those with several to find: begin asks memory for the place, end looks at it. */
+uint64_t berth_vocab_find_begin(const berth_vocab *v, const char *bytes, size_t len);
+int64_t berth_vocab_find_end(const berth_vocab *v, uint64_t begun, const char *bytes, size_t len, bool raw);
 
 /* Turns a spelled token into bytes, appended to `out`; *raw as above. False: out of memory. */
 bool berth_vocab_unspell(const char *spelled, size_t len, berth_buffer *out, bool *raw);
