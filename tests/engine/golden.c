@@ -1,5 +1,6 @@
 #include "golden.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,11 +48,23 @@ static void open_case(golden_model *g, const berth_json_node *node)
     c->penalty_new = ids_of(berth_json_get(berth_json_get(penalty, "over_generated_only"), "ids"), NULL);
 }
 
+static void home_of(const char *name, char *dir, size_t n)
+{
+    snprintf(dir, n, "%s/tests/golden/models/%s", BERTH_SOURCE_DIR, name);
+}
+
 void golden_open(golden_model *g, const char *name)
+{
+    char dir[sizeof g->dir];
+    home_of(name, dir, sizeof dir);
+    golden_open_at(g, name, dir);
+}
+
+void golden_open_at(golden_model *g, const char *name, const char *dir)
 {
     memset(g, 0, sizeof *g);
     g->name = name;
-    snprintf(g->dir, sizeof g->dir, "%s/tests/golden/models/%s", BERTH_SOURCE_DIR, name);
+    snprintf(g->dir, sizeof g->dir, "%s", dir);
     berth_error err = {0};
     const berth_model_data_options options = {0};
     golden_must(berth_model_data_open(g->dir, &options, &g->data, &err), &err, name);
@@ -79,6 +92,84 @@ void golden_close(golden_model *g)
     berth_json_destroy(g->json);
     berth_model_data_release(g->data);
 }
+
+/* ---- damaged copies ---------------------------------------------------------------------------------------------------- */
+
+static void for_each_file(const char *dir, void (*fn)(const char *dir, const char *name, void *arg), void *arg)
+{
+    DIR *d = opendir(dir);
+    assert_non_null(d);
+    for (struct dirent *e = readdir(d); e; e = readdir(d))
+        if (e->d_type == DT_REG) fn(dir, e->d_name, arg);
+    closedir(d);
+}
+
+static void copy_file(const char *dir, const char *name, void *arg)
+{
+    char *data = NULL, path[640];
+    size_t n = 0;
+    berth_error err = {0};
+    golden_must(berth_file_read_in(dir, name, 64 << 20, &data, &n, &err), &err, name);
+    snprintf(path, sizeof path, "%s/%s", (const char *)arg, name);
+    golden_must(berth_file_write(path, data, n, &err), &err, path);
+    free(data);
+}
+
+void golden_copy(const char *name, char *dir)
+{
+    char home[512];
+    home_of(name, home, sizeof home);
+    snprintf(dir, 64, "/tmp/berth-test-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    for_each_file(home, copy_file, dir);
+}
+
+static void remove_file(const char *dir, const char *name, void *arg)
+{
+    char path[640];
+    (void)arg;
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    remove(path);
+}
+
+void golden_remove(const char *dir)
+{
+    for_each_file(dir, remove_file, NULL);
+    remove(dir);
+}
+
+static void encode(berth_dtype dtype, float value, void *out)
+{
+    uint16_t half = dtype == BERTH_F16 ? berth_f32_to_f16(value) : berth_f32_to_bf16(value);
+    memcpy(out, dtype == BERTH_F32 ? (const void *)&value : (const void *)&half, berth_dtype_size(dtype));
+}
+
+void golden_patch(const char *dir, berth_role role, int32_t layer, int64_t index, float value)
+{
+    berth_model_data *m = NULL;
+    berth_error err = {0};
+    const berth_model_data_options options = {0};
+    golden_must(berth_model_data_open(dir, &options, &m, &err), &err, dir);
+    int32_t found = berth_model_data_find(m, role, layer);
+    if (found < 0) fail_msg("%s has no parameter of role %d in layer %d", dir, (int)role, (int)layer);
+    const berth_param *p = berth_model_data_param(m, found);
+    char path[640];
+    snprintf(path, sizeof path, "%s/%s", dir, berth_model_data_shard(m, p->shard)->name);
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    size_t size = berth_dtype_size(p->dtype), n = p->n_bytes / size;
+    for (size_t i = 0; i < n; i++) {
+        if (index >= 0 && (int64_t)i != index) continue;
+        unsigned char bytes[4];
+        encode(p->dtype, value, bytes);
+        assert_int_equal(fseek(f, (long)(p->offset + i * size), SEEK_SET), 0);
+        assert_int_equal(fwrite(bytes, 1, size, f), size);
+    }
+    assert_int_equal(fclose(f), 0);
+    berth_model_data_release(m);
+}
+
+/* ---- values ------------------------------------------------------------------------------------------------------------ */
 
 double golden_tolerance(const golden_case *c, const char *tensor)
 {

@@ -38,6 +38,13 @@ extern const char *const golden_names[]; /* NULL-terminated */
 void golden_open(golden_model *g, const char *name);
 void golden_close(golden_model *g);
 
+/* A private copy of a model's folder, to be damaged: golden_patch, then golden_open_at(dir). `dir` [64]. */
+void golden_copy(const char *name, char *dir);
+void golden_remove(const char *dir);
+void golden_open_at(golden_model *g, const char *name, const char *dir);
+/* Overwrites element `index` of the parameter (every element: index -1) with `value`. */
+void golden_patch(const char *dir, berth_role role, int32_t layer, int64_t index, float value);
+
 double golden_tolerance(const golden_case *c, const char *tensor); /* -1: not compared */
 const berth_safetensor *golden_find(const golden_case *c, const char *tensor);
 float *golden_read(const golden_case *c, const berth_safetensor *t); /* fp32; caller frees */
