@@ -21,6 +21,11 @@ PKG_CONFIG_PATH=$(dirname "$pc") PKG_CONFIG_SYSROOT_DIR=$work
 export PKG_CONFIG_PATH PKG_CONFIG_SYSROOT_DIR
 # shellcheck disable=SC2046 # words are wanted
 "$compiler" -std=c11 -Wall -Wextra -Wpedantic -Werror "$example" -o "$work/example" $(pkg-config --cflags --libs berth)
+if command -v c++ >/dev/null; then
+    # shellcheck disable=SC2046
+    printf '#include <berth/berth.h>\n#include <berth/strategy.h>\n' |
+        c++ -x c++ -fsyntax-only -Wall -Wextra -Werror $(pkg-config --cflags berth) -
+fi
 LD_LIBRARY_PATH=$(dirname "$(find "$work" -name libberth.so)") "$work/example" "$model"
 "$(find "$work" -path '*/bin/berth')" --version
 bash -n "$(find "$work" -path '*/bash-completion/completions/berth')"
