@@ -7,8 +7,6 @@
 #include "base/clock.h"
 #include "base/status.h"
 
-static const char IMAGE_TOKEN[] = "<IMG_CONTEXT>"; /* InternVL's placeholder, in both layouts */
-
 /* End tokens of the model's generation_config and of its chat form. */
 static berth_status collect_stops(const berth_model *model, berth_engine *e, berth_error *err)
 {
@@ -25,11 +23,12 @@ static berth_status engine_open(berth_engine *e, const berth_engine_options *o, 
     berth_model *model = e->plan->model;
     if (e->plan->owned == NULL)
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "this plan was given to an engine already");
+    const berth_model_config *config = berth_model_data_config(model->data);
     berth_status st = berth_model_tokenizer(model, &e->tokenizer, err);
+    if (st == BERTH_OK) st = berth_chat_check(e->tokenizer, config->chat, config->has_vision, err);
     if (st == BERTH_OK) st = collect_stops(model, e, err);
     if (st != BERTH_OK) return st;
-    e->image_token_id =
-        berth_model_data_config(model->data)->has_vision ? berth_tokenizer_special_id(e->tokenizer, IMAGE_TOKEN) : -1;
+    e->image_token_id = config->has_vision ? berth_chat_image_id(e->tokenizer) : -1;
     const berth_core_options core = {.strict = o->strict != 0,
                                      .transport = o->transport,
                                      .progress = o->progress,
