@@ -2,6 +2,7 @@
  * Source: transformers, models/qwen2 and models/qwen3 (defaults), modeling_rope_utils (rope forms). */
 #include "model/config_internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define QWEN_THETA 10000.0 /* class default where a file gives none */
@@ -18,8 +19,7 @@ static void read_rope(berth_fields *f, berth_text_config *out)
     out->rope_factor = 1.0;
     const berth_json_node *node = berth_field_object(f, key);
     if (!node) return;
-    strcpy(prefix, f->prefix); /* "", "text_config." or "llm_config." */
-    strcat(strcat(prefix, key), ".");
+    snprintf(prefix, sizeof prefix, "%s%s.", f->prefix, key);
     berth_fields rope = {.file = f->file, .prefix = prefix, .node = node, .status = f->status, .err = f->err};
     out->rope_theta = berth_field_number(&rope, "rope_theta", 1.0, 1e15, out->rope_theta);
     const char *type = berth_field_string(&rope, "rope_type", berth_field_string(&rope, "type", "default"));

@@ -12,7 +12,7 @@ berth_status berth_model_files_add(berth_model_files *w, const char *dir, const 
     if (w->n == BERTH_MAX_SHARDS)
         return BERTH_FAIL(err, BERTH_BAD_FILE, "%s: more than the limit of %d shards", w->what, BERTH_MAX_SHARDS);
     if (!w->shards) {
-        w->shards = calloc(BERTH_MAX_SHARDS, sizeof *w->shards);
+        w->shards = calloc(BERTH_MAX_SHARDS, sizeof(berth_safetensors *));
         w->views = calloc(BERTH_MAX_SHARDS, sizeof *w->views);
         if (!w->shards || !w->views) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%s: shard table", w->what);
     }

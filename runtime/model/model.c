@@ -2,6 +2,7 @@
 #include "model/model.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -167,10 +168,7 @@ int32_t berth_model_data_find_node(const berth_model_data *m, const char *path)
     if (node >= 0) return node;
     /* Older spellings, with a dot put behind so that a whole module is renamed as its parts are. */
     char dotted[512], name[600];
-    size_t n = strlen(path);
-    if (n == 0 || n + 2 > sizeof dotted) return -1;
-    memcpy(dotted, path, n);
-    memcpy(dotted + n, ".", 2);
+    if (!*path || snprintf(dotted, sizeof dotted, "%s.", path) >= (int)sizeof dotted) return -1;
     if (!berth_layout_canonical(m->layout, dotted, name, sizeof name)) return -1;
     name[strlen(name) - 1] = '\0';
     return berth_names_find(&m->paths, name);

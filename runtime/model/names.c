@@ -83,7 +83,7 @@ static bool grow(berth_name_table *t)
     berth_name_slot *slots = calloc(capacity, sizeof *slots);
     if (!slots) return false;
     if (!t->slots) t->seed = fold((uint64_t)berth_now_ns(), (uint64_t)(uintptr_t)slots);
-    for (size_t i = 0; i < t->capacity; i++) {
+    for (size_t i = 0; t->slots && i < t->capacity; i++) {
         if (!t->slots[i].name) continue;
         size_t at = t->slots[i].hash & (capacity - 1);
         while (slots[at].name) at = (at + 1) & (capacity - 1);
@@ -97,7 +97,7 @@ static bool grow(berth_name_table *t)
 
 bool berth_names_add(berth_name_table *t, const char *name, int32_t value, int32_t *out)
 {
-    if (t->count >= t->capacity / 2 && !grow(t)) return false;
+    if ((!t->slots || t->count >= t->capacity / 2) && !grow(t)) return false;
     uint32_t hash = hash_name(name, strlen(name), t->seed);
     berth_name_slot *slot = slot_of(t, name, hash);
     if (!slot->name) {

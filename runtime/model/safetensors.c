@@ -29,9 +29,9 @@ struct berth_safetensors {
     berth_name_table by_name;
 };
 
-typedef struct entry { /* one tensor while its header entry is being read */
-    const char *name;  /* borrowed from the file's strings */
-    const berth_st_dtype *dtype;
+typedef struct entry {    /* one tensor while its header entry is being read */
+    const char *name;     /* borrowed from the file's strings */
+    berth_st_dtype dtype; /* .name NULL: not seen yet */
     bool has_shape, has_offsets;
     int32_t n_dims;
     int64_t dims[BERTH_MAX_DIMS];
@@ -102,13 +102,14 @@ static berth_status read_dtype(const berth_safetensors *f, berth_json_reader *r,
     if (ev != BERTH_JSON_TEXT) return entry_error(f, r, ev, e, "its dtype must be a string", err);
     char name[32] = "";
     if (r->len < sizeof name) memcpy(name, r->text, r->len);
-    e->dtype = berth_st_dtype_find(name);
-    if (!e->dtype || strlen(e->dtype->name) != r->len) {
+    const berth_st_dtype *dtype = berth_st_dtype_find(name);
+    if (!dtype || strlen(dtype->name) != r->len) {
         char quoted[64];
         return BERTH_FAIL(err, BERTH_BAD_FILE,
                           "%s: tensor \"%.200s\": unknown dtype \"%s\"; the format has F32, F16, BF16 and others",
                           f->name, e->name, berth_quote(quoted, sizeof quoted, r->text, r->len));
     }
+    e->dtype = *dtype;
     return BERTH_OK;
 }
 
@@ -160,7 +161,7 @@ static berth_status read_entry(const berth_safetensors *f, berth_json_reader *r,
     while ((ev = berth_json_read(r)) == BERTH_JSON_KEY) {
         berth_status st = BERTH_OK;
         if (key_is(r, "dtype")) {
-            st = e->dtype ? entry_error(f, r, ev, e, "duplicate key dtype", err) : read_dtype(f, r, e, err);
+            st = e->dtype.name ? entry_error(f, r, ev, e, "duplicate key dtype", err) : read_dtype(f, r, e, err);
         } else if (key_is(r, "shape")) {
             st = e->has_shape ? entry_error(f, r, ev, e, "duplicate key shape", err) : read_shape(f, r, e, err);
         } else if (key_is(r, "data_offsets")) {
@@ -172,9 +173,9 @@ static berth_status read_entry(const berth_safetensors *f, berth_json_reader *r,
         if (st != BERTH_OK) return st;
     }
     if (ev != BERTH_JSON_END_OBJECT) return json_error(f, r, err);
-    if (!e->dtype || !e->has_shape || !e->has_offsets) {
+    if (!e->dtype.name || !e->has_shape || !e->has_offsets) {
         return BERTH_FAIL(err, BERTH_BAD_FILE, "%s: tensor \"%.200s\": its entry is missing %s", f->name, e->name,
-                          !e->dtype       ? "dtype"
+                          !e->dtype.name  ? "dtype"
                           : !e->has_shape ? "shape"
                                           : "data_offsets");
     }
@@ -187,7 +188,7 @@ static berth_status check_span(const berth_safetensors *f, const entry *e, berth
     size_t n = 1, bits;
     bool fits = true;
     for (int32_t d = 0; d < e->n_dims; d++) fits = fits && berth_mul_size(n, (size_t)e->dims[d], &n);
-    if (!fits || !berth_mul_size(n, (size_t)e->dtype->bits, &bits)) {
+    if (!fits || !berth_mul_size(n, (size_t)e->dtype.bits, &bits)) {
         return BERTH_FAIL(err, BERTH_BAD_FILE, "%s: tensor \"%.200s\": the product of its shape overflows", f->name,
                           e->name);
     }
@@ -207,7 +208,7 @@ static berth_status check_span(const berth_safetensors *f, const entry *e, berth
     if (bits % 8 != 0 || bits / 8 != (uint64_t)(e->end - e->begin)) {
         return BERTH_FAIL(err, BERTH_BAD_FILE,
                           "%s: tensor \"%.200s\": its shape in %s needs %zu bytes, data_offsets span %" PRId64, f->name,
-                          e->name, e->dtype->name, bits / 8 + (bits % 8 != 0), e->end - e->begin);
+                          e->name, e->dtype.name, bits / 8 + (bits % 8 != 0), e->end - e->begin);
     }
     return BERTH_OK;
 }
@@ -226,8 +227,8 @@ static berth_status add_tensor(berth_safetensors *f, const entry *e, const char 
     }
     berth_safetensor *t = &f->tensors[f->n++];
     *t = (berth_safetensor){.name = name,
-                            .dtype = e->dtype->dtype,
-                            .dtype_name = e->dtype->name,
+                            .dtype = e->dtype.dtype,
+                            .dtype_name = e->dtype.name,
                             .n_dims = e->n_dims,
                             .offset = f->data_at + (size_t)e->begin,
                             .n_bytes = (size_t)(e->end - e->begin)};
@@ -331,14 +332,14 @@ static int by_offset(const void *a, const void *b)
 /* The ranges, put in order, must fill the data exactly: each begins where the one before it ends. */
 static berth_status check_cover(const berth_safetensors *f, berth_error *err)
 {
-    const berth_safetensor **order = malloc((f->n ? f->n : 1) * sizeof *order);
+    const berth_safetensor **order = malloc((f->n + 1) * sizeof(const berth_safetensor *));
     if (!order) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%s: ordering %zu tensors", f->name, f->n);
     bool in_order = true; /* as most writers leave them */
     for (size_t i = 0; i < f->n; i++) {
         order[i] = &f->tensors[i];
         in_order = in_order && (i == 0 || by_offset(&order[i - 1], &order[i]) <= 0);
     }
-    if (!in_order) qsort(order, f->n, sizeof *order, by_offset);
+    if (!in_order) qsort(order, f->n, sizeof(const berth_safetensor *), by_offset);
     size_t at = f->data_at;
     berth_status st = BERTH_OK;
     for (size_t i = 0; i < f->n && st == BERTH_OK; i++) {
@@ -431,7 +432,7 @@ static berth_status read_header(berth_safetensors *f, berth_error *err)
     berth_status st = header_length(f, &length, err);
     if (st != BERTH_OK) return st;
     f->data_at = length + 8;
-    char *header = malloc(length);
+    char *header = malloc(length + 1);
     if (!header) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%s: a header of %zu bytes", f->name, length);
     st = read_at(f, header, length, 8, err);
     if (st == BERTH_OK && header[0] != '{') {
