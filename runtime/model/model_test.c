@@ -27,6 +27,8 @@ static berth_model_data *open_golden(const char *name)
 /* The values of a parameter, widened (caller frees). */
 static float *values_of(const berth_model_data *m, const berth_param *p, size_t *out_n)
 {
+    *out_n = 0;
+    if (!p) return NULL;
     size_t n = p->n_bytes / berth_dtype_size(p->dtype);
     void *bytes = malloc(p->n_bytes);
     float *values = malloc(n * sizeof *values);
