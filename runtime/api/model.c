@@ -29,6 +29,9 @@ berth_status berth_model_open(berth_runtime *rt, const char *dir, const berth_mo
     atomic_init(&m->refs, 1);
     m->rt = rt;
     berth_runtime_retain(rt);
+    if (berth_model_data_n_shards(m->data) == 0) {
+        berth_log(rt, BERTH_LOG_WARNING, "%s holds no weight files; sizes are those that config.json implies", dir);
+    }
     *out = m;
     return BERTH_OK;
 }
