@@ -7,8 +7,9 @@
 
 static void fail(berth_emitter *e, berth_status status, const char *what)
 {
-    if (e->status == BERTH_OK)
-        e->status = BERTH_FAIL(e->err, status, "building program %s: %s", e->p ? e->p->name : "", what);
+    if (e->status != BERTH_OK) return;
+    e->status = status;
+    (void)BERTH_FAIL(e->err, status, "building program %s: %s", e->p ? e->p->name : "", what);
 }
 
 void berth_emit_begin(berth_emitter *e, const char *name, const berth_model_data *m, const berth_build_options *o,

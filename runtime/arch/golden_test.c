@@ -219,10 +219,9 @@ static void make_states(walk *w, const berth_program *step)
         if (v->kind != BERTH_VALUE_STATE) continue;
         float *state = malloc(v->bytes);
         memset(state, 0x7f, v->bytes);
-        if (v->state == BERTH_STATE_KV)
-            w->kv[v->layer] = state;
-        else
-            w->features = state;
+        float **slot = v->state == BERTH_STATE_KV ? &w->kv[v->layer] : &w->features;
+        free(*slot);
+        *slot = state;
     }
 }
 

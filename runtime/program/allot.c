@@ -229,6 +229,18 @@ static bool add_waits(berth_program *p)
     return ok;
 }
 
+static berth_status allot(allotter *a, berth_error *err)
+{
+    berth_status st = size_values(a->p, err);
+    if (st != BERTH_OK) return st;
+    find_lives(a);
+    make_stretches(a);
+    st = place_all(a, err);
+    if (st != BERTH_OK) return st;
+    find_workspaces(a);
+    return add_waits(a->p) ? BERTH_OK : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "allotting program %.15s", a->p->name);
+}
+
 berth_status berth_allot(berth_program *p, const berth_allot_options *options, berth_error *err)
 {
     size_t n = (size_t)p->n_values + 1;
@@ -237,18 +249,11 @@ berth_status berth_allot(berth_program *p, const berth_allot_options *options, b
     a.stretch_of = malloc(n * sizeof *a.stretch_of);
     a.stretches = calloc(n, sizeof *a.stretches);
     a.order = malloc(n * sizeof *a.order);
-    berth_status st = a.last_use && a.stretch_of && a.stretches && a.order
-                          ? size_values(p, err)
-                          : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "allotting program %.15s", p->name);
-    if (st == BERTH_OK) {
-        find_lives(&a);
-        make_stretches(&a);
-        st = place_all(&a, err);
-    }
-    if (st == BERTH_OK) {
-        find_workspaces(&a);
-        if (!add_waits(p)) st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "allotting program %.15s", p->name);
-    }
+    berth_status st;
+    if (a.last_use && a.stretch_of && a.stretches && a.order)
+        st = allot(&a, err);
+    else
+        st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "allotting program %.15s", p->name);
     free(a.last_use);
     free(a.stretch_of);
     free(a.stretches);

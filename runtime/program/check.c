@@ -8,6 +8,8 @@
 
 #include "program/check_internal.h"
 
+#define MAX_DIM (INT64_C(1) << 40) /* so that sums and small products of dimensions never overflow */
+
 typedef struct checker {
     const berth_program *p;
     const berth_pass_env *env;
@@ -56,8 +58,8 @@ static berth_status check_value(const checker *c, int32_t i)
         return refuse(c, -1, "value \"%s\" has %d dimensions; 1 to %d are possible", v->name, v->n_dims,
                       BERTH_VALUE_DIMS);
     for (int32_t k = 0; k < v->n_dims; k++)
-        if (v->dims[k].n < 1 || (unsigned)v->dims[k].sym >= BERTH_SYM_COUNT)
-            return refuse(c, -1, "value \"%s\": dimension %d is not a positive number or a symbol", v->name, k);
+        if (v->dims[k].n < 1 || v->dims[k].n > MAX_DIM || (unsigned)v->dims[k].sym >= BERTH_SYM_COUNT)
+            return refuse(c, -1, "value \"%s\": dimension %d is not a number from 1 to 2^40 or a symbol", v->name, k);
     if (v->device != BERTH_DEVICE_HOST && !has_device(c->p, v->device) && v->kind != BERTH_VALUE_STATE)
         return refuse(c, -1, "value \"%s\" lies on device %d; there are %d", v->name, v->device, c->p->n_devices);
     if (v->origin != BERTH_NO_VALUE && !has_value(c->p, v->origin))

@@ -3,6 +3,7 @@
  * A map is a JSON object: module or tensor name -> device. The longest name that is a prefix wins, and "" is the whole model. Names are those of the model's own layout, or of another
  * layout of the same model: both are brought into one spelling by a small table and compared there. Source: accelerate's dispatch_model and
  * check_device_map; transformers' InternVL conversion tables. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -121,9 +122,10 @@ typedef struct map_reader {
     const berth_strategy_input *in;
     const char *what;
     berth_error *err;
-    int32_t *given;    /* owned; [n_nodes] device a key of the map gives; -1 */
-    int32_t *gathered; /* owned; [n_nodes] the same, by a key that means several nodes */
-    char **common;     /* owned, as is each; [n_nodes] names in the one spelling; NULL until an unfamiliar key is met */
+    int32_t *given;     /* owned; [n_nodes] device a key of the map gives; -1 */
+    int32_t *gathered;  /* owned; [n_nodes] the same, by a key that means several nodes */
+    int32_t *inherited; /* owned; [n_nodes] the device of the nearest node named; -1 */
+    char **common; /* owned, as is each; [n_nodes] names in the one spelling; NULL until an unfamiliar key is met */
 } map_reader;
 
 static bool make_common(map_reader *m)
@@ -261,7 +263,7 @@ static berth_status read_entries(map_reader *m, const berth_json_node *root)
                           m->what, berth_json_type_name(berth_json_type_of(root)));
     for (int32_t i = 0; i < m->in->n_nodes; i++) m->given[i] = m->gathered[i] = -1;
     for (const berth_json_node *e = berth_json_first(root); e; e = berth_json_next(e)) {
-        int32_t nodes[4], n, device = -1;
+        int32_t nodes[4] = {-1, -1, -1, -1}, n = 0, device = -1;
         berth_status st = find_key(m, berth_json_key(e), nodes, &n);
         if (st == BERTH_OK) st = read_device(m, e, &device);
         if (st != BERTH_OK) return st;
@@ -286,17 +288,17 @@ static bool named_below(const map_reader *m, int32_t node)
     return false;
 }
 
-/* Longest prefix wins: each node inherits its parent's device unless it is named; a node with nothing named below it is placed. `inherited` is scratch, [n_nodes]. */
-static void cut(const map_reader *m, int32_t *inherited, int32_t *device_of)
+/* Longest prefix wins: a node inherits its parent's device unless it is named; one with nothing named below it is placed. */
+static void cut(const map_reader *m, int32_t *device_of)
 {
     for (int32_t i = 0; i < m->in->n_nodes;) {
         const berth_node_view *node = berth_node_at(m->in, i);
-        inherited[i] = m->given[i] >= 0 ? m->given[i] : node->parent >= 0 ? inherited[node->parent] : -1;
-        if (named_below(m, i) || inherited[i] < 0) {
+        m->inherited[i] = m->given[i] >= 0 ? m->given[i] : node->parent >= 0 ? m->inherited[node->parent] : -1;
+        if (named_below(m, i) || m->inherited[i] < 0) {
             i++;
             continue;
         }
-        device_of[i] = inherited[i];
+        device_of[i] = m->inherited[i];
         i += 1 + node->n_descendants;
     }
 }
@@ -316,18 +318,14 @@ static berth_status place_from(map_reader *m, const berth_json_node *root, berth
     size_t n = (size_t)m->in->n_nodes;
     m->given = malloc(n * sizeof *m->given);
     m->gathered = malloc(n * sizeof *m->gathered);
-    int32_t *inherited = malloc(n * sizeof *inherited);
-    berth_status st = m->given && m->gathered && inherited
-                          ? BERTH_OK
-                          : BERTH_FAIL(m->err, BERTH_OUT_OF_MEMORY, "reading %s", m->what);
-    if (st == BERTH_OK) st = read_entries(m, root);
-    if (st == BERTH_OK) {
-        cut(m, inherited, p->device_of);
-        follow_ties(p, m->in);
-        st = berth_placement_validate(p, m->in, m->what, m->err);
-    }
-    free(inherited);
-    return st;
+    m->inherited = malloc(n * sizeof *m->inherited);
+    if (!m->given || !m->gathered || !m->inherited)
+        return BERTH_FAIL(m->err, BERTH_OUT_OF_MEMORY, "reading %s", m->what);
+    berth_status st = read_entries(m, root);
+    if (st != BERTH_OK) return st;
+    cut(m, p->device_of);
+    follow_ties(p, m->in);
+    return berth_placement_validate(p, m->in, m->what, m->err);
 }
 
 berth_status berth_placement_from_map(const char *json, size_t n, const char *what, const berth_strategy_input *in,
@@ -339,13 +337,14 @@ berth_status berth_placement_from_map(const char *json, size_t n, const char *wh
     *out = NULL;
     berth_status st = berth_json_parse(json, n, what, &tree, err);
     if (st == BERTH_OK) st = berth_placement_create(in, 1, &p, err);
-    if (st == BERTH_OK) {
-        strcpy(p->strategy, "device-map");
+    if (st == BERTH_OK && p) {
+        snprintf(p->strategy, sizeof p->strategy, "device-map");
         st = place_from(&m, berth_json_root(tree), p);
     }
     berth_json_destroy(tree);
     free(m.given);
     free(m.gathered);
+    free(m.inherited);
     for (int32_t i = 0; m.common && i < in->n_nodes; i++) free(m.common[i]);
     free(m.common);
     if (st == BERTH_OK)

@@ -129,9 +129,9 @@ berth_status berth_placement_make(const berth_strategy *s, const berth_strategy_
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
                           "strategy %s was made for interface %u; this berth has interface %d",
                           s->name ? s->name : "(without a name)", (unsigned)s->abi, BERTH_STRATEGY_ABI);
-    berth_placement *p;
+    berth_placement *p = NULL;
     berth_status st = berth_placement_create(in, in->n_devices, &p, err);
-    if (st != BERTH_OK) return st;
+    if (st != BERTH_OK || !p) return st;
     st = run_strategy(s, in, p, err);
     if (st != BERTH_OK) {
         berth_placement_destroy(p);

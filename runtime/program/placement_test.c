@@ -30,7 +30,7 @@ static berth_status refuse(const berth_strategy_input *in, berth_error *err)
 {
     (void)in;
     err->status = BERTH_DOES_NOT_FIT;
-    strcpy(err->message, "too small");
+    snprintf(err->message, sizeof err->message, "too small");
     return BERTH_DOES_NOT_FIT;
 }
 

@@ -60,7 +60,7 @@ berth_placement *toy_placement(const int32_t device_of[TOY_NODES])
     berth_error err = {0};
     if (berth_placement_create(&in, 1, &p, &err) != BERTH_OK) fail_msg("%s", err.message);
     memcpy(p->device_of, device_of, TOY_NODES * sizeof *device_of);
-    strcpy(p->strategy, "toy");
+    snprintf(p->strategy, sizeof p->strategy, "toy");
     return p;
 }
 
@@ -151,4 +151,23 @@ int32_t toy_op(const berth_program *p, const char *name)
     int32_t v = berth_program_find(p, name);
     if (v < 0 || p->values[v].producer < 0) fail_msg("no op makes %s", name);
     return p->values[v].producer;
+}
+
+berth_program *toy_routed(const berth_pass_env *env)
+{
+    berth_error err = {0};
+    berth_program *p = toy_program();
+    if (berth_place(p, env, &err) != BERTH_OK || berth_route(p, env, &err) != BERTH_OK ||
+        berth_check(p, env, &err) != BERTH_OK)
+        fail_msg("%s", err.message);
+    return p;
+}
+
+berth_program *toy_allotted(const berth_pass_env *env, const berth_allot_options *options)
+{
+    berth_error err = {0};
+    berth_program *p = toy_routed(env);
+    if (berth_allot(p, options, &err) != BERTH_OK || berth_check_memory(p, env, &err) != BERTH_OK)
+        fail_msg("%s", err.message);
+    return p;
 }

@@ -37,6 +37,10 @@ berth_pass_env toy_env(const berth_placement *placement);
  *  -> head "logits" [tiles,4,5], an output. Values' names as quoted; "layer.0" and "layer.1" are traced. */
 berth_program *toy_program(void);
 
+/* toy_program through place, route and check; through allot and check_memory too. Fail the test when one refuses. */
+berth_program *toy_routed(const berth_pass_env *env);
+berth_program *toy_allotted(const berth_pass_env *env, const berth_allot_options *options);
+
 /* Index of the op that makes value `name`. Fails the test when there is none. */
 int32_t toy_op(const berth_program *p, const char *name);
 
