@@ -32,8 +32,8 @@ static berth_status start_threads(berth_core *core, berth_unit *u, berth_error *
     bool shares = dev->shares_cores || core->plan->machine->n_cores_present < 2;
     u->spin_ns = shares ? 0 : SPIN_NS;
     int32_t n_threads = core->options.strict ? 1 : berth_plan_threads(dev);
-    berth_status st = berth_cpu_team_create(n_threads, dev->cores, dev->n_cores, u->spin_ns, &u->team, err);
-    if (st == BERTH_OK) st = berth_lane_init(&u->lane, dev->cores, dev->n_cores, u->spin_ns, err);
+    berth_status st = berth_cpu_team_create(n_threads, dev->cores, dev->n_cores, !shares, u->spin_ns, &u->team, err);
+    if (st == BERTH_OK) st = berth_lane_init(&u->lane, dev->cores, shares ? dev->n_cores : 1, u->spin_ns, err);
     if (st != BERTH_OK) berth_error_prefix(err, "device %s", dev->name);
     return st;
 }

@@ -97,7 +97,7 @@ berth_status berth_thread_start(unsigned long *out_thread, void *(*body)(void *)
 
 void berth_thread_join(unsigned long thread) { pthread_join((pthread_t)thread, NULL); }
 
-berth_status berth_cpu_team_create(int32_t n_threads, const int32_t *cores, int32_t n_cores, int64_t spin_ns,
+berth_status berth_cpu_team_create(int32_t n_threads, const int32_t *cores, int32_t n_cores, bool pin, int64_t spin_ns,
                                    berth_team **out, berth_error *err)
 {
     *out = NULL;
@@ -112,7 +112,8 @@ berth_status berth_cpu_team_create(int32_t n_threads, const int32_t *cores, int3
     for (int32_t i = 0; st == BERTH_OK && i < n_threads - 1; i++) {
         helper *h = &t->helpers[i];
         *h = (helper){.team = t, .index = i + 1};
-        st = berth_thread_start(&h->thread, helper_body, h, cores, n_cores, err);
+        bool one = pin && cores && n_cores > 0;
+        st = berth_thread_start(&h->thread, helper_body, h, one ? &cores[h->index % n_cores] : cores, one ? 1 : n_cores, err);
         if (st == BERTH_OK) t->n_helpers++;
     }
     if (st != BERTH_OK) {

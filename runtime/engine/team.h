@@ -8,9 +8,9 @@
 #include "base/status.h"
 #include "kernels/ops.h"
 
-/* A helper binds itself to `cores` (all of them; NULL = anywhere). n_threads counts the caller: 1 makes no helper. Error: BERTH_DEVICE_ERROR when a thread
- * cannot be made or bound. */
-berth_status berth_cpu_team_create(int32_t n_threads, const int32_t *cores, int32_t n_cores, int64_t spin_ns,
+/* Helper i is bound to the one core cores[i % n_cores] when `pin` (nobody else's cores: two threads that spin for each other must not be put on one), else to all of
+ * `cores`; NULL = anywhere. n_threads counts the caller: 1 makes no helper. Error: BERTH_DEVICE_ERROR when a thread cannot be made or bound. */
+berth_status berth_cpu_team_create(int32_t n_threads, const int32_t *cores, int32_t n_cores, bool pin, int64_t spin_ns,
                                    berth_team **out, berth_error *err);
 void berth_cpu_team_destroy(berth_team *team);
 

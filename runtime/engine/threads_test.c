@@ -37,7 +37,7 @@ static void every_thread_of_a_team_is_called_once(void **state)
         for (int s = 0; s < 2; s++) {
             berth_team *team = NULL;
             berth_error err = {0};
-            assert_int_equal(berth_cpu_team_create(sizes[k], NULL, 0, spins[s], &team, &err), BERTH_OK);
+            assert_int_equal(berth_cpu_team_create(sizes[k], NULL, 0, false, spins[s], &team, &err), BERTH_OK);
             tally t = {.n_threads = sizes[k]};
             for (int i = 0; i < 300; i++) team->run(team, count_call, &t);
             for (int i = 0; i < sizes[k]; i++) assert_int_equal(t.calls[i], 300);
@@ -54,7 +54,7 @@ static void a_missing_core_is_an_error(void **state)
     berth_team *team = NULL;
     berth_lane *lane = aligned_alloc(64, sizeof *lane);
     berth_error err = {0};
-    assert_int_equal(berth_cpu_team_create(2, cores, 1, 0, &team, &err), BERTH_DEVICE_ERROR);
+    assert_int_equal(berth_cpu_team_create(2, cores, 1, true, 0, &team, &err), BERTH_DEVICE_ERROR);
     assert_null(team);
     assert_int_equal(berth_lane_init(lane, cores, 1, 0, &err), BERTH_DEVICE_ERROR);
     berth_lane_deinit(lane);
@@ -73,7 +73,7 @@ static void idle_threads_take_no_processor_time(void **state)
     (void)state;
     berth_team *team = NULL;
     berth_lane *lane = aligned_alloc(64, sizeof *lane);
-    assert_int_equal(berth_cpu_team_create(4, NULL, 0, SPIN_NS, &team, NULL), BERTH_OK);
+    assert_int_equal(berth_cpu_team_create(4, NULL, 0, false, SPIN_NS, &team, NULL), BERTH_OK);
     assert_int_equal(berth_lane_init(lane, NULL, 0, SPIN_NS, NULL), BERTH_OK);
     tally t = {.n_threads = 4};
     team->run(team, count_call, &t);
