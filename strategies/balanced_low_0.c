@@ -60,7 +60,7 @@ static berth_status low_0_place(const berth_strategy_input *in, berth_strategy_o
         berth_note(out, "with 2 devices the whole model lies on the second; balanced would use both");
     if (n > 1 && on_0 > 0)
         berth_note(out, "%s holds what the other devices have no room for", berth_device_at(in, 0)->name);
-    berth_chain_place(&chain, in, out, 0, 0, n, bounds);
+    berth_chain_place(&chain, in, out, 0, 0, NULL, n, bounds);
     berth_note_empty_devices(in, out);
 out:
     free(rooms);

@@ -292,20 +292,29 @@ static int32_t run_of(const int32_t *bounds, int32_t n_runs, int32_t atom)
 }
 
 void berth_chain_place(const berth_chain *c, const berth_strategy_input *in, berth_strategy_output *out,
-                       int32_t replica, int32_t first_device, int32_t n_runs, const int32_t *bounds)
+                       int32_t replica, int32_t first_device, const int32_t *order, int32_t n_runs,
+                       const int32_t *bounds)
 {
     int32_t *device_of = out->device_of + (size_t)replica * (size_t)in->n_nodes;
-    for (int32_t p = 0; p < c->n_pieces; p++)
-        device_of[c->piece_node[p]] = first_device + run_of(bounds, n_runs, c->piece_atom[p]);
-    for (int32_t i = 0; i < c->n_ties && replica == 0; i++) {
-        const struct berth_chain_tie *tie = &c->ties[i];
-        int32_t owner = run_of(bounds, n_runs, tie->owner), member = run_of(bounds, n_runs, tie->member);
-        char bytes[64];
-        if (owner == member) continue;
-        berth_note(out, "tied tensor %.120s is held on %s and on %s, %s each", berth_node_at(in, tie->tensor)->path,
-                   berth_device_at(in, first_device + owner)->name, berth_device_at(in, first_device + member)->name,
-                   berth_bytes_in_words(tie->bytes, bytes, sizeof bytes));
+    for (int32_t p = 0; p < c->n_pieces; p++) {
+        int32_t run = run_of(bounds, n_runs, c->piece_atom[p]);
+        device_of[c->piece_node[p]] = order ? order[run] : first_device + run;
     }
+    for (int32_t i = 0; i < c->n_ties && replica == 0; i++) {
+        int32_t owner = run_of(bounds, n_runs, c->ties[i].owner), member = run_of(bounds, n_runs, c->ties[i].member);
+        if (owner != member)
+            berth_chain_note_tie(c, in, out, i, order ? order[owner] : first_device + owner,
+                                 order ? order[member] : first_device + member);
+    }
+}
+
+void berth_chain_note_tie(const berth_chain *c, const berth_strategy_input *in, berth_strategy_output *out, int32_t tie,
+                          int32_t owner, int32_t member)
+{
+    char bytes[64];
+    berth_note(out, "tied tensor %.120s is held on %s and on %s, %s each", berth_node_at(in, c->ties[tie].tensor)->path,
+               berth_device_at(in, owner)->name, berth_device_at(in, member)->name,
+               berth_bytes_in_words(c->ties[tie].bytes, bytes, sizeof bytes));
 }
 
 berth_status berth_chain_place_balanced(const berth_chain *c, const berth_strategy_input *in,
@@ -321,14 +330,41 @@ berth_status berth_chain_place_balanced(const berth_chain *c, const berth_strate
     } else {
         berth_refuse(err, st, "no memory for the list of devices");
     }
-    if (st == BERTH_OK) berth_chain_place(c, in, out, replica, first_device, n_devices, bounds);
+    if (st == BERTH_OK) berth_chain_place(c, in, out, replica, first_device, NULL, n_devices, bounds);
     if (st == BERTH_DOES_NOT_FIT) st = berth_chain_refuse(c, in, first_device, n_devices, strategy, err);
     free(rooms);
     free(bounds);
     return st;
 }
 
+berth_status berth_chain_place_cut(const berth_chain *c, const berth_strategy_input *in, berth_strategy_output *out,
+                                   const int32_t *bounds, const char *strategy, berth_error *err)
+{
+    for (int32_t d = 0; d < in->n_devices; d++) {
+        uint64_t bytes = berth_chain_bytes(c, bounds[d], bounds[d + 1]);
+        if (bytes > berth_device_room(in, d)) return berth_chain_refuse_part(c, in, d, bytes, strategy, err);
+    }
+    out->n_replicas = 1;
+    berth_chain_place(c, in, out, 0, 0, NULL, in->n_devices, bounds);
+    berth_note_empty_devices(in, out);
+    return BERTH_OK;
+}
+
 /* ---- refusals ---- */
+
+berth_status berth_chain_refuse_part(const berth_chain *c, const berth_strategy_input *in, int32_t device,
+                                     uint64_t bytes, const char *strategy, berth_error *err)
+{
+    uint64_t has = berth_device_room(in, device);
+    char need[64], room[64], missing[64];
+    return berth_refuse(err, BERTH_DOES_NOT_FIT,
+                        "strategy %s: its part for %s needs %s with the KV cache for %" PRId64
+                        " tokens, and there is room for %s; missing: %s. What helps: balanced, which goes by sizes; a "
+                        "shorter context; more memory",
+                        strategy, berth_device_at(in, device)->name, berth_bytes_in_words(bytes, need, sizeof need),
+                        c->context_tokens, berth_bytes_in_words(has, room, sizeof room),
+                        berth_bytes_in_words(bytes - has, missing, sizeof missing));
+}
 
 static bool fits(berth_chain *c, const uint64_t *rooms, int32_t n, int32_t *bounds, int64_t context_tokens)
 {

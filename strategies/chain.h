@@ -43,14 +43,27 @@ int32_t berth_chain_fill(const berth_chain *c, int32_t from, const uint64_t *roo
 berth_status berth_chain_balance(const berth_chain *c, int32_t from, const uint64_t *rooms, int32_t n_rooms,
                                  int32_t *bounds, berth_error *err);
 
-/* Writes runs to devices first .. first + n_runs - 1 of one replica, and notes tied tensors that are held twice. */
+/* Writes run s of one replica to device first + s, or to device order[s] where an order is given, and notes tied tensors that are held twice. */
 void berth_chain_place(const berth_chain *c, const berth_strategy_input *in, berth_strategy_output *out,
-                       int32_t replica, int32_t first_device, int32_t n_runs, const int32_t *bounds);
+                       int32_t replica, int32_t first_device, const int32_t *order, int32_t n_runs,
+                       const int32_t *bounds);
+
+/* Notes that c->ties[tie] is held on two devices. */
+void berth_chain_note_tie(const berth_chain *c, const berth_strategy_input *in, berth_strategy_output *out, int32_t tie,
+                          int32_t owner, int32_t member);
 
 /* balance and place over devices first .. first + n - 1, or refuse as berth_chain_refuse does. */
 berth_status berth_chain_place_balanced(const berth_chain *c, const berth_strategy_input *in,
                                         berth_strategy_output *out, int32_t replica, int32_t first_device,
                                         int32_t n_devices, const char *strategy, berth_error *err);
+
+/* Lays a cut over all devices as it is, one replica, and notes empty devices; or refuses as berth_chain_refuse_part does. */
+berth_status berth_chain_place_cut(const berth_chain *c, const berth_strategy_input *in, berth_strategy_output *out,
+                                   const int32_t *bounds, const char *strategy, berth_error *err);
+
+/* BERTH_DOES_NOT_FIT for a scheme that does not look at sizes: its part for `device` needs `bytes`, more than there is room for. */
+berth_status berth_chain_refuse_part(const berth_chain *c, const berth_strategy_input *in, int32_t device,
+                                     uint64_t bytes, const char *strategy, berth_error *err);
 
 /* BERTH_DOES_NOT_FIT for devices first .. first + n - 1: what is needed, what is there, the bytes missing, what would help. */
 berth_status berth_chain_refuse(const berth_chain *c, const berth_strategy_input *in, int32_t first_device,

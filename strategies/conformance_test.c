@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,14 +25,37 @@ typedef struct rule {
     const char *name;
     bool
         is_contiguous; /* fits exactly when some cut into runs over the devices in order fits; replicate and single have rules of their own */
-    bool is_balanced; /* and its fullest device is as empty as any such cut's */
+    bool is_balanced;  /* and its fullest device is as empty as any such cut's */
+    bool takes_layers; /* BERTH_UNSUPPORTED is right for a model without KV cache */
+    int32_t min_devices;
 } rule;
 
 static const rule rules[] = {
-    {"sequential", true, false}, {"balanced", true, true},    {"balanced_low_0", true, false},
-    {"replicate=1", true, true}, {"replicate", false, false}, {"replicate=2", false, false},
-    {"single", false, false},    {"auto", false, false}, /* one device first: fits where a cut fits, but is not balanced */
+    {"sequential", true, false, false, 1},
+    {"balanced", true, true, false, 1},
+    {"balanced_low_0", true, false, false, 1},
+    {"replicate=1", true, true, false, 1},
+    {"replicate", false, false, false, 1},
+    {"replicate=2", false, false, false, 2},
+    {"single", false, false, false, 1},
+    {"auto", false, false, false, 1},    /* one device first: fits where a cut fits, but is not balanced */
+    {"optimal", false, false, false, 1}, /* other device orders too: see the test of its own */
+    {"optimal=latency", false, false, false, 1},
+    {"optimal=capacity", false, false, false, 1},
+    {"internvl", false, false, true, 1}, /* these go by counts: what does not fit is refused, not moved */
+    {"layer", false, false, true, 1},
+    {"layer=1,0,2", false, false, true, 3},
+    {"vllm", false, false, true, 1},
+    {"sglang", false, false, true, 1},
+    {"deepspeed", false, false, false, 1},
+    {"deepspeed=uniform", false, false, false, 1},
+    {"deepspeed=type:mod", false, false, false, 1},
 };
+
+static bool is_asked(const rule *r, int32_t n_devices)
+{
+    return strcmp(r->name, "layer=1,0,2") == 0 ? n_devices == 3 : n_devices >= r->min_devices;
+}
 
 /* ---- random models and machines ---- */
 
@@ -271,8 +295,13 @@ static void judge_answer(const char *name, const model *m, const answer *a, uint
     if (any_empty != (strstr(a->out.note, "left empty") != NULL)) fail_msg("%s: note \"%s\"", name, a->out.note);
 }
 
-static void judge_refusal(const char *name, const answer *a)
+static void judge_refusal(const rule *r, const model *m, const answer *a)
 {
+    const char *name = r->name;
+    if (r->takes_layers && a->status == BERTH_UNSUPPORTED) {
+        assert_int_equal(m->nodes[0].view.kv_bytes_per_token, 0);
+        return;
+    }
     if (a->status != BERTH_DOES_NOT_FIT) fail_msg("%s: %s", name, a->err.message);
     assert_int_equal(a->err.status, BERTH_DOES_NOT_FIT);
     const char *missing = strstr(a->err.message, "missing: ");
@@ -347,7 +376,7 @@ static void every_answer_is_complete_and_within_budgets(void **state)
     for (uint64_t number = 0; number < N_CASES; number++) {
         make_model(&m, number, false);
         for (size_t r = 0; r < sizeof rules / sizeof *rules; r++) {
-            if (strcmp(rules[r].name, "replicate=2") == 0 && m.in.n_devices < 2) continue;
+            if (!is_asked(&rules[r], m.in.n_devices)) continue;
             uint64_t total[MAX_DEVICES];
             m.in.argument = NULL;
             memcpy(&untouched, &m, sizeof m);
@@ -357,7 +386,7 @@ static void every_answer_is_complete_and_within_budgets(void **state)
             if (a.status == BERTH_OK)
                 judge_answer(rules[r].name, &m, &a, total);
             else
-                judge_refusal(rules[r].name, &a);
+                judge_refusal(&rules[r], &m, &a);
             *(a.status == BERTH_OK ? &n_placed : &n_refused) += 1;
         }
     }
@@ -370,12 +399,14 @@ static void answers_do_not_depend_on_names_or_on_the_call(void **state)
     static model m;
     static answer first, second;
     for (uint64_t number = 0; number < N_CASES; number++) {
-        make_model(&m, number, false);
         for (size_t r = 0; r < sizeof rules / sizeof *rules; r++) {
+            make_model(&m, number, false);
+            if (!is_asked(&rules[r], m.in.n_devices)) continue;
+            bool by_class = strstr(rules[r].name, "type:") != NULL;
             run(rules[r].name, &m, &first);
             for (int32_t i = 0; i < m.n; i++) {
                 snprintf(m.paths[i], sizeof m.paths[i], "%c%u", 'a' + (char)((i * 7) % 26), (unsigned)(m.n - i));
-                m.nodes[i].view.class_name = i % 2 ? "Zed" : "Alpha";
+                if (!by_class) m.nodes[i].view.class_name = i % 2 ? "Zed" : "Alpha";
             }
             run(rules[r].name, &m, &second);
             assert_int_equal(first.status, second.status);
@@ -412,6 +443,142 @@ static void what_is_refused_does_not_fit_and_balanced_is_best(void **state)
         }
     }
     assert_true(n_fit > N_CASES / 5 && n_not > N_CASES / 5);
+}
+
+/* ---- the best of all cuts and orders ---- */
+
+typedef struct best {
+    double throughput, latency; /* INFINITY = nothing fits */
+} best;
+
+static void try_orders(const model *m, const cuts *c, int32_t *order, int32_t n_chosen, int32_t *bounds, int32_t d,
+                       best *b)
+{
+    int32_t n = m->in.n_devices;
+    if (n_chosen < n) { /* a permutation first */
+        for (int32_t k = 0; k < n; k++) {
+            bool is_new = true;
+            for (int32_t i = 0; i < n_chosen; i++) is_new &= order[i] != k;
+            order[n_chosen] = k;
+            if (is_new) try_orders(m, c, order, n_chosen + 1, bounds, d, b);
+        }
+        return;
+    }
+    if (d < n) {
+        for (bounds[d] = bounds[d - 1]; bounds[d] <= c->n_atoms; bounds[d]++)
+            try_orders(m, c, order, n_chosen, bounds, d + 1, b);
+        return;
+    }
+    int32_t device[MAX_NODES];
+    uint64_t bytes[MAX_DEVICES];
+    double slowest = 0, sum = 0;
+    for (int32_t i = 0; i < m->n; i++) {
+        int32_t stage = 0;
+        while (c->atom[i] >= bounds[stage + 1]) stage++;
+        device[i] = c->atom[i] < 0 ? -1 : order[stage];
+    }
+    bytes_on_devices(m, device, bytes);
+    for (int32_t k = 0; k < n; k++) {
+        if (bytes[k] > room_of(m, k)) return;
+        double seconds = (double)bytes[k] / m->devices[k].bytes_per_second;
+        sum += seconds;
+        if (seconds > slowest) slowest = seconds;
+    }
+    int32_t before = -1; /* hops between devices that hold atoms */
+    for (int32_t s = 0; s < n; s++) {
+        if (bounds[s] == bounds[s + 1]) continue;
+        if (before >= 0) sum += 1e-9 * (1 + 2 * before + 3 * order[s]);
+        before = order[s];
+    }
+    if (slowest < b->throughput) b->throughput = slowest;
+    if (sum < b->latency) b->latency = sum;
+}
+
+static void optimal_is_best_of_all_cuts_and_orders(void **state)
+{
+    (void)state;
+    static model m;
+    static answer a;
+    int32_t n_fit = 0, n_not = 0;
+    for (uint64_t number = 0; number < N_CASES; number++) {
+        make_model(&m, 400000 + number, true);
+        berth_link_view links[9];
+        for (int32_t d = 0; d < m.in.n_devices; d++) m.devices[d].bytes_per_second = 1e9 * (1 + random_below(4));
+        for (int32_t k = 0; k < m.in.n_devices * m.in.n_devices; k++) {
+            int32_t from = k / m.in.n_devices, to = k % m.in.n_devices;
+            links[k] = (berth_link_view){.from = from, .to = to, .latency_ns = 1 + 2 * from + 3 * to};
+        }
+        m.in.links = links;
+        m.in.link_size = sizeof *links;
+        m.in.n_links = m.in.n_devices * m.in.n_devices;
+        cuts c;
+        all_cuts(&m, &c);
+        best b = {INFINITY, INFINITY};
+        int32_t order[MAX_DEVICES], bounds[MAX_DEVICES + 1] = {0};
+        bounds[m.in.n_devices] = c.n_atoms;
+        try_orders(&m, &c, order, 0, bounds, 1, &b);
+        *(b.latency < INFINITY ? &n_fit : &n_not) += 1;
+        uint64_t total[MAX_DEVICES];
+        run("optimal", &m, &a);
+        assert_int_equal(a.status == BERTH_OK, b.throughput < INFINITY);
+        if (a.status == BERTH_OK) {
+            double slowest = 0;
+            judge_answer("optimal", &m, &a, total);
+            for (int32_t d = 0; d < m.in.n_devices; d++)
+                slowest = fmax(slowest, (double)total[d] / m.devices[d].bytes_per_second);
+            if (slowest != b.throughput)
+                fail_msg("small model %d: slowest stage %g, and %g is possible", (int)number, slowest, b.throughput);
+        }
+        run("optimal=latency", &m, &a);
+        assert_int_equal(a.status == BERTH_OK, b.latency < INFINITY);
+        if (a.status == BERTH_OK) {
+            judge_answer("optimal=latency", &m, &a, total);
+            double sum =
+                0; /* hops are not seen here: the sum of stage times is a lower bound that must not be beaten by more than them */
+            for (int32_t d = 0; d < m.in.n_devices; d++) sum += (double)total[d] / m.devices[d].bytes_per_second;
+            int32_t before = -1;
+            for (int32_t i = 0; i < m.n; i++) {
+                int32_t count, device = device_by_ancestors(&m, a.device_of, i, &count);
+                if (c.atom[i] < 0 || device == before) continue;
+                if (before >= 0) sum += 1e-9 * (1 + 2 * before + 3 * device);
+                before = device;
+            }
+            if (fabs(sum - b.latency) > 1e-6 * b.latency)
+                fail_msg("small model %d: %g s, and %g is possible", (int)number, sum, b.latency);
+        }
+    }
+    assert_true(n_fit > N_CASES / 5 && n_not > N_CASES / 10);
+}
+
+/* Capacity: the context it names fits, and one token more does not in any cut or order. */
+static void capacity_is_the_longest_context(void **state)
+{
+    (void)state;
+    static model m;
+    static answer a;
+    int32_t n_seen = 0;
+    for (uint64_t number = 0; number < N_CASES; number++) {
+        make_model(&m, 500000 + number, true);
+        for (int32_t d = 0; d < m.in.n_devices; d++) m.devices[d].bytes_per_second = 1;
+        run("optimal=capacity", &m, &a);
+        const char *words = strstr(a.out.note, "a context of up to ");
+        if (a.status != BERTH_OK || !words) continue;
+        long long tokens = atoll(words + strlen("a context of up to "));
+        assert_true(tokens >= m.in.context_tokens);
+        for (int more = 0; more < 2; more++) {
+            m.in.context_tokens = tokens + more;
+            cuts c;
+            all_cuts(&m, &c);
+            best b = {INFINITY, INFINITY};
+            int32_t order[MAX_DEVICES], bounds[MAX_DEVICES + 1] = {0};
+            bounds[m.in.n_devices] = c.n_atoms;
+            try_orders(&m, &c, order, 0, bounds, 1, &b);
+            if ((b.throughput < INFINITY) != !more)
+                fail_msg("small model %d: %lld tokens + %d", (int)number, tokens, more);
+        }
+        n_seen++;
+    }
+    assert_true(n_seen > 50);
 }
 
 static void low_0_uses_device_0_only_without_need_of_the_others(void **state)
@@ -463,6 +630,8 @@ int main(void)
         cmocka_unit_test(every_answer_is_complete_and_within_budgets),
         cmocka_unit_test(answers_do_not_depend_on_names_or_on_the_call),
         cmocka_unit_test(what_is_refused_does_not_fit_and_balanced_is_best),
+        cmocka_unit_test(optimal_is_best_of_all_cuts_and_orders),
+        cmocka_unit_test(capacity_is_the_longest_context),
         cmocka_unit_test(low_0_uses_device_0_only_without_need_of_the_others),
         cmocka_unit_test(one_device_strategies_take_one_device),
     };

@@ -3,12 +3,27 @@
 
 #include <string.h>
 
-#include "strategies_internal.h"
+/* The list: one line for each file, as users are shown them. */
+#define STRATEGIES(X)                                                                                                  \
+    X(auto)                                                                                                            \
+    X(single)                                                                                                          \
+    X(replicate)                                                                                                       \
+    X(sequential)                                                                                                      \
+    X(balanced)                                                                                                        \
+    X(balanced_low_0)                                                                                                  \
+    X(optimal)                                                                                                         \
+    X(internvl)                                                                                                        \
+    X(layer)                                                                                                           \
+    X(vllm)                                                                                                            \
+    X(sglang)                                                                                                          \
+    X(deepspeed)
 
-static const berth_strategy *const strategies[] = {
-    &berth_strategy_auto,       &berth_strategy_single,   &berth_strategy_replicate,
-    &berth_strategy_sequential, &berth_strategy_balanced, &berth_strategy_balanced_low_0,
-};
+#define DECLARE(name) extern const berth_strategy berth_strategy_##name;
+#define ADDRESS(name) &berth_strategy_##name,
+
+STRATEGIES(DECLARE)
+
+static const berth_strategy *const strategies[] = {STRATEGIES(ADDRESS)};
 
 int32_t berth_strategy_count(void)
 {

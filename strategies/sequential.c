@@ -32,7 +32,7 @@ static berth_status sequential_place(const berth_strategy_input *in, berth_strat
         goto out;
     }
     out->n_replicas = 1;
-    berth_chain_place(&chain, in, out, 0, 0, in->n_devices, bounds);
+    berth_chain_place(&chain, in, out, 0, 0, NULL, in->n_devices, bounds);
     berth_note_empty_devices(in, out);
 out:
     free(rooms);

@@ -159,6 +159,20 @@ static const hand_case hand_cases[] = {
     {"auto", {2, 2}, {4, 9, 9}, "11"},
     {"auto", {4, 4, 4}, {9, 9}, "001"},
     {"auto", {4, 4, 4}, {4, 4}, "!missing: 4 bytes"},
+    {"optimal", {4, 4, 4, 4}, {99, 99}, "0011"},
+    {"optimal", {2, 9, 2}, {9, 4, 4}, "102"}, /* only another order fits */
+    {"optimal=speed", {1}, {9}, "!takes throughput, latency or capacity"},
+    {"optimal=latency", {1, 1}, {9, 9, 9, 9, 9}, "00"},
+    {"internvl", {1, 1}, {9}, "!this model has none with a KV cache"},
+    {"deepspeed=nonsense", {1, 1}, {9}, "!takes uniform, parameters or type:REGEX"},
+    {"deepspeed=type:(", {1, 1}, {9}, "!takes uniform, parameters or type:REGEX"},
+    {"deepspeed=type:block", {1, 1, 1, 1}, {9, 9}, "0011"},
+    {"deepspeed=uniform", {1, 1, 1, 1, 1}, {9, 9, 9}, "00112"},
+    {"layer=1", {1}, {9, 9}, "!takes 2 weights"},
+    {"layer=0,0", {1}, {9, 9}, "!takes 2 weights"},
+    {"layer=1,-1", {1}, {9, 9}, "!takes 2 weights"},
+    {"layer=1,nan", {1}, {9, 9}, "!takes 2 weights"},
+    {"layer=1,2,3", {1}, {9, 9}, "!takes 2 weights"},
 };
 
 static void answers_worked_out_by_hand(void **state)
@@ -182,6 +196,67 @@ static void answers_worked_out_by_hand(void **state)
                 fail_msg("case %zu, %s: %s, not %s", k, c->strategy, flat_answer(&f), c->expected);
         }
     }
+}
+
+/* Two parts of a vision model, an embedding, `n_layers` layers with KV, a norm and a head, each of one byte. */
+static const char *lay_out(const char *strategy, int32_t n_layers, int32_t n_devices)
+{
+    static flat f;
+    uint64_t sizes[MAX_NODES], budgets[MAX_DEVICES];
+    for (int32_t i = 0; i < n_layers + 5; i++) sizes[i] = 1;
+    for (int32_t d = 0; d < n_devices; d++) budgets[d] = 1000;
+    flat_init(&f, sizes, n_layers + 5, budgets, n_devices);
+    for (int32_t i = 3; i < n_layers + 3; i++) f.nodes[1 + 2 * i].kv_bytes_per_token = 1;
+    berth_status st = flat_run(&f, strategy);
+    static char message[BERTH_ERROR_MESSAGE_SIZE];
+    memcpy(message, f.err.message, sizeof message);
+    return st == BERTH_OK ? flat_answer(&f) : message;
+}
+
+/* What belongs to the layers goes where each scheme puts it: the first stage has what comes before them, the last, or device 0, what comes after. */
+static void schemes_told_in_layers(void **state)
+{
+    (void)state;
+    assert_string_equal(lay_out("internvl", 8, 2), "000"
+                                                   "00011110"
+                                                   "00");
+    assert_string_equal(lay_out("internvl", 8, 1), "000"
+                                                   "00000000"
+                                                   "00");
+    assert_string_equal(lay_out("vllm", 8, 3), "000"
+                                               "00011122"
+                                               "22");
+    assert_string_equal(lay_out("vllm=1,7,0", 8, 3), "000"
+                                                     "01111111"
+                                                     "22");
+    assert_string_equal(lay_out("vllm=0,0,8", 8, 3), "000"
+                                                     "22222222"
+                                                     "22");
+    assert_string_equal(lay_out("vllm", 2, 4), "000"
+                                               "12"
+                                               "33");
+    assert_string_equal(lay_out("sglang", 8, 3), "000"
+                                                 "00111222"
+                                                 "22");
+    assert_string_equal(lay_out("sglang", 7, 3), "000"
+                                                 "0011222"
+                                                 "22");
+    assert_string_equal(lay_out("vllm", 7, 3), "000"
+                                               "0011122"
+                                               "22");
+    assert_string_equal(lay_out("layer", 8, 2), "000"
+                                                "00000111"
+                                                "11");
+    assert_string_equal(lay_out("layer=3,1", 7, 2), "000"
+                                                    "0000001"
+                                                    "11");
+    assert_string_equal(lay_out("layer=1,0.0", 7, 2), "000"
+                                                      "0000000"
+                                                      "00");
+    assert_non_null(strstr(lay_out("vllm=1,2", 8, 2), "the counts sum to 3, and the model has 8 layers"));
+    assert_non_null(strstr(lay_out("vllm=1", 8, 2), "takes 2 counts of layers"));
+    assert_non_null(strstr(lay_out("vllm=-1,9", 8, 2), "takes 2 counts of layers"));
+    assert_non_null(strstr(lay_out("sglang=1,2", 8, 2), "takes no argument"));
 }
 
 /* InternVL3-8B in 2-byte weights: vision tower, projector, embedding, 28 layers, norm, head. The least possible largest
@@ -243,6 +318,7 @@ static void kv_and_reserve_count(void **state)
     f.nodes[1].kv_bytes_per_token = f.nodes[3].kv_bytes_per_token = UINT64_MAX / 2;
     for (int32_t i = 0; i < berth_strategy_count(); i++)
         assert_int_equal(flat_run(&f, berth_strategy_at(i)->name), BERTH_DOES_NOT_FIT);
+    flat_run(&f, "balanced");
     assert_non_null(strstr(f.err.message, "a context of 0 tokens would fit"));
 }
 
@@ -325,8 +401,15 @@ static void atoms(void **state)
     f.devices[0].budget_bytes = 1000;
     f.in.n_nodes = 1; /* nothing but a root */
     f.nodes[0].n_descendants = 0;
-    for (int32_t i = 0; i < berth_strategy_count(); i++) {
-        assert_int_equal(flat_run(&f, berth_strategy_at(i)->name), i == 2 ? BERTH_DOES_NOT_FIT : BERTH_OK);
+    static const struct {
+        const char *name;
+        berth_status status;
+    } alone[] = {{"single", BERTH_OK},         {"auto", BERTH_OK},          {"sequential", BERTH_OK},
+                 {"balanced", BERTH_OK},       {"optimal", BERTH_OK},       {"deepspeed", BERTH_OK},
+                 {"balanced_low_0", BERTH_OK}, {"vllm", BERTH_UNSUPPORTED}, {"replicate", BERTH_DOES_NOT_FIT}};
+    for (size_t i = 0; i < sizeof alone / sizeof *alone; i++) {
+        berth_status st = flat_run(&f, alone[i].name);
+        if (st != alone[i].status) fail_msg("%s: %s %s", alone[i].name, berth_status_name(st), f.err.message);
     }
 }
 
@@ -413,6 +496,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_worked_out_by_hand),
+        cmocka_unit_test(schemes_told_in_layers),
         cmocka_unit_test(eight_billion_parameters),
         cmocka_unit_test(kv_and_reserve_count),
         cmocka_unit_test(tied_weights_count_where_they_are_held),
