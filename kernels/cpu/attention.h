@@ -14,8 +14,8 @@
 enum {
     ATTENTION_BLOCK = 64,
     ATTENTION_SPLIT = 512,
-    ATTENTION_ROWS = 96, /* query rows of a piece: its keys and values are copied once for all of them */
-    ATTENTION_FEW = 8,   /* at most this many tokens: splits may go to different threads */
+    ATTENTION_ROWS = 192, /* query rows of a piece: its keys and values are copied once for all of them */
+    ATTENTION_FEW = 8,    /* at most this many tokens: splits may go to different threads */
     ATTENTION_TILE = BERTH_LANES == 16 ? 6 : 3, /* rows of a register tile of scores (x 4 keys) */
     ATTENTION_OUT = BERTH_LANES == 16 ? 12 : 6, /* rows of a register tile of outputs (x 2 vectors) */
 };
@@ -113,12 +113,12 @@ static void attention_soften(const attention_rows *s, size_t row, size_t n_valid
     now = old > now ? old : now;
     vf sum = {0};
     for (size_t i = 0; i < ATTENTION_BLOCK; i += BERTH_LANES) {
-        vf weight = v_exp(v_load(scores + i) - now);
+        vf weight = v_exp_falling(v_load(scores + i) - now);
         v_store(scores + i, weight);
         sum += weight;
     }
     if (now != old) {
-        float keep = v_exp(v_set(old - now))[0], *out = s->out + row * s->d_padded;
+        float keep = v_exp_falling(v_set(old - now))[0], *out = s->out + row * s->d_padded;
         s->sum[row] *= keep;
         for (size_t i = 0; i < s->d_padded; i += BERTH_LANES) v_store(out + i, v_load(out + i) * keep);
         s->top[row] = now;
@@ -193,7 +193,7 @@ BERTH_INLINE void attention_merge(float *total, float *total_top, float *total_s
         return;
     }
     float now = top > *total_top ? top : *total_top;
-    float keep = v_exp(v_set(*total_top - now))[0], add = v_exp(v_set(top - now))[0];
+    float keep = v_exp_falling(v_set(*total_top - now))[0], add = v_exp_falling(v_set(top - now))[0];
     for (size_t i = 0; i < d_padded; i += BERTH_LANES)
         v_store(total + i, v_fma(v_load(out + i), v_set(add), v_load(total + i) * keep));
     *total_sum = *total_sum * keep + sum * add;

@@ -44,9 +44,10 @@ BERTH_INLINE void v_store(void *p, vf v)
 {
     *(vf_at *)p = v;
 }
+/* All lanes alike. (0 + f is not f for -0, so that the compiler would have to add.) */
 BERTH_INLINE vf v_set(float f)
 {
-    return (vf){0} + f;
+    return f - (vf){0};
 }
 
 /* The first n < BERTH_LANES floats, zeros behind them. */
@@ -197,12 +198,11 @@ BERTH_INLINE float v_top(vf v)
     return best;
 }
 
-/* e^x: at most 2 ulp; 0 below -86, infinity above 88.72, NaN for NaN. 2^n * e^r with |r| <= ln 2 / 2; the polynomial is the Taylor series to r^7,
- * whose remainder there is under 2^-27 of the value. */
-BERTH_INLINE vf v_exp(vf x)
+/* e^x as p * 2^n: n = bits << 23, p near 1. 2^n * e^r with |r| <= ln 2 / 2; the polynomial is the Taylor series to r^7, whose remainder there is
+ * under 2^-27 of the value. */
+BERTH_INLINE vf v_exp_parts(vf x, vu *bits)
 {
     const vf shift = v_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer in the low bits */
-    vi low = x<-86.0f, high = x> 88.7228317f;
     vf rounded = v_fma(x, v_set(1.44269504f), shift);
     vf n = rounded - shift;
     vf r = v_fma(n, v_set(-0.693359375f), x); /* ln 2 in two parts, the first with few bits */
@@ -214,10 +214,27 @@ BERTH_INLINE vf v_exp(vf x)
     p = v_fma(p, r, v_set(0.5f));
     p = v_fma(p, r, v_set(1.0f));
     p = v_fma(p, r, v_set(1.0f));
-    vf scale = (vf)(((vu)rounded << 23) + (126u << 23)); /* 2^(n-1), so that n = 128 does not overflow */
-    vf y = p * scale * 2.0f;
-    y = v_select(low, v_set(0.0f), y);
-    return v_select(high, v_set(__builtin_inff()), y);
+    *bits = (vu)rounded;
+    return p;
+}
+
+/* e^x: at most 2 ulp; 0 below -86, infinity above 88.72, NaN for NaN. */
+BERTH_INLINE vf v_exp(vf x)
+{
+    vu bits;
+    vf p = v_exp_parts(x, &bits);
+    vf scale = (vf)((bits << 23) + (126u << 23)); /* 2^(n-1), so that n = 128 does not overflow */
+    vf y = v_select(x < -86.0f, v_set(0.0f), p * scale * 2.0f);
+    return v_select(x > 88.7228317f, v_set(__builtin_inff()), y);
+}
+
+/* The same for x <= 0 and NaN. */
+BERTH_INLINE vf v_exp_falling(vf x)
+{
+    vu bits;
+    vf p = v_exp_parts(x, &bits);
+    vf y = p * (vf)((bits << 23) + (127u << 23));
+    return (vf)((vi)y & ~(x < -86.0f));
 }
 
 #endif
