@@ -15,8 +15,9 @@
 /* Source: InternVL conversation.py, `internvl2_5`; 58 characters. */
 static const char internvl_system[] =
     "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。";
-/* Source: Qwen2.5-Instruct, tokenizer_config.json. */
-static const char qwen_system[] = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
+/* Source: tokenizer_config.json of Qwen2.5-Instruct and of Qwen2-Instruct. */
+static const char qwen2_5_system[] = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
+static const char qwen2_system[] = "You are a helpful assistant.";
 
 static void open_turn(berth_prompt *p, const char *role)
 {
@@ -122,7 +123,9 @@ static void put_native(berth_prompt *p, const berth_message *messages, int32_t n
 
 static void put_qwen2_5(berth_prompt *p, const berth_message *messages, int32_t n)
 {
-    if (!begins_with_system(messages, n)) put_turn(p, "system", qwen_system);
+    const berth_template_system system = p->t->template_system;
+    if (!begins_with_system(messages, n) && system != BERTH_TEMPLATE_SILENT)
+        put_turn(p, "system", system == BERTH_TEMPLATE_QWEN2 ? qwen2_system : qwen2_5_system);
     for (int32_t i = 0; i < n; i++) {
         open_turn(p, messages[i].role);
         put_text_parts(p, &messages[i]);

@@ -10,7 +10,8 @@
  *                 text parts are joined as they are. A message without text and pictures is a bare role header, without end.
  *   native        No system turn unless given. Parts stand in their order; a picture is followed by a newline. An empty message keeps
  *                 its end.
- *   qwen2.5       Qwen's default system text unless the first message is a system one, which may be empty.
+ *   qwen2.5       Qwen's default system text unless the first message is a system one, which may be empty. Qwen2.5's and Qwen2's differ:
+ *                 the model's template tells which (template.h).
  *   qwen3         No system turn unless given. "<think>" parts of answers before the last user message are dropped, as its template does.
  * A picture is <img>, tokens_per_tile * tiles times <IMG_CONTEXT>, </img>. Qwen's forms take no pictures.
  * Source: InternVL conversation.py `internvl2_5` and modeling_internvl_chat.py chat(); the published chat_template.jinja files. */

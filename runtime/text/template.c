@@ -127,8 +127,15 @@ berth_status berth_template_check_text(const char *text, size_t n, const char *w
     return BERTH_OK;
 }
 
+static berth_template_system system_of(const char *text, size_t n)
+{
+    static const char qwen2_5[] = "You are Qwen, created by Alibaba Cloud.", qwen2[] = "You are a helpful assistant.";
+    if (!n || memmem(text, n, qwen2_5, sizeof qwen2_5 - 1)) return BERTH_TEMPLATE_QWEN2_5;
+    return memmem(text, n, qwen2, sizeof qwen2 - 1) ? BERTH_TEMPLATE_QWEN2 : BERTH_TEMPLATE_SILENT;
+}
+
 /* `chat_template` is a text, or a list of named ones; the unnamed, or the one named "default", is what a conversation uses. */
-static berth_status check_config(const char *dir, const char *name, berth_error *err)
+static berth_status check_config(const char *dir, const char *name, berth_template_system *out_system, berth_error *err)
 {
     char *data = NULL;
     size_t size = 0;
@@ -146,6 +153,7 @@ static berth_status check_config(const char *dir, const char *name, berth_error 
         }
     }
     const char *text = berth_json_as_string(node);
+    if (text) *out_system = system_of(text, strlen(text));
     if (text)
         st = berth_template_check_text(text, strlen(text), name, err);
     else if (berth_json_type_of(node) != BERTH_JSON_NULL)
@@ -155,17 +163,20 @@ static berth_status check_config(const char *dir, const char *name, berth_error 
     return st;
 }
 
-berth_status berth_template_check(const char *dir, berth_error *err)
+berth_status berth_template_check(const char *dir, berth_template_system *out_system, berth_error *err)
 {
     static const char jinja[] = "chat_template.jinja";
+    *out_system = BERTH_TEMPLATE_QWEN2_5;
     if (berth_file_exists_in(dir, jinja)) {
         char *data = NULL;
         size_t size = 0;
         berth_status st = berth_file_read_in(dir, jinja, TEMPLATE_MAX, &data, &size, err);
+        if (st == BERTH_OK) *out_system = system_of(data, size);
         if (st == BERTH_OK) st = berth_template_check_text(data, size, jinja, err);
         free(data);
         return st;
     }
-    return berth_file_exists_in(dir, "tokenizer_config.json") ? check_config(dir, "tokenizer_config.json", err)
-                                                              : BERTH_OK;
+    return berth_file_exists_in(dir, "tokenizer_config.json")
+               ? check_config(dir, "tokenizer_config.json", out_system, err)
+               : BERTH_OK;
 }

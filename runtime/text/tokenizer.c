@@ -21,7 +21,7 @@ berth_status berth_tokenizer_open(const char *dir, berth_tokenizer **out, berth_
     else
         st = BERTH_FAIL(err, BERTH_NOT_FOUND,
                         "%s: no tokenizer found: tokenizer.json is missing, and so are vocab.json and merges.txt", dir);
-    if (st == BERTH_OK && berth_template_check(dir, &t->template_error) == BERTH_OUT_OF_MEMORY)
+    if (st == BERTH_OK && berth_template_check(dir, &t->template_system, &t->template_error) == BERTH_OUT_OF_MEMORY)
         st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%s: no memory to check the chat template", dir);
     if (st != BERTH_OK) {
         berth_tokenizer_close(t);

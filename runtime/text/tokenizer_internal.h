@@ -5,6 +5,7 @@
 #include "text/added.h"
 #include "text/cut.h"
 #include "text/merges.h"
+#include "text/template.h"
 #include "text/tokenizer.h"
 #include "text/vocab.h"
 
@@ -20,6 +21,7 @@ struct berth_tokenizer {
     const berth_cut_rule *cut;
     bool nfc;                   /* text is normalised before it is cut */
     bool ignore_merges;         /* a piece that is a token needs no merging */
+    berth_template_system template_system;
     berth_error template_error; /* status BERTH_OK: the chat template is one of a known family, or there is none */
 };
 
