@@ -66,7 +66,10 @@ static int32_t choose(berth_session *s, int32_t index, berth_core_result *out)
 {
     const berth_core_request *q = s->request;
     int64_t start = berth_now_ns();
-    int32_t id = index < q->n_forced ? q->forced[index] : berth_sampler_next(s->sampler, berth_session_logits(s));
+    int32_t id;
+    if (index < q->n_forced) id = q->forced[index];
+    else if (!q->sampling.sample && q->sampling.repetition_penalty == 1.0f) id = berth_session_argmax(s);
+    else id = berth_sampler_next(s->sampler, berth_session_logits(s));
     berth_sampler_see(s->sampler, id);
     out->timing.sample_ns += berth_now_ns() - start;
     return id;

@@ -172,3 +172,8 @@ const float *berth_session_logits(const berth_session *s)
 {
     return s->replica->logits + (size_t)(s->n_logits - 1) * (size_t)s->config->text.vocab;
 }
+
+int32_t berth_session_argmax(const berth_session *s)
+{
+    return (int32_t)s->replica->stats[(size_t)(s->n_logits - 1) * BERTH_LOGIT_STATS + BERTH_STAT_ARGMAX];
+}

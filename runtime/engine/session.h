@@ -32,6 +32,7 @@ berth_status berth_session_decode(berth_session *s, int32_t id, int64_t position
 
 bool berth_session_cancelled(const berth_session *s);
 const float *berth_session_logits(const berth_session *s); /* the newest row */
+int32_t berth_session_argmax(const berth_session *s);      /* of that row, from its summary: lowest index on ties */
 
 /* numeric.c: are the newest logits usable? `position` of the decode step with token `id`, or -1 for the prompt. BERTH_NUMERIC names where it began. */
 berth_status berth_session_check_numbers(berth_session *s, int32_t id, int64_t position, berth_error *err);
