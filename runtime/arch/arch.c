@@ -1,4 +1,5 @@
-/* arch.c - the list of architectures, and the defaults of what they are built with. To add one: a file, and a line in `all`. */
+/* arch.c - the list of architectures, and the defaults of what they are built with. To add one: a file, and a line in
+ * `all`. */
 #include "arch/arch.h"
 
 #include <string.h>

@@ -1,16 +1,20 @@
 /* arch.h - from an opened model to its programs: the list of architectures berth can run.
  *
- * An architecture is one file that emits ops over named values, and one line in arch.c. It names no device, no strategy and no file: weights come by role from runtime/model.
+ * An architecture is one file that emits ops over named values, and one line in arch.c. It names no device, no
+ * strategy and no file: weights come by role from runtime/model.
  * A model has up to two programs over one module tree and one placement:
  *   encode  pixels of image tiles -> rows of the feature store (absent for models that read text only)
  *   step    token ids and feature rows -> logits
- * Both share the states KV(layer) and FEATURES, found by key (berth_program_find_state). Names of values that users compare are those of the reference vectors:
+ * Both share the states KV(layer) and FEATURES, found by key (berth_program_find_state). Names of values that users
+ * compare are those of the reference vectors:
  *   vision.embed, vision.layer.0.attn, vision.layer.0.mlp, vision.layer.N, vision.out, vision.shuffled, projector.out,
- *   text.embed, text.layer.0.attn, text.layer.0.mlp, text.layer.N, text.norm, logits. Outputs of step: `logits` [n_logits, V] and `logits.stats` [n_logits, 8].
+ *   text.embed, text.layer.0.attn, text.layer.0.mlp, text.layer.N, text.norm, logits. Outputs of step: `logits`
+ * [n_logits, V] and `logits.stats` [n_logits, 8].
  *
  * Inputs (host, i32 unless said; filled by the engine before each run):
  *   encode: PIXELS f32 [tiles, 3, S, S], FEATURE_ROWS [tokens_per_tile*tiles]
- *   step:   TOKEN_IDS, POSITIONS, TOKEN_SEQ, SLOTS [tokens]; BLOCK_TABLE [seqs, max_blocks]; INV_FREQ f32 [seqs, head_dim/2]; LOGIT_ROWS [logits];
+ *   step:   TOKEN_IDS, POSITIONS, TOKEN_SEQ, SLOTS [tokens]; BLOCK_TABLE [seqs, max_blocks]; INV_FREQ f32 [seqs,
+ * head_dim/2]; LOGIT_ROWS [logits];
  *           IMAGE_SRC, IMAGE_DST [image_rows] where there is a vision tower
  * States: KV(layer) f32 [n_blocks, 2, kv_heads, block, head_dim]; FEATURES f32 [feature_rows, D].
  * The final norm and the head run on the rows LOGIT_ROWS names only: to trace all positions, name all of them. */
@@ -53,7 +57,8 @@ int32_t berth_arch_count(void);
 const berth_arch *berth_arch_at(int32_t i);
 const berth_arch *berth_arch_find(const berth_model_config *config); /* NULL: none can */
 
-/* Finds the architecture, fills defaults, builds. The programs are not placed yet; the caller deinits. Errors: BERTH_UNSUPPORTED, BERTH_INVALID_ARGUMENT (a bound out of
+/* Finds the architecture, fills defaults, builds. The programs are not placed yet; the caller deinits. Errors:
+ * BERTH_UNSUPPORTED, BERTH_INVALID_ARGUMENT (a bound out of
  * range), BERTH_OUT_OF_MEMORY. */
 berth_status berth_arch_build(const berth_model_data *m, const berth_build_options *options, berth_programs *out,
                               berth_error *err);

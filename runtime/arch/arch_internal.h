@@ -1,6 +1,7 @@
 /* arch_internal.h - the pen that architecture files write programs with, and the parts they share.
  *
- * The emitter goes on after a failure (out of memory, a parameter the model lacks) and remembers it: builders emit in one go and ask once, at berth_emit_done. */
+ * The emitter goes on after a failure (out of memory, a parameter the model lacks) and remembers it: builders emit in
+ * one go and ask once, at berth_emit_done. */
 #ifndef BERTH_ARCH_INTERNAL_H
 #define BERTH_ARCH_INTERNAL_H
 
@@ -36,7 +37,8 @@ void berth_emit_begin(berth_emitter *e, const char *name, const berth_model_data
 /* Ends it: the program, which the caller owns, or why there is none. */
 berth_status berth_emit_done(berth_emitter *e, berth_program **out);
 
-/* Everything below gives a value's index, or -1 after a failure. Names: `leaf` alone names "prefix.layer.leaf" ("prefix.layer" when leaf is ""), or "prefix.leaf" outside layers,
+/* Everything below gives a value's index, or -1 after a failure. Names: `leaf` alone names "prefix.layer.leaf"
+ * ("prefix.layer" when leaf is ""), or "prefix.leaf" outside layers,
  * or "leaf" when there is no prefix either. */
 int32_t berth_emit_input(berth_emitter *e, const char *name, berth_input_key key, berth_dtype dtype, berth_shape shape);
 int32_t berth_emit_state(berth_emitter *e, const char *leaf, berth_state_key key, berth_shape shape);

@@ -1,6 +1,8 @@
-/* campaign_test.c - random placements of every golden model over 1 to 8 devices: what the passes make is right, and the checkers catch what is taken away.
+/* campaign_test.c - random placements of every golden model over 1 to 8 devices: what the passes make is right, and
+ * the checkers catch what is taken away.
  *
- * Every program is also run without arithmetic, in random legal schedules, with memory that remembers which value each cell holds. */
+ * Every program is also run without arithmetic, in random legal schedules, with memory that remembers which value
+ * each cell holds. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,7 +16,8 @@
 static const berth_build_options small = {
     .max_tiles = 3, .max_tokens = 48, .max_seqs = 3, .n_blocks = 6, .block = 16, .feature_rows = 40};
 
-/* ---- editing a finished program ------------------------------------------------------------------------------------------ */
+/* ---- editing a finished program
+ * ------------------------------------------------------------------------------------------ */
 
 static void drop_wait(berth_program *p, int32_t op, int32_t k)
 {
@@ -115,7 +118,8 @@ static void every_move_is_caught(const berth_program *p, const berth_pass_env *e
     berth_program_destroy(q);
 }
 
-/* ---- properties ------------------------------------------------------------------------------------------------------------ */
+/* ---- properties
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static void copies_are_single(const berth_program *p)
 {
@@ -153,7 +157,8 @@ static void features_cross_once(const berth_program *p)
     assert_int_equal(n, p->values[out].device != p->values[store].device);
 }
 
-/* ---- running without arithmetic ---------------------------------------------------------------------------------------------- */
+/* ---- running without arithmetic
+ * ---------------------------------------------------------------------------------------------- */
 
 enum { CELL = 64 };
 
@@ -278,7 +283,8 @@ static void schedules_are_right(const berth_program *p, uint64_t *random, tally 
     berth_program_destroy(q);
 }
 
-/* ---- the campaign ---------------------------------------------------------------------------------------------------------- */
+/* ---- the campaign
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static void try_program(const berth_program *built, const berth_pass_env *env, uint64_t *random, bool mutate, tally *t)
 {
@@ -354,7 +360,8 @@ static void a_tower_on_a_device_without_layers_gets_its_pixels(void **state)
     fixture_close(&f);
 }
 
-/* ---- device maps between layouts ------------------------------------------------------------------------------------------------ */
+/* ---- device maps between layouts
+ * ------------------------------------------------------------------------------------------------ */
 
 static berth_placement *from_map(const fixture *f, const char *map)
 {
@@ -365,7 +372,8 @@ static berth_placement *from_map(const fixture *f, const char *map)
     return p;
 }
 
-/* Does the map put each parameter of one model where it puts the same parameter of the other? (Both have two vision and three text layers.) */
+/* Does the map put each parameter of one model where it puts the same parameter of the other? (Both have two vision
+ * and three text layers.) */
 static void expect_same_places(const fixture *a, const fixture *b, const char *map)
 {
     berth_placement *p = from_map(a, map), *q = from_map(b, map);
@@ -406,7 +414,8 @@ static void maps_of_one_layout_place_the_others(void **state)
     fixture_close(&b);
 }
 
-/* ---- how much memory reuse saves --------------------------------------------------------------------------------------------- */
+/* ---- how much memory reuse saves
+ * --------------------------------------------------------------------------------------------- */
 
 typedef struct footprint {
     size_t sum, live, region;

@@ -1,6 +1,8 @@
-/* decoder.c - the Qwen2 / Qwen3 decoder as a `step` program: token ids, and image features where there is a vision tower, to logits.
+/* decoder.c - the Qwen2 / Qwen3 decoder as a `step` program: token ids, and image features where there is a vision
+ * tower, to logits.
  *
- * One program serves prefill chunks and decode rows of many sequences together; lengths, positions and block tables are data. Easy to get wrong: Qwen3 normalises each
+ * One program serves prefill chunks and decode rows of many sequences together; lengths, positions and block tables
+ * are data. Easy to get wrong: Qwen3 normalises each
  * head of q and k before rope. Source: transformers modeling_qwen2, modeling_qwen3. */
 #include <math.h>
 

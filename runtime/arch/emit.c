@@ -99,7 +99,8 @@ bool berth_emit_has(const berth_emitter *e, berth_role role)
     return role < BERTH_ROLE_COUNT && berth_model_data_find(e->m, role, e->layer) >= 0;
 }
 
-/* What a role's value is called: parameters have names of their own here, since a fused tensor's slices share the file's. */
+/* What a role's value is called: parameters have names of their own here, since a fused tensor's slices share the
+ * file's. */
 static const char *const role_names[BERTH_ROLE_COUNT] = {
     [BERTH_V_CLS] = "cls",
     [BERTH_V_POS] = "pos",
@@ -179,8 +180,8 @@ static void add_op(berth_emitter *e, const berth_emit_op *what, int32_t out)
     op.device = BERTH_DEVICE_NONE;
     memcpy(op.in, what->in, sizeof op.in);
     for (int32_t k = what->n_in - 1; k >= 0; k--) {
-        const berth_value *v = what->in[k] >= 0 ? &e->p->values[what->in[k]] : NULL;
-        if (v && v->kind == BERTH_VALUE_WEIGHT) op.node = v->node;
+        int32_t v = what->in[k];
+        if (v >= 0 && e->p->values[v].kind == BERTH_VALUE_WEIGHT) op.node = e->p->values[v].node;
     }
     if (out >= 0 && e->p->values[out].kind == BERTH_VALUE_ACTIVATION) e->p->values[out].node = op.node;
     if (berth_program_add_op(e->p, &op) < 0) fail(e, BERTH_OUT_OF_MEMORY, "out of memory");

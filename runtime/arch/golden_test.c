@@ -1,6 +1,8 @@
-/* golden_test.c - the builders against the reference vectors: every recorded value of every golden model, computed by the reference kernels.
+/* golden_test.c - the builders against the reference vectors: every recorded value of every golden model, computed by
+ * the reference kernels.
  *
- * A plain walk over the placed program, one op after the other, each device with memory of its own: no engine. What differs here is a mistake in a builder (or in a reference kernel). */
+ * A plain walk over the placed program, one op after the other, each device with memory of its own: no engine. What
+ * differs here is a mistake in a builder (or in a reference kernel). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -102,7 +104,8 @@ static void count_up(void *to, int64_t n)
     for (int64_t i = 0; to && i < n; i++) ((int32_t *)to)[i] = (int32_t)i;
 }
 
-/* ---- one case ------------------------------------------------------------------------------------------------------------- */
+/* ---- one case
+ * ------------------------------------------------------------------------------------------------------------- */
 
 typedef struct golden {
     berth_safetensors *tensors;

@@ -1,7 +1,10 @@
-/* internvl.c - InternVL3 and InternVL3.5: a ViT tower, pixel shuffle and projector as the program `encode`, and the decoder as `step`.
+/* internvl.c - InternVL3 and InternVL3.5: a ViT tower, pixel shuffle and projector as the program `encode`, and the
+ * decoder as `step`.
  *
- * encode's last op stores the features with the embedding that will read them, so that they cross devices once a picture and not once a step. Easy to get wrong: the
- * tower ends without a norm; q and k norms (6B) run over all of C, before heads are cut. Source: InternVL modeling_intern_vit.py, modeling_internvl_chat.py. */
+ * encode's last op stores the features with the embedding that will read them, so that they cross devices once a
+ * picture and not once a step. Easy to get wrong: the
+ * tower ends without a norm; q and k norms (6B) run over all of C, before heads are cut. Source: InternVL
+ * modeling_intern_vit.py, modeling_internvl_chat.py. */
 #include <math.h>
 
 #include "arch/arch_internal.h"

@@ -1,8 +1,11 @@
 /* allot.c - offsets: where in its device's region each activation lies, and the waits that reusing memory needs.
  *
- * A value lives from the op that makes it to its last reader in list order. Values that never live together may share memory; an op that can work in place takes over
- * its operand's. Buffers go largest first to the lowest gap among those alive with them, which comes near the largest sum alive at once (the tests measure how
- * near). Easy to get wrong: memory of a device is written by its own lane only, in order, but copies on other lanes read it: whoever writes there next waits for them.
+ * A value lives from the op that makes it to its last reader in list order. Values that never live together may share
+ * memory; an op that can work in place takes over
+ * its operand's. Buffers go largest first to the lowest gap among those alive with them, which comes near the largest
+ * sum alive at once (the tests measure how
+ * near). Easy to get wrong: memory of a device is written by its own lane only, in order, but copies on other lanes
+ * read it: whoever writes there next waits for them.
  * Host memory (inputs, outputs) is never reused within a run. */
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +32,8 @@ typedef struct allotter {
     int32_t *order; /* owned; [n_values] scratch: stretches of one device, largest first */
 } allotter;
 
-/* ---- sizes and lives --------------------------------------------------------------------------------------------------- */
+/* ---- sizes and lives
+ * --------------------------------------------------------------------------------------------------- */
 
 static berth_status size_values(berth_program *p, berth_error *err)
 {
@@ -100,7 +104,8 @@ static void make_stretches(allotter *a)
     }
 }
 
-/* ---- offsets ------------------------------------------------------------------------------------------------------------ */
+/* ---- offsets
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static int compare_stretches(const stretch *x, const stretch *y)
 {
@@ -174,7 +179,8 @@ static berth_status place_all(allotter *a, berth_error *err)
     return BERTH_OK;
 }
 
-/* ---- workspace and waits ------------------------------------------------------------------------------------------------ */
+/* ---- workspace and waits
+ * ------------------------------------------------------------------------------------------------ */
 
 static void find_workspaces(allotter *a)
 {
@@ -198,7 +204,8 @@ static bool share_memory(const berth_value *a, const berth_value *b)
     return a->device == b->device && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
 }
 
-/* Op `reader` reads v from another lane: whoever writes there next (always an op of the lane of v's device) waits for it. */
+/* Op `reader` reads v from another lane: whoever writes there next (always an op of the lane of v's device) waits for
+ * it. */
 static bool guard_reader(const berth_program *p, int32_t v, int32_t reader, berth_wait_list *list)
 {
     for (int32_t i = reader + 1; i < p->n_ops; i++) {

@@ -9,7 +9,8 @@
 
 #include "program/toy.h"
 
-/* ---- allot and check_memory --------------------------------------------------------------------------------------------------- */
+/* ---- allot and check_memory
+ * --------------------------------------------------------------------------------------------------- */
 
 static void allot_works_in_place_where_the_op_can(void **state)
 {
@@ -164,7 +165,8 @@ static void check_memory_refuses_what_is_spoilt(void **state)
     berth_placement_destroy(placement);
 }
 
-/* Two values of cpu:0 are copied to cpu:1; the second takes the first's memory. Without a wait, the slow reader would see the second's bytes. */
+/* Two values of cpu:0 are copied to cpu:1; the second takes the first's memory. Without a wait, the slow reader would
+ * see the second's bytes. */
 static void reuse_waits_for_readers_on_other_lanes(void **state)
 {
     (void)state;

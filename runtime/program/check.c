@@ -1,7 +1,9 @@
 /* check.c - the affinity checker: proof that a program is whole before anything is loaded or run.
  *
- * Trusts no pass: takes any program, also one that a fault or a plug-in edited, and derives writers, devices and order from the op list alone. In stages, each
- * relying on the ones before: indices in range, values well formed, written before read, operands of the right type and shape, everything where it is
+ * Trusts no pass: takes any program, also one that a fault or a plug-in edited, and derives writers, devices and
+ * order from the op list alone. In stages, each
+ * relying on the ones before: indices in range, values well formed, written before read, operands of the right type
+ * and shape, everything where it is
  * used, every edge between lanes ordered. The first violation is the error, worded for one who chose the placement. */
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +47,8 @@ static bool has_device(const berth_program *p, int32_t d)
     return d >= 0 && d < p->n_devices;
 }
 
-/* ---- indices and fields ---------------------------------------------------------------------------------------------- */
+/* ---- indices and fields
+ * ---------------------------------------------------------------------------------------------- */
 
 static berth_status check_value(const checker *c, int32_t i)
 {
@@ -122,7 +125,8 @@ static berth_status check_fields(const checker *c)
     return st;
 }
 
-/* ---- written once, and before it is read ----------------------------------------------------------------------------- */
+/* ---- written once, and before it is read
+ * ----------------------------------------------------------------------------- */
 
 static berth_status check_write(const checker *c, int32_t i)
 {
@@ -160,7 +164,8 @@ static berth_status check_written(const checker *c)
     return BERTH_OK;
 }
 
-/* ---- what each op may read and write --------------------------------------------------------------------------------- */
+/* ---- what each op may read and write
+ * --------------------------------------------------------------------------------- */
 
 static berth_status refuse_shapes(const checker *c, int32_t i)
 {
@@ -226,7 +231,8 @@ static berth_status check_ops(const checker *c)
     return BERTH_OK;
 }
 
-/* ---- everything where it is used ------------------------------------------------------------------------------------- */
+/* ---- everything where it is used
+ * ------------------------------------------------------------------------------------- */
 
 /* The node whose placement decided where v lies; -1. */
 static int32_t decider_of(const checker *c, int32_t v)
@@ -333,7 +339,8 @@ static berth_status check_ends(const checker *c)
     return BERTH_OK;
 }
 
-/* ---- order between lanes --------------------------------------------------------------------------------------------- */
+/* ---- order between lanes
+ * --------------------------------------------------------------------------------------------- */
 
 static berth_status check_order(const checker *c)
 {

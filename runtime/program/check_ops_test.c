@@ -1,6 +1,8 @@
-/* check_ops_test.c - the checker knows each op's dtypes and shapes: a right program of every kind passes, and any one change to a dimension or dtype is refused.
+/* check_ops_test.c - the checker knows each op's dtypes and shapes: a right program of every kind passes, and any one
+ * change to a dimension or dtype is refused.
  *
- * Operands are written "x:t,8": dtype (x fp32, w bf16 weight, i int32), then dimensions: numbers, symbols (t tokens, s seqs, T tiles, r image rows, l logits), "4T" a multiple. A
+ * Operands are written "x:t,8": dtype (x fp32, w bf16 weight, i int32), then dimensions: numbers, symbols (t tokens,
+ * s seqs, T tiles, r image rows, l logits), "4T" a multiple. A
  * '?' behind a dimension says that any size is right there. */
 #include <setjmp.h>
 #include <stdarg.h>

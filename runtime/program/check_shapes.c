@@ -1,6 +1,8 @@
-/* check_shapes.c - each op's operands against its meaning in kernels/ops.h: dtypes by a table, shapes symbolically by a function a kind.
+/* check_shapes.c - each op's operands against its meaning in kernels/ops.h: dtypes by a table, shapes symbolically by
+ * a function a kind.
  *
- * A shape agrees only if it does for every value of every symbol: dimensions are equal when number and symbol are, rows when their products
+ * A shape agrees only if it does for every value of every symbol: dimensions are equal when number and symbol are,
+ * rows when their products
  * are the same number times the same symbols. Indices were checked before (check.c), so operands exist here. */
 #include <math.h>
 #include <string.h>
@@ -78,7 +80,8 @@ static bool same_product(const product *a, const product *b)
     return a->n == b->n && memcmp(a->power, b->power, sizeof a->power) == 0;
 }
 
-/* ---- one function a kind ----------------------------------------------------------------------------------------------- */
+/* ---- one function a kind
+ * ----------------------------------------------------------------------------------------------- */
 
 static bool copy_ok(const shapes *s)
 {

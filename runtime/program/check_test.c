@@ -9,7 +9,9 @@
 
 #include "program/toy.h"
 
-/* ---- check ------------------------------------------------------------------------------------------------------------------ */
+/* ---- check
+ * ------------------------------------------------------------------------------------------------------------------
+ * */
 
 static void check_says_what_lies_where_and_why(void **state)
 {
@@ -311,12 +313,78 @@ static void check_refuses_dtypes_the_device_cannot_compute(void **state)
     berth_placement_destroy(placement);
 }
 
+static uint32_t next_random(uint64_t *state)
+{
+    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(*state >> 33);
+}
+
+/* Writes a small, a large or a random number over four bytes of some value, op or wait. */
+static void corrupt(berth_program *p, uint64_t *random)
+{
+    static const int32_t odd[] = {0, 1, -1, 2, 3, 5, 64, INT32_MAX, INT32_MIN, 1 << 20};
+    int32_t what = odd[next_random(random) % (sizeof odd / sizeof odd[0])];
+    if (next_random(random) % 4 == 0) what = (int32_t)next_random(random);
+    char *at = (char *)p->waits;
+    size_t size = (size_t)p->n_waits * sizeof *p->waits;
+    uint32_t where = next_random(random) % 8;
+    if (where < 4) at = (char *)p->ops, size = (size_t)p->n_ops * sizeof *p->ops;
+    if (where > 4) at = (char *)p->values, size = (size_t)p->n_values * sizeof *p->values;
+    memcpy(at + next_random(random) % (size / 4) * 4, &what, sizeof what);
+}
+
+/* A bool other than 0 or 1 cannot even be looked at. */
+static void mend(bool *b)
+{
+    unsigned char byte;
+    memcpy(&byte, b, 1);
+    *b = byte & 1;
+}
+
+static void mend_bools(berth_program *p)
+{
+    for (int32_t i = 0; i < p->n_values; i++) {
+        mend(&p->values[i].is_output);
+        mend(&p->values[i].is_traced);
+    }
+    for (int32_t i = 0; i < p->n_ops; i++) {
+        mend(&p->ops[i].replicate);
+        mend(&p->ops[i].attrs.transposed);
+    }
+}
+
+static void corrupt_programs_are_judged_and_not_followed(void **state)
+{
+    (void)state;
+    uint64_t random = 5;
+    int n_refused = 0, n = 20000;
+    berth_placement *placement = toy_split(0, 1, 2);
+    berth_pass_env env = toy_env(placement);
+    berth_allot_options options = {0};
+    berth_program *right = toy_allotted(&env, &options);
+    for (int i = 0; i < n; i++) {
+        berth_error err = {0};
+        berth_program *p = berth_program_copy(right);
+        for (uint32_t k = 1 + next_random(&random) % 3; k > 0; k--) corrupt(p, &random);
+        mend_bools(p);
+        berth_status st = berth_check(p, &env, &err);
+        if (st == BERTH_OK) st = berth_check_memory(p, &env, &err);
+        assert_true(st == BERTH_OK || (st == BERTH_AFFINITY && err.message[0]));
+        n_refused += st != BERTH_OK;
+        berth_program_destroy(p);
+    }
+    assert_true(n_refused > n / 4);
+    berth_program_destroy(right);
+    berth_placement_destroy(placement);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(check_says_what_lies_where_and_why),
         cmocka_unit_test(check_refuses_what_is_spoilt),
         cmocka_unit_test(check_refuses_dtypes_the_device_cannot_compute),
+        cmocka_unit_test(corrupt_programs_are_judged_and_not_followed),
     };
     return cmocka_run_group_tests_name("the affinity checker", tests, NULL, NULL);
 }

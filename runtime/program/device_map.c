@@ -1,7 +1,9 @@
 /* device_map.c - a Hugging Face device map read into a placement.
  *
- * A map is a JSON object: module or tensor name -> device. The longest name that is a prefix wins, and "" is the whole model. Names are those of the model's own layout, or of another
- * layout of the same model: both are brought into one spelling by a small table and compared there. Source: accelerate's dispatch_model and
+ * A map is a JSON object: module or tensor name -> device. The longest name that is a prefix wins, and "" is the
+ * whole model. Names are those of the model's own layout, or of another
+ * layout of the same model: both are brought into one spelling by a small table and compared there. Source:
+ * accelerate's dispatch_model and
  * check_device_map; transformers' InternVL conversion tables. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +13,8 @@
 #include "base/text.h"
 #include "program/placement_internal.h"
 
-/* ---- names of other layouts -------------------------------------------------------------------------------------------- */
+/* ---- names of other layouts
+ * -------------------------------------------------------------------------------------------- */
 
 /* A whole-component prefix and what it becomes; the first that fits is taken, then the next table. */
 typedef struct renaming {
@@ -60,7 +63,8 @@ static const renaming block_parts[] = {
     {"attn", "attention"},
 };
 
-/* Modules that one layout has and another has not, by their parts in the one spelling: what is named by itself keeps its own device. */
+/* Modules that one layout has and another has not, by their parts in the one spelling: what is named by itself keeps
+ * its own device. */
 typedef struct gathering {
     const char *key;
     const char *parts[4];
@@ -116,7 +120,8 @@ static bool common_name(const char *path, berth_buffer *out)
     return !out->failed;
 }
 
-/* ---- keys and values --------------------------------------------------------------------------------------------------- */
+/* ---- keys and values
+ * --------------------------------------------------------------------------------------------------- */
 
 typedef struct map_reader {
     const berth_strategy_input *in;
@@ -277,7 +282,8 @@ static berth_status read_entries(map_reader *m, const berth_json_node *root)
     return BERTH_OK;
 }
 
-/* ---- the cut ----------------------------------------------------------------------------------------------------------- */
+/* ---- the cut
+ * ----------------------------------------------------------------------------------------------------------- */
 
 /* Is a node strictly under `node` named by the map? */
 static bool named_below(const map_reader *m, int32_t node)
@@ -288,7 +294,8 @@ static bool named_below(const map_reader *m, int32_t node)
     return false;
 }
 
-/* Longest prefix wins: a node inherits its parent's device unless it is named; one with nothing named below it is placed. */
+/* Longest prefix wins: a node inherits its parent's device unless it is named; one with nothing named below it is
+ * placed. */
 static void cut(const map_reader *m, int32_t *device_of)
 {
     for (int32_t i = 0; i < m->in->n_nodes;) {
@@ -316,9 +323,9 @@ static void follow_ties(const berth_placement *p, const berth_strategy_input *in
 static berth_status place_from(map_reader *m, const berth_json_node *root, berth_placement *p)
 {
     size_t n = (size_t)m->in->n_nodes;
-    m->given = malloc(n * sizeof *m->given);
-    m->gathered = malloc(n * sizeof *m->gathered);
-    m->inherited = malloc(n * sizeof *m->inherited);
+    m->given = calloc(n, sizeof *m->given);
+    m->gathered = calloc(n, sizeof *m->gathered);
+    m->inherited = calloc(n, sizeof *m->inherited);
     if (!m->given || !m->gathered || !m->inherited)
         return BERTH_FAIL(m->err, BERTH_OUT_OF_MEMORY, "reading %s", m->what);
     berth_status st = read_entries(m, root);

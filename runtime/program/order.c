@@ -1,6 +1,8 @@
-/* order.c - happens-before as the executor keeps it: lanes are in order, and an op starts when the ops it waits for are done.
+/* order.c - happens-before as the executor keeps it: lanes are in order, and an op starts when the ops it waits for
+ * are done.
  *
- * Used by the checkers only, and made from the recorded waits alone, so that it proves what waits.c set instead of repeating it. */
+ * Used by the checkers only, and made from the recorded waits alone, so that it proves what waits.c set instead of
+ * repeating it. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,9 @@
 /* place.c - where each op runs and each value lies, from the placement alone.
  *
- * An op runs where its node was put. A weight lies where its own node was put; an op's node is that of its main weight, so a weight that lies elsewhere is
- * a second tensor of the same op (a bias, a norm's bias, position rows), torn off by the placement: refused here, with both named. States go with the ops that use them. Cheap pure
+ * An op runs where its node was put. A weight lies where its own node was put; an op's node is that of its main
+ * weight, so a weight that lies elsewhere is
+ * a second tensor of the same op (a bias, a norm's bias, position rows), torn off by the placement: refused here,
+ * with both named. States go with the ops that use them. Cheap pure
  * ops marked `replicate` are made once on every device that reads them. Copies are route's work. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,7 +86,8 @@ static berth_status check_torn(const berth_program *p, const berth_pass_env *env
     return BERTH_OK;
 }
 
-/* ---- replicated ops -------------------------------------------------------------------------------------------------- */
+/* ---- replicated ops
+ * -------------------------------------------------------------------------------------------------- */
 
 /* The ops in [from, n_ops) on `device` read `was`: let them read `now`. */
 static void rewire(berth_program *p, int32_t from, int32_t device, int32_t was, int32_t now)
@@ -98,7 +101,7 @@ static void rewire(berth_program *p, int32_t from, int32_t device, int32_t was, 
 static bool clone_op(berth_program *p, const berth_pass_env *env, int32_t i, int32_t device)
 {
     berth_value v = p->values[p->ops[i].out];
-    char name[sizeof v.name + 32];
+    char name[sizeof v.name + 32] = {0};
     snprintf(name, sizeof name, "%s@%s", v.name, berth_word_device(env, device));
     memcpy(v.name, name, sizeof v.name - 1);
     v.name[sizeof v.name - 1] = 0;

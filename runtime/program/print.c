@@ -1,4 +1,5 @@
-/* print.c - a program for people and for other programs: one op a line, grouped by module, copies marked by an arrow; or the whole as JSON.
+/* print.c - a program for people and for other programs: one op a line, grouped by module, copies marked by an arrow;
+ * or the whole as JSON.
  *
  * Reads any program that has passed check; placed and allotted or not. */
 #include <string.h>
@@ -33,7 +34,8 @@ void berth_say_shape(const berth_value *v, berth_buffer *out)
     berth_buffer_putc(out, ']');
 }
 
-/* ---- text ---------------------------------------------------------------------------------------------------------------- */
+/* ---- text
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 /* The module under which an op is shown: the nearest one that is not split (a layer), or its own. */
 static int32_t group_of(const berth_pass_env *env, int32_t node)
@@ -144,7 +146,8 @@ bool berth_program_print(const berth_program *p, const berth_pass_env *env, bert
     return !out->failed;
 }
 
-/* ---- JSON ---------------------------------------------------------------------------------------------------------------- */
+/* ---- JSON
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 static void json_text(berth_buffer *out, const char *key, const char *text)
 {

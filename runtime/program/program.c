@@ -1,6 +1,7 @@
 /* program.c - the data structure: growing it, copying it, finding in it, and putting numbers for symbols.
  *
- * Knows nothing of what ops mean; see the passes for that. Indices are the only links, so a program can be copied byte by byte. */
+ * Knows nothing of what ops mean; see the passes for that. Indices are the only links, so a program can be copied
+ * byte by byte. */
 #include "program/program.h"
 
 #include <stdlib.h>

@@ -10,7 +10,8 @@
 #include "base/json.h"
 #include "program/toy.h"
 
-/* ---- the structure -------------------------------------------------------------------------------------------------------- */
+/* ---- the structure
+ * -------------------------------------------------------------------------------------------------------- */
 
 static void a_copy_is_a_program_of_its_own(void **state)
 {
@@ -65,7 +66,9 @@ static void waits_are_added_to_the_newest_op_only(void **state)
     berth_program_destroy(p);
 }
 
-/* ---- place ------------------------------------------------------------------------------------------------------------------ */
+/* ---- place
+ * ------------------------------------------------------------------------------------------------------------------
+ * */
 
 static void place_follows_the_modules(void **state)
 {
@@ -160,7 +163,8 @@ static void place_makes_replicated_ops_on_every_reader(void **state)
     assert_int_equal(p->n_ops, n_ops);
     berth_program_destroy(p);
 
-    /* gelu of pixels-like patches read by all three devices: patches and its gelu are both made three times, and neither is copied */
+    /* gelu of pixels-like patches read by all three devices: patches and its gelu are both made three times, and
+     * neither is copied */
     p = toy_program();
     int32_t patches = toy_op(p, "patches"), x = p->ops[patches].out, a = toy_op(p, "vision.a");
     p->ops[patches].replicate = true;
@@ -185,7 +189,9 @@ static void place_makes_replicated_ops_on_every_reader(void **state)
     berth_placement_destroy(placement);
 }
 
-/* ---- route ------------------------------------------------------------------------------------------------------------------ */
+/* ---- route
+ * ------------------------------------------------------------------------------------------------------------------
+ * */
 
 static int n_copies(const berth_program *p)
 {
@@ -265,7 +271,9 @@ static void route_wants_a_placed_program(void **state)
     berth_program_destroy(p);
 }
 
-/* ---- printing ------------------------------------------------------------------------------------------------------------------ */
+/* ---- printing
+ * ------------------------------------------------------------------------------------------------------------------
+ * */
 
 static void the_printed_program_shows_modules_devices_and_copies(void **state)
 {

@@ -1,7 +1,10 @@
-/* route.c - the copies: wherever an op reads a value that lies elsewhere, one copy brings it, once per value and device.
+/* route.c - the copies: wherever an op reads a value that lies elsewhere, one copy brings it, once per value and
+ * device.
  *
- * One rule carries everything between devices: pixels to the vision encoder, features to the embedding, hidden states to the next stage, logits to the
- * host. A copy stands directly before its first reader; an output's copy to the host directly after its producer, so that its memory is free early. Weights
+ * One rule carries everything between devices: pixels to the vision encoder, features to the embedding, hidden states
+ * to the next stage, logits to the
+ * host. A copy stands directly before its first reader; an output's copy to the host directly after its producer, so
+ * that its memory is free early. Weights
  * and states are never copied: reading one elsewhere is left for check to refuse. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +23,7 @@ typedef struct router {
 static int32_t add_copy_value(router *r, int32_t of, int32_t device, int32_t node)
 {
     berth_value v = r->p->values[of];
-    char name[sizeof v.name + 32];
+    char name[sizeof v.name + 32] = {0};
     const char *where = device == BERTH_DEVICE_HOST ? "host" : berth_word_device(r->env, device);
     int len = snprintf(name, sizeof name, "%s@%s", v.name, where);
     if (len < 0 || (size_t)len >= sizeof v.name) snprintf(name, sizeof name, "value.%d@%d", of, device);
