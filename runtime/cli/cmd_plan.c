@@ -47,6 +47,7 @@ static void put_owned(berth_buffer *out, char *text)
 
 cli_exit cmd_plan(const cli_args *a)
 {
+    if (a->set[OPT_MODULES]) return cmd_plan_tree(a);
     berth_error err = {0};
     cli_setup setup;
     const int32_t max_tiles = a->set[OPT_MAX_TILES] ? 2 * ((int32_t)a->number[OPT_MAX_TILES] + 1) : 0;

@@ -67,6 +67,12 @@ typedef enum cli_option {
     OPT_MIN_TILES,
     OPT_NO_THUMBNAIL,
     OPT_RESIZE_ORDER,
+    /* plan over a module tree from a file */
+    OPT_MODULES,
+    OPT_COMPAT,
+    OPT_NO_SPLIT,
+    OPT_BYTES_PER_WEIGHT,
+    OPT_FALLBACK,
     /* output */
     OPT_JSON,
     OPT_PROGRAM,
