@@ -2,14 +2,14 @@
  *
  * The list of what is still to be placed is kept as links between tree entries: an entry is in it at most once, and never together with one of its ancestors, so "the entry
  * that owns a name" is a walk up the tree. What looks odd here is what accelerate does; each such place says so. */
-#include "accelerate.h"
+#include "strategies/accelerate.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "accelerate_internal.h"
-#include "words.h"
+#include "strategies/accelerate_internal.h"
+#include "strategies/words.h"
 
 typedef struct placer {
     const berth_accelerate_request *req;
@@ -173,6 +173,11 @@ static bool touches(const char *name, const char *tensor)
     return false;
 }
 
+static berth_status no_memory(const placer *p)
+{
+    return berth_refuse(p->err, BERTH_OUT_OF_MEMORY, "no memory for the placement");
+}
+
 static berth_status raise_index_error(placer *p, int32_t tensor)
 {
     p->out->raises = "IndexError";
@@ -271,35 +276,40 @@ static bool divide_an_owner(placer *p)
     return false;
 }
 
+/* The search of fallback_allocate: uses the list up. *chosen = -1: nothing fits. */
+static berth_status find_what_fits(placer *p, double limit, int32_t *chosen)
+{
+    *chosen = -1;
+    while (p->head >= 0) {
+        int32_t e = p->head;
+        double need = 0;
+        take_out(p, e);
+        berth_status st = size_with_ties(p, e, &need);
+        if (st != BERTH_OK) return st;
+        if (need <= limit) {
+            *chosen = e;
+            return BERTH_OK;
+        }
+        if (can_divide(p, e)) list_parts(p, e, -1);
+    }
+    return BERTH_OK;
+}
+
 /* fallback_allocate: the first part of the list, divided as far as need be, that fits into `limit`, lifted to the list's front. */
 static berth_status fall_back(placer *p, double limit, bool *found)
 {
     *found = false;
     if (limit < 0) return BERTH_OK;
     size_t bytes = (size_t)p->n_entries * sizeof *p->next;
-    int32_t *next = malloc(bytes), *prev = malloc(bytes), head = p->head, chosen = -1;
-    berth_status st =
-        next && prev ? BERTH_OK : berth_refuse(p->err, BERTH_OUT_OF_MEMORY, "no memory for the list of modules");
-    if (st == BERTH_OK) {
-        memcpy(next, p->next, bytes);
-        memcpy(prev, p->prev, bytes);
-        while (chosen < 0 && p->head >= 0) { /* a search that uses the list up */
-            int32_t e = p->head;
-            double need;
-            take_out(p, e);
-            st = size_with_ties(p, e, &need);
-            if (st != BERTH_OK) break;
-            if (need <= limit)
-                chosen = e;
-            else if (can_divide(p, e))
-                list_parts(p, e, -1);
-        }
-        memcpy(p->next, next, bytes);
-        memcpy(p->prev, prev, bytes);
-        p->head = head;
-    }
-    free(next);
-    free(prev);
+    int32_t *kept = malloc(2 * bytes), head = p->head, chosen;
+    if (!kept) return no_memory(p);
+    memcpy(kept, p->next, bytes);
+    memcpy(kept + p->n_entries, p->prev, bytes);
+    berth_status st = find_what_fits(p, limit, &chosen);
+    memcpy(p->next, kept, bytes);
+    memcpy(p->prev, kept + p->n_entries, bytes);
+    p->head = head;
+    free(kept);
     if (st != BERTH_OK || chosen < 0) return st;
     while (!is_listed(p, chosen)) { /* divide the listed ancestor, and what of it is on the way */
         int32_t above = berth_tree_parent(p->t, chosen);
@@ -316,7 +326,7 @@ static berth_status fall_back(placer *p, double limit, bool *found)
 static berth_status place_next(placer *p)
 {
     int32_t e = p->head;
-    double need;
+    double need = 0;
     take_out(p, e);
     update_largest(p, e);
     berth_status st = size_with_ties(p, e, &need);
@@ -381,18 +391,21 @@ static void emit(placer *p, int32_t e, int32_t device)
 static bool clean(placer *p)
 {
     const berth_tree *t = p->t;
-    int32_t *own = malloc((size_t)p->n_entries * sizeof *own);
+    int32_t *own = calloc((size_t)p->n_entries, sizeof *own);
     keys_under *under = calloc((size_t)t->n_modules, sizeof *under);
-    bool ok = own && under;
-    for (int32_t e = 0; ok && e < p->n_entries; e++) own[e] = NO_KEY;
-    for (int32_t i = 0; ok && i < p->out->n_raw; i++) own[p->out->raw[i].entry] = p->out->raw[i].device;
-    for (int32_t e = p->n_entries - 1; ok && e > 0;
-         e--) { /* tensors, then modules from the last one: children before parents */
+    if (!own || !under) {
+        free(own);
+        free(under);
+        return false;
+    }
+    for (int32_t e = 0; e < p->n_entries; e++) own[e] = NO_KEY;
+    for (int32_t i = 0; i < p->out->n_raw; i++) own[p->out->raw[i].entry] = p->out->raw[i].device;
+    for (int32_t e = p->n_entries - 1; e > 0; e--) { /* tensors, then modules: children before parents */
         keys_under *above = &under[berth_tree_parent(t, e)];
         if (own[e] != NO_KEY) add_keys(above, 1, own[e], false);
         if (is_module(p, e)) add_keys(above, under[e].count, under[e].device, under[e].is_mixed);
     }
-    for (int32_t m = 0; ok && m < t->n_modules; m++) {
+    for (int32_t m = 0; m < t->n_modules; m++) {
         bool above_is_taken = m > 0 && under[t->modules[m].parent].is_taken;
         bool is_one = under[m].count > 1 && !under[m].is_mixed;
         under[m].is_taken = above_is_taken || is_one;
@@ -405,7 +418,7 @@ static bool clean(placer *p)
     }
     free(own);
     free(under);
-    return ok;
+    return true;
 }
 
 /* ---- whole ---- */
@@ -448,8 +461,8 @@ static bool allocate(placer *p)
     p->is_no_split = calloc((size_t)p->t->n_modules, sizeof *p->is_no_split);
     p->used = calloc((size_t)p->n_devices, sizeof *p->used);
     p->is_main = calloc((size_t)p->n_devices, sizeof *p->is_main);
-    p->out->raw = malloc(n * sizeof *p->out->raw);
-    p->out->map = malloc(n * sizeof *p->out->map);
+    p->out->raw = calloc(n, sizeof *p->out->raw);
+    p->out->map = calloc(n, sizeof *p->out->map);
     return p->next && p->prev && p->bits && p->largest && p->ties && p->owners && p->is_no_split && p->used &&
            p->is_main && p->out->raw && p->out->map;
 }
@@ -500,7 +513,7 @@ static berth_status run(placer *p)
 {
     bool has_disk = p->out->n_budgets > 0 && p->out->budgets[p->out->n_budgets - 1].device == BERTH_ACCELERATE_DISK;
     p->n_devices = p->out->n_budgets + !has_disk;
-    if (!allocate(p)) return berth_refuse(p->err, BERTH_OUT_OF_MEMORY, "no memory for the placement");
+    if (!allocate(p)) return no_memory(p);
     berth_accelerate_read_sizes(p->t, p->req->dtype_bits, p->bits);
     p->out->total_bytes = (double)p->bits[0] / 8;
     if (p->req->strategy != BERTH_ACCELERATE_SEQUENTIAL) {
@@ -513,7 +526,7 @@ static berth_status run(placer *p)
         berth_status st = place_next(p);
         if (st != BERTH_OK) return st;
     }
-    return clean(p) ? BERTH_OK : berth_refuse(p->err, BERTH_OUT_OF_MEMORY, "no memory for the placement");
+    return clean(p) ? BERTH_OK : no_memory(p);
 }
 
 berth_status berth_accelerate_place(const berth_accelerate_request *req, berth_accelerate_result *out, berth_error *err)

@@ -6,7 +6,7 @@
 #ifndef BERTH_STRATEGIES_ACCELERATE_H
 #define BERTH_STRATEGIES_ACCELERATE_H
 
-#include "tree.h"
+#include "strategies/tree.h"
 
 enum { BERTH_ACCELERATE_MPS = -1, BERTH_ACCELERATE_CPU = -2, BERTH_ACCELERATE_DISK = -3 }; /* device >= 0: that GPU */
 

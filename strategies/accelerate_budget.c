@@ -1,12 +1,12 @@
 /* accelerate_budget.c - sizes, size strings and the balanced budgets; see accelerate.h.
  * Sources in accelerate utils/modeling.py: dtype_byte_size, compute_module_sizes, get_module_leaves, get_balanced_memory, get_max_memory; utils/other.py: convert_file_size_to_int. */
-#include "accelerate_internal.h"
+#include "strategies/accelerate_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "words.h"
+#include "strategies/words.h"
 
 int64_t berth_accelerate_bits(const berth_tree_tensor *tensor, int32_t dtype_bits)
 {

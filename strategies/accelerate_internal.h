@@ -2,7 +2,7 @@
 #ifndef BERTH_STRATEGIES_ACCELERATE_INTERNAL_H
 #define BERTH_STRATEGIES_ACCELERATE_INTERNAL_H
 
-#include "accelerate.h"
+#include "strategies/accelerate.h"
 
 /* Fills bits[n_modules + n_tensors] (zeroed), the size of each entry of the tree times 8. */
 void berth_accelerate_read_sizes(const berth_tree *t, int32_t dtype_bits, int64_t *bits);

@@ -7,8 +7,8 @@
 
 #include <stdlib.h>
 
-#include "chain.h"
-#include "words.h"
+#include "strategies/chain.h"
+#include "strategies/words.h"
 
 static berth_status balanced_check(const berth_strategy_input *in, berth_error *err)
 {

@@ -9,8 +9,8 @@
 
 #include <stdlib.h>
 
-#include "chain.h"
-#include "words.h"
+#include "strategies/chain.h"
+#include "strategies/words.h"
 
 static berth_status low_0_check(const berth_strategy_input *in, berth_error *err)
 {

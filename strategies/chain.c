@@ -1,12 +1,12 @@
 /* chain.c - see chain.h: building the chain, the bytes of a run, the two cuts, and the refusal. */
-#include "chain.h"
+#include "strategies/chain.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "words.h"
+#include "strategies/words.h"
 
 /* ---- building ---- */
 

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "layers.h"
-#include "rules.h"
-#include "words.h"
+#include "strategies/layers.h"
+#include "strategies/rules.h"
+#include "strategies/words.h"
 
 static bool is_by_type(const char *argument)
 {

@@ -7,9 +7,9 @@
 
 #include <stdlib.h>
 
-#include "layers.h"
-#include "rules.h"
-#include "words.h"
+#include "strategies/layers.h"
+#include "strategies/rules.h"
+#include "strategies/words.h"
 
 static berth_status internvl_check(const berth_strategy_input *in, berth_error *err)
 {

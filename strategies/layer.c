@@ -6,9 +6,9 @@
 
 #include <stdlib.h>
 
-#include "layers.h"
-#include "rules.h"
-#include "words.h"
+#include "strategies/layers.h"
+#include "strategies/rules.h"
+#include "strategies/words.h"
 
 /* "3,1" or "0.6,0.4": n weights, not all 0. */
 static bool read_weights(const char *argument, int32_t n, float *weights)
@@ -58,8 +58,11 @@ static berth_status layer_place(const berth_strategy_input *in, berth_strategy_o
     if (st != BERTH_OK) goto out;
     layer_device = calloc((size_t)l.n + 1, sizeof *layer_device);
     weights = calloc((size_t)in->n_devices, sizeof *weights);
-    st = layer_device && weights ? layer_weights(in, weights, err)
-                                 : berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for the list of layers");
+    if (!layer_device || !weights) {
+        st = berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for the list of layers");
+        goto out;
+    }
+    st = layer_weights(in, weights, err);
     if (st != BERTH_OK) goto out;
     berth_rule_layer(l.n, l.n + 1, false, weights, in->n_devices, layer_device);
     for (int32_t a = 0, i = 0; a < l.chain.n; a++) {

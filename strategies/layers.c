@@ -1,9 +1,9 @@
 /* layers.c - see layers.h. */
-#include "layers.h"
+#include "strategies/layers.h"
 
 #include <stdlib.h>
 
-#include "words.h"
+#include "strategies/words.h"
 
 berth_status berth_layers_init(berth_layers *l, const berth_strategy_input *in, const char *strategy, berth_error *err)
 {

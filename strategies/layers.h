@@ -5,7 +5,7 @@
 #ifndef BERTH_STRATEGIES_LAYERS_H
 #define BERTH_STRATEGIES_LAYERS_H
 
-#include "chain.h"
+#include "strategies/chain.h"
 
 typedef struct berth_layers {
     berth_chain chain;

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "partition.h"
-#include "words.h"
+#include "strategies/partition.h"
+#include "strategies/words.h"
 
 enum { MOST_TOKENS = 1 << 30 };
 

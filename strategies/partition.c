@@ -3,13 +3,13 @@
  * All rests on one thing: a run never needs less than a part of it. So for a given limit the longest run that a device can take is found by halving, and of a set of devices
  * it is enough to know the farthest that they can reach in some order. The least limit is closed in on from both sides by values that stages really take, so it is met exactly.
  * Sources: Pinar & Aykanat, JPDC 64 (2004) 974-996 (one order); Pinar, Tabak & Aykanat, JPDC 68 (2008) 1473-1486 (orders are hard, hence sets of up to 12). */
-#include "partition.h"
+#include "strategies/partition.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "words.h"
+#include "strategies/words.h"
 
 enum { LATENCY_FREE_ORDER = 8, LATENCY_CELLS = 1 << 23 };
 
@@ -20,7 +20,7 @@ typedef struct search {
     bool is_free;
     int32_t *
         reach; /* [number of states]: the farthest atom; a state is a set of devices, or in one order how many were used */
-    int8_t *last;   /* the device that got there */
+    int32_t *last;  /* the device that got there */
     double above;   /* the least value over the limit that a longer stage would have taken */
     double slowest; /* of the stages of the last cut read */
 } search;
@@ -31,8 +31,8 @@ static bool search_init(search *s, const berth_chain *c, const berth_partition_d
     *s =
         (search){.c = c, .devices = devices, .n = n, .is_free = free_order && n <= BERTH_PARTITION_FREE_ORDER && n > 1};
     size_t n_states = s->is_free ? (size_t)1 << n : (size_t)n + 1;
-    s->reach = malloc(n_states * sizeof *s->reach);
-    s->last = malloc(n_states * sizeof *s->last);
+    s->reach = calloc(n_states, sizeof *s->reach);
+    s->last = calloc(n_states, sizeof *s->last);
     return s->reach && s->last;
 }
 
@@ -79,7 +79,7 @@ static bool can_reach_end(search *s, double limit)
     if (!s->is_free) {
         for (int32_t d = 0; d < s->n; d++) {
             s->reach[d + 1] = longest(s, d, s->reach[d], limit);
-            s->last[d + 1] = (int8_t)d;
+            s->last[d + 1] = d;
         }
         return s->reach[s->n] == s->c->n;
     }
@@ -90,7 +90,7 @@ static bool can_reach_end(search *s, double limit)
             int32_t end = longest(s, d, s->reach[set & ~((uint32_t)1 << d)], limit);
             if (end <= s->reach[set]) continue;
             s->reach[set] = end;
-            s->last[set] = (int8_t)d;
+            s->last[set] = d;
         }
     }
     return s->reach[((uint32_t)1 << s->n) - 1] == s->c->n;
@@ -217,7 +217,7 @@ out:
 typedef struct step {
     double seconds; /* INFINITY = cannot be */
     int32_t from;   /* where the last stage begins */
-    int8_t before;  /* the device before; -1 = none */
+    int32_t before; /* the device before; -1 = none */
 } step;
 
 /* The best way to have atoms [0, from) done by just the devices of `rest` and go on with device d. */
@@ -229,7 +229,7 @@ static step best_before(const search *s, const double *hop, const step *table, u
         if (!(rest >> b & 1)) continue;
         double seconds =
             table[((size_t)rest * (size_t)s->n + (size_t)b) * width + (size_t)from].seconds + hop[b * s->n + d];
-        if (seconds < best.seconds) best = (step){.seconds = seconds, .from = from, .before = (int8_t)b};
+        if (seconds < best.seconds) best = (step){.seconds = seconds, .from = from, .before = b};
     }
     return best;
 }

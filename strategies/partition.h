@@ -4,7 +4,7 @@
 #ifndef BERTH_STRATEGIES_PARTITION_H
 #define BERTH_STRATEGIES_PARTITION_H
 
-#include "chain.h"
+#include "strategies/chain.h"
 
 enum { BERTH_PARTITION_FREE_ORDER = 12 }; /* devices for which all orders are looked at */
 

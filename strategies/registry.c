@@ -1,5 +1,5 @@
 /* registry.c - the strategies that come with berth, in the order in which they are listed. */
-#include "registry.h"
+#include "strategies/registry.h"
 
 #include <string.h>
 
@@ -27,7 +27,7 @@ static const berth_strategy *const strategies[] = {STRATEGIES(ADDRESS)};
 
 int32_t berth_strategy_count(void)
 {
-    return (int32_t)(sizeof strategies / sizeof *strategies);
+    return (int32_t)(sizeof strategies / sizeof strategies[0]);
 }
 
 const berth_strategy *berth_strategy_at(int32_t i)

@@ -5,8 +5,8 @@
  * Source: berth's own. */
 #include "berth/strategy.h"
 
-#include "chain.h"
-#include "words.h"
+#include "strategies/chain.h"
+#include "strategies/words.h"
 
 static berth_status replicate_check(const berth_strategy_input *in, berth_error *err)
 {

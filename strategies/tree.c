@@ -1,10 +1,10 @@
 /* tree.c - see tree.h. */
-#include "tree.h"
+#include "strategies/tree.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "words.h"
+#include "strategies/words.h"
 
 enum { MOST_ENTRIES = 1 << 22 };
 

@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "base/json.h"
-#include "tree.h"
-#include "words.h"
+#include "strategies/tree.h"
+#include "strategies/words.h"
 
 static const berth_json_node *element(const berth_json_node *array, int index)
 {

@@ -5,9 +5,9 @@
 
 #include <stdlib.h>
 
-#include "layers.h"
-#include "rules.h"
-#include "words.h"
+#include "strategies/layers.h"
+#include "strategies/rules.h"
+#include "strategies/words.h"
 
 static berth_status read_partition(const berth_strategy_input *in, int32_t n_layers, int32_t *counts, berth_error *err)
 {

@@ -1,5 +1,5 @@
 /* words.c - see words.h. */
-#include "words.h"
+#include "strategies/words.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
