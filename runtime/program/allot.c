@@ -32,8 +32,7 @@ typedef struct allotter {
     int32_t *order; /* owned; [n_values] scratch: stretches of one device, largest first */
 } allotter;
 
-/* ---- sizes and lives
- * --------------------------------------------------------------------------------------------------- */
+/* ---- sizes and lives --------------------------------------------------------------------------------------------- */
 
 static berth_status size_values(berth_program *p, berth_error *err)
 {
@@ -104,8 +103,7 @@ static void make_stretches(allotter *a)
     }
 }
 
-/* ---- offsets
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- offsets ----------------------------------------------------------------------------------------------------- */
 
 static int compare_stretches(const stretch *x, const stretch *y)
 {
@@ -179,8 +177,7 @@ static berth_status place_all(allotter *a, berth_error *err)
     return BERTH_OK;
 }
 
-/* ---- workspace and waits
- * ------------------------------------------------------------------------------------------------ */
+/* ---- workspace and waits ----------------------------------------------------------------------------------------- */
 
 static void find_workspaces(allotter *a)
 {
