@@ -24,8 +24,13 @@ typedef struct berth_host {
 berth_status berth_host_read(berth_host *out, berth_error *err);
 void berth_host_deinit(berth_host *host);
 
-/* As berth_machine_parse, for any computer. */
-berth_status berth_machine_parse_on(const berth_host *host, const char *list, berth_machine *out, berth_error *err);
+/* As berth_machine_parse_with, for any computer. */
+berth_status berth_machine_parse_on(const berth_host *host, const char *list, const char *profile_dir,
+                                    berth_machine *out, berth_error *err);
+
+/* Between two devices of m; false: out of memory. fill_links: every pair without one, where host links are known. */
+bool berth_machine_add_link(berth_machine *m, int32_t from, int32_t to, const berth_link_rate *rate);
+bool berth_machine_fill_links(berth_machine *m);
 
 /* Fills node, package, core of cores[n] (whose numbers are set) from sysfs, orders them, and marks siblings. What sysfs does not
  * say counts as one node, one package, a core for each number. */

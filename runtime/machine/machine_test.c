@@ -84,7 +84,7 @@ static void lists_that_are_right(void **state)
         berth_machine m;
         berth_error err = {0};
         char text[1024];
-        berth_status st = berth_machine_parse_on(&host, c->list, &m, &err);
+        berth_status st = berth_machine_parse_on(&host, c->list, NULL, &m, &err);
         if (st != BERTH_OK) fail_msg("%s: %s", c->list ? c->list : "(null)", err.message);
         describe(&m, text, sizeof text);
         assert_string_equal(text, c->expected);
@@ -171,7 +171,7 @@ static void lists_that_are_wrong(void **state)
     for (size_t i = 0; i < sizeof bad_cases / sizeof *bad_cases; i++) {
         berth_machine m;
         berth_error err = {0};
-        berth_status st = berth_machine_parse_on(&host, bad_cases[i].list, &m, &err);
+        berth_status st = berth_machine_parse_on(&host, bad_cases[i].list, NULL, &m, &err);
         if (st != bad_cases[i].status || !strstr(err.message, bad_cases[i].words))
             fail_msg("\"%s\" gave %s: %s", bad_cases[i].list, berth_status_name(st), err.message);
         assert_null(m.devices);
@@ -189,11 +189,11 @@ static void a_thousand_devices_are_refused(void **state)
     for (int i = 0; i < 1000; i++) len += (size_t)snprintf(list + len, 16000 - len, "%scpu:%d", i ? "," : "", i);
     berth_machine m;
     berth_error err = {0};
-    assert_int_equal(berth_machine_parse_on(&host, list, &m, &err), BERTH_INVALID_ARGUMENT);
+    assert_int_equal(berth_machine_parse_on(&host, list, NULL, &m, &err), BERTH_INVALID_ARGUMENT);
     assert_non_null(strstr(err.message, "\"cpu:64\": the list names more than 64 devices"));
     memset(list, 'x', 15999);
     list[15999] = '\0';
-    assert_int_equal(berth_machine_parse_on(&host, list, &m, &err), BERTH_INVALID_ARGUMENT);
+    assert_int_equal(berth_machine_parse_on(&host, list, NULL, &m, &err), BERTH_INVALID_ARGUMENT);
     assert_true(strlen(err.message) < 400);
     free(list);
     berth_host_deinit(&host);
@@ -204,7 +204,7 @@ static void memory_is_divided_among_those_that_name_none(void **state)
     (void)state;
     berth_host host = made_up_host(2, 2, 1);
     berth_machine m;
-    assert_int_equal(berth_machine_parse_on(&host, "cpu*2/mem=1.5GiB,cpu*3", &m, NULL), BERTH_OK);
+    assert_int_equal(berth_machine_parse_on(&host, "cpu*2/mem=1.5GiB,cpu*3", NULL, &m, NULL), BERTH_OK);
     assert_int_equal(m.n_devices, 5);
     for (int i = 0; i < 5; i++) {
         assert_int_equal(m.devices[i].memory_given, i < 2);
@@ -220,7 +220,7 @@ static void devices_lie_on_the_node_of_their_cores(void **state)
     (void)state;
     berth_host host = made_up_host(8, 4, 1);
     berth_machine m;
-    assert_int_equal(berth_machine_parse_on(&host, "cpu*4", &m, NULL), BERTH_OK);
+    assert_int_equal(berth_machine_parse_on(&host, "cpu*4", NULL, &m, NULL), BERTH_OK);
     for (int i = 0; i < 4; i++) assert_int_equal(m.devices[i].physical, i / 2);
     berth_machine_deinit(&m);
     berth_host_deinit(&host);
@@ -231,7 +231,7 @@ static void devices_are_found_by_name_and_index(void **state)
     (void)state;
     berth_host host = made_up_host(2, 2, 1);
     berth_machine m;
-    assert_int_equal(berth_machine_parse_on(&host, "cpu:3,cpu:1", &m, NULL), BERTH_OK);
+    assert_int_equal(berth_machine_parse_on(&host, "cpu:3,cpu:1", NULL, &m, NULL), BERTH_OK);
     static const struct {
         const char *name;
         int32_t idx;

@@ -8,20 +8,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/status.h"
 #include "base/text.h"
+#include "machine/profile.h"
 
 enum { MAX_NUMBER = 999, QUOTE = 96 };
 
-#define GRAMMAR "write items such as cpu, cpu*4, cpu:0, cpu*4/mem=8GiB or cpu:0/cores=0-3, with commas between them"
+#define GRAMMAR                                                                                                        \
+    "write items such as cpu, cpu*4, cpu*4/mem=8GiB, cpu:0/cores=0-3 or 4xV100-SXM2-16GB, with commas between them"
 
 typedef struct item {
     const char *text; /* not terminated; trimmed */
     size_t len;
     char quoted[QUOTE];
     bool is_cuda;
-    int32_t number; /* -1 = the lowest free one */
-    int32_t count;
-    bool has_count, has_memory, has_cores;
+    int32_t number;  /* -1 = the lowest free one */
+    int32_t count;   /* of `worn`, or of cpu devices */
+    int32_t changes; /* index of the device whose settings it changes; -1 = it makes devices */
+    berth_worn worn; /* owned; without devices: plain cpu */
+    bool has_memory, has_cores;
     uint64_t memory_bytes;
     int32_t *cores; /* owned, [n_cores] */
     int32_t n_cores;
@@ -29,6 +34,7 @@ typedef struct item {
 
 typedef struct parser {
     const berth_host *host;
+    const char *profile_dir;
     berth_machine *machine;
     berth_error *err;
 } parser;
@@ -161,17 +167,87 @@ static bool skip_word(const char **at, const char *end, const char *word)
     return true;
 }
 
+/* How much of an item is a path or a name: a path ends behind ".json", or at the end of the item. */
+static const char *head_end(const char *at, const char *end, bool *out_is_path)
+{
+    static const char suffix[] = ".json";
+    *out_is_path = *at == '.' || *at == '/';
+    for (const char *s = at; end - s >= 5; s++)
+        if (memcmp(s, suffix, 5) == 0 && (s + 5 == end || s[5] == '*' || s[5] == '/')) {
+            *out_is_path = true;
+            return s + 5;
+        }
+    if (*out_is_path) return end;
+    while (at < end && *at != '*' && *at != '/') at++;
+    return at;
+}
+
+/* "NAME", "NAME:3", "4xNAME": a whole name first, so that "4xV100-SXM2-16GB" is the machine with its wiring. */
+static berth_status find_worn(const parser *p, item *it, char *name)
+{
+    berth_error why = {0};
+    berth_status st = berth_worn_find(name, p->profile_dir, &it->worn, &why);
+    char *colon = strchr(name, ':');
+    if (st == BERTH_NOT_FOUND && colon) {
+        const char *at = colon + 1, *end = name + strlen(name);
+        if (!read_number(&at, end, &it->number) || at != end || it->number > MAX_NUMBER)
+            return bad_item(p, it, "a device number from 0 to 999 is expected after ':'");
+        *colon = '\0';
+        st = berth_worn_find(name, p->profile_dir, &it->worn, &why);
+        if (st == BERTH_OK && it->worn.is_machine)
+            return bad_item(p, it, "a machine has several devices; ':' goes with the name of a profile");
+    }
+    const char *at = name, *end = name + strlen(name);
+    if (st == BERTH_NOT_FOUND && !colon && read_number(&at, end, &it->count) && (*at == 'x' || *at == 'X')) {
+        if (it->count < 1 || it->count > BERTH_MACHINE_DEVICES) return bad_item(p, it, "a count is 1 to 64 devices");
+        st = berth_worn_find(at + 1, p->profile_dir, &it->worn, &why);
+    } else {
+        it->count = 1;
+    }
+    if (st == BERTH_OK) return BERTH_OK;
+    if (st != BERTH_NOT_FOUND) {
+        if (p->err) *p->err = why;
+        return st;
+    }
+    st = bad_item(p, it, "unknown kind of device; known are cpu, cuda, all, and what a cpu device can wear");
+    berth_error_append(p->err, " (%s)", why.message);
+    return st;
+}
+
+/* INDEX, a profile, a machine, a file. */
+static berth_status read_worn(const parser *p, item *it, const char **at, const char *end)
+{
+    char name[1024];
+    bool is_path;
+    const char *head = *at, *stop = head_end(head, end, &is_path);
+    int32_t index;
+    if (read_number(at, end, &index) && *at == stop) {
+        if (index >= p->machine->n_devices)
+            return bad_item(p, it, "a bare number changes a device named before; there are fewer");
+        if (*at == end || **at != '/')
+            return bad_item(p, it, "a bare number changes a device named before; give it settings, as in 0/mem=8GiB");
+        it->changes = index;
+        return BERTH_OK;
+    }
+    size_t len = (size_t)(stop - head);
+    if (len >= sizeof name) return bad_item(p, it, "the name is too long");
+    memcpy(name, head, len);
+    name[len] = '\0';
+    *at = stop;
+    if (strlen(name) != len) return bad_item(p, it, "a name cannot hold a NUL");
+    return is_path ? berth_worn_read(name, p->profile_dir, &it->worn, p->err) : find_worn(p, it, name);
+}
+
 /* cpu, cpu:N, cuda:N, all: what stands before '*' and '/'. */
 static berth_status read_kind(const parser *p, item *it, const char **at, const char *end)
 {
-    it->number = -1;
     bool is_all = false;
     if (skip_word(at, end, "cuda")) {
         it->is_cuda = true;
     } else if (skip_word(at, end, "all")) {
         is_all = true; /* no CUDA device can be there, so all devices of this computer are its cpu */
     } else if (!skip_word(at, end, "cpu")) {
-        return bad_item(p, it, "unknown kind of device; known are cpu, cuda and all");
+        return read_worn(p, it, at, end);
     }
     if (*at < end && **at == ':' && !is_all) {
         (*at)++;
@@ -192,12 +268,15 @@ static berth_status read_item(const parser *p, item *it)
     const char *at = it->text, *end = it->text + it->len;
     if (it->len == 0)
         return BERTH_FAIL(p->err, BERTH_INVALID_ARGUMENT, "the device list has an empty item; %s", GRAMMAR);
+    it->number = it->changes = -1;
+    it->count = 1;
     berth_status st = read_kind(p, it, &at, end);
     if (st != BERTH_OK) return st;
-    it->count = 1;
     if (at < end && *at == '*') {
         at++;
-        if (!read_number(&at, end, &it->count)) return bad_item(p, it, "a count is expected after '*'");
+        int32_t times;
+        if (!read_number(&at, end, &times)) return bad_item(p, it, "a count is expected after '*'");
+        it->count = times > BERTH_MACHINE_DEVICES ? times : it->count * times;
         if (it->count < 1 || it->count > BERTH_MACHINE_DEVICES) {
             char why[80];
             snprintf(why, sizeof why, "a count is 1 to %d devices", BERTH_MACHINE_DEVICES);
@@ -235,32 +314,6 @@ static int32_t lowest_free(const berth_machine *m)
     return number;
 }
 
-static berth_status add_devices(const parser *p, const item *it)
-{
-    berth_machine *m = p->machine;
-    if (it->count > BERTH_MACHINE_DEVICES - m->n_devices) {
-        return BERTH_FAIL(p->err, BERTH_INVALID_ARGUMENT,
-                          "device item \"%s\": the list names more than %d devices, which is the limit", it->quoted,
-                          BERTH_MACHINE_DEVICES);
-    }
-    for (int32_t k = 0; k < it->count; k++) {
-        int32_t number = it->number < 0 ? lowest_free(m) : it->number + k;
-        if (number > MAX_NUMBER) return bad_item(p, it, "the device number is out of range; the largest is 999");
-        if (has_number(m, number)) {
-            char why[96];
-            snprintf(why, sizeof why, "cpu:%d is named twice; every device needs a number of its own", number);
-            return bad_item(p, it, why);
-        }
-        berth_device *d = &m->devices[m->n_devices++];
-        d->kind = BERTH_DEVICE_CPU;
-        d->number = number;
-        d->memory_bytes = it->memory_bytes;
-        d->memory_given = it->has_memory;
-        snprintf(d->name, sizeof d->name, "cpu:%d", number);
-    }
-    return BERTH_OK;
-}
-
 /* ---- cores ---- */
 
 /* Shares the host cores pool[n_pool] (indices) out among devices[n]: runs of neighbours, the first ones longer by one where it does not
@@ -285,18 +338,119 @@ static berth_status share_out(const parser *p, const int32_t *pool, int32_t n_po
     return BERTH_OK;
 }
 
-/* The devices of one item that named its cores. */
-static berth_status give_named_cores(const parser *p, const item *it)
+/* The cores that a file names, as far as this process has them; none: they are shared out as if it named none. */
+static berth_status keep_cores(const parser *p, const berth_device *worn, berth_device *d)
+{
+    d->cores = calloc((size_t)worn->n_cores, sizeof *d->cores);
+    if (!d->cores) return BERTH_FAIL(p->err, BERTH_OUT_OF_MEMORY, "the core set of device %s", d->name);
+    for (int32_t i = 0; i < worn->n_cores; i++) {
+        bool seen = false;
+        for (int32_t k = 0; k < d->n_cores; k++) seen = seen || d->cores[k] == worn->cores[i];
+        if (!seen && core_index(p->host, worn->cores[i]) >= 0) d->cores[d->n_cores++] = worn->cores[i];
+    }
+    qsort(d->cores, (size_t)d->n_cores, sizeof *d->cores, by_value);
+    if (d->n_cores > 0) return BERTH_OK;
+    free(d->cores);
+    d->cores = NULL;
+    return BERTH_OK;
+}
+
+/* The `count` devices from `first` on, which one item made or changes, get the cores it named. */
+static berth_status give_named_cores(const parser *p, const item *it, int32_t first, int32_t count)
 {
     berth_device *devices[BERTH_MACHINE_DEVICES];
     berth_machine *m = p->machine;
     int32_t *pool = malloc((size_t)it->n_cores * sizeof *pool);
     if (!pool) return BERTH_FAIL(p->err, BERTH_OUT_OF_MEMORY, "the core set of a device");
-    for (int32_t i = 0; i < it->count; i++) devices[i] = &m->devices[m->n_devices - it->count + i];
+    for (int32_t i = 0; i < count; i++) devices[i] = &m->devices[first + i];
     for (int32_t i = 0; i < it->n_cores; i++) pool[i] = core_index(p->host, it->cores[i]);
-    berth_status st = share_out(p, pool, it->n_cores, devices, it->count);
+    berth_status st = share_out(p, pool, it->n_cores, devices, count);
     free(pool);
     return st;
+}
+
+/* ---- devices of an item ---- */
+
+static berth_status add_device(const parser *p, const item *it, const berth_device *worn, int32_t number)
+{
+    berth_machine *m = p->machine;
+    if (number < 0) number = lowest_free(m);
+    if (number > MAX_NUMBER) return bad_item(p, it, "the device number is out of range; the largest is 999");
+    const char *kind = worn && worn->profile[0] ? worn->profile : "cpu";
+    if (has_number(m, number)) {
+        char why[112];
+        snprintf(why, sizeof why, "%s:%d is named twice; every device needs a number of its own", kind, number);
+        return bad_item(p, it, why);
+    }
+    berth_device *d = &m->devices[m->n_devices];
+    if (worn) *d = *worn;
+    d->cores = NULL;
+    d->n_cores = 0;
+    d->kind = BERTH_DEVICE_CPU;
+    d->number = number;
+    if (it->has_memory) {
+        d->memory_bytes = it->memory_bytes;
+        d->memory_given = true;
+    }
+    snprintf(d->name, sizeof d->name, "%s:%d", kind, number);
+    m->n_devices++;
+    return worn && worn->n_cores > 0 && !it->has_cores ? keep_cores(p, worn, d) : BERTH_OK;
+}
+
+/* The links of a machine file, or between the devices of one profile. */
+static bool add_links(berth_machine *m, const berth_worn *w, int32_t first)
+{
+    for (int32_t i = 0; i < w->n_links; i++)
+        if (!berth_machine_add_link(m, first + w->links[i].from, first + w->links[i].to, &w->links[i].rate))
+            return false;
+    return true;
+}
+
+static bool add_peers(berth_machine *m, const berth_link_rate *peer, int32_t first)
+{
+    for (int32_t a = first; a < m->n_devices; a++)
+        for (int32_t b = first; b < m->n_devices; b++)
+            if (a != b && !berth_machine_add_link(m, a, b, peer)) return false;
+    return true;
+}
+
+static berth_status add_devices(const parser *p, const item *it)
+{
+    berth_machine *m = p->machine;
+    const berth_worn *w = &it->worn;
+    int32_t each = w->n_devices > 0 ? w->n_devices : 1, first = m->n_devices;
+    if (it->count * each > BERTH_MACHINE_DEVICES - m->n_devices) {
+        return BERTH_FAIL(p->err, BERTH_INVALID_ARGUMENT,
+                          "device item \"%s\": the list names more than %d devices, which is the limit", it->quoted,
+                          BERTH_MACHINE_DEVICES);
+    }
+    berth_status st = BERTH_OK;
+    bool ok = true;
+    for (int32_t k = 0; st == BERTH_OK && k < it->count; k++) {
+        int32_t begin = m->n_devices;
+        for (int32_t i = 0; st == BERTH_OK && i < each; i++) {
+            int32_t given = it->number >= 0 ? it->number + k : w->is_machine && k == 0 ? w->devices[i].number : -1;
+            st = add_device(p, it, w->n_devices > 0 ? &w->devices[i] : NULL, given);
+        }
+        ok = ok && add_links(m, w, begin);
+    }
+    if (st == BERTH_OK && w->peer.bytes_per_second > 0) ok = ok && add_peers(m, &w->peer, first);
+    return st != BERTH_OK || ok ? st : BERTH_FAIL(p->err, BERTH_OUT_OF_MEMORY, "the links of the devices");
+}
+
+/* "1/mem=8GiB" */
+static berth_status change_device(const parser *p, const item *it)
+{
+    berth_device *d = &p->machine->devices[it->changes];
+    if (it->has_memory) {
+        d->memory_bytes = it->memory_bytes;
+        d->memory_given = true;
+    }
+    if (!it->has_cores) return BERTH_OK;
+    free(d->cores);
+    d->cores = NULL;
+    d->n_cores = 0;
+    return give_named_cores(p, it, it->changes, 1);
 }
 
 /* Indices of the cores for the n devices that named none: those that no device named, if any; of these one thread a core
@@ -362,16 +516,20 @@ static berth_status parse_item(const parser *p, const char *begin, const char *e
     item it = {.text = begin, .len = (size_t)(end - begin)};
     berth_quote(it.quoted, sizeof it.quoted, begin, it.len);
     berth_status st = read_item(p, &it);
-    if (st == BERTH_OK) st = add_devices(p, &it);
-    if (st == BERTH_OK && it.has_cores) st = give_named_cores(p, &it);
+    int32_t first = p->machine->n_devices;
+    if (st == BERTH_OK) st = it.changes >= 0 ? change_device(p, &it) : add_devices(p, &it);
+    if (st == BERTH_OK && it.has_cores && it.changes < 0)
+        st = give_named_cores(p, &it, first, p->machine->n_devices - first);
+    berth_worn_deinit(&it.worn);
     free(it.cores);
     return st;
 }
 
-berth_status berth_machine_parse_on(const berth_host *host, const char *list, berth_machine *out, berth_error *err)
+berth_status berth_machine_parse_on(const berth_host *host, const char *list, const char *profile_dir,
+                                    berth_machine *out, berth_error *err)
 {
     *out = (berth_machine){.n_cores_present = host->n_cores, .physical_memory = host->memory_bytes};
-    const parser p = {.host = host, .machine = out, .err = err};
+    const parser p = {.host = host, .profile_dir = profile_dir, .machine = out, .err = err};
     if (!list) list = "cpu";
     if (list[strspn(list, " ")] == '\0')
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "the device list is empty; %s", GRAMMAR);
@@ -383,6 +541,8 @@ berth_status berth_machine_parse_on(const berth_host *host, const char *list, be
         if (*end == '\0') break;
     }
     if (st == BERTH_OK) st = give_other_cores(&p);
+    if (st == BERTH_OK && !berth_machine_fill_links(out))
+        st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "the links of the devices");
     if (st != BERTH_OK) {
         berth_machine_deinit(out);
         return st;
@@ -394,11 +554,16 @@ berth_status berth_machine_parse_on(const berth_host *host, const char *list, be
 
 berth_status berth_machine_parse(const char *list, berth_machine *out, berth_error *err)
 {
+    return berth_machine_parse_with(list, NULL, out, err);
+}
+
+berth_status berth_machine_parse_with(const char *list, const char *profile_dir, berth_machine *out, berth_error *err)
+{
     *out = (berth_machine){0};
     berth_host host;
     berth_status st = berth_host_read(&host, err);
     if (st != BERTH_OK) return st;
-    st = berth_machine_parse_on(&host, list, out, err);
+    st = berth_machine_parse_on(&host, list, profile_dir, out, err);
     berth_host_deinit(&host);
     return st;
 }
@@ -407,6 +572,7 @@ void berth_machine_deinit(berth_machine *m)
 {
     for (int32_t i = 0; m->devices && i < m->n_devices; i++) free(m->devices[i].cores);
     free(m->devices);
+    free(m->links);
     *m = (berth_machine){0};
 }
 
