@@ -1,6 +1,5 @@
 /* alloc_test.c - building a model's programs and every pass over them while the n-th allocation fails: a status, no
- * leak, no crash. The linker puts the wrappers
- * below in place of malloc and its kin. */
+ * leak, no crash. The linker puts the wrappers below in place of malloc and its kin. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -58,8 +58,7 @@ const berth_arch *berth_arch_at(int32_t i);
 const berth_arch *berth_arch_find(const berth_model_config *config); /* NULL: none can */
 
 /* Finds the architecture, fills defaults, builds. The programs are not placed yet; the caller deinits. Errors:
- * BERTH_UNSUPPORTED, BERTH_INVALID_ARGUMENT (a bound out of
- * range), BERTH_OUT_OF_MEMORY. */
+ * BERTH_UNSUPPORTED, BERTH_INVALID_ARGUMENT (a bound out of range), BERTH_OUT_OF_MEMORY. */
 berth_status berth_arch_build(const berth_model_data *m, const berth_build_options *options, berth_programs *out,
                               berth_error *err);
 void berth_programs_deinit(berth_programs *p);

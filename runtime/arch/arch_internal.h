@@ -38,8 +38,7 @@ void berth_emit_begin(berth_emitter *e, const char *name, const berth_model_data
 berth_status berth_emit_done(berth_emitter *e, berth_program **out);
 
 /* Everything below gives a value's index, or -1 after a failure. Names: `leaf` alone names "prefix.layer.leaf"
- * ("prefix.layer" when leaf is ""), or "prefix.leaf" outside layers,
- * or "leaf" when there is no prefix either. */
+ * ("prefix.layer" when leaf is ""), or "prefix.leaf" outside layers, or "leaf" when there is no prefix either. */
 int32_t berth_emit_input(berth_emitter *e, const char *name, berth_input_key key, berth_dtype dtype, berth_shape shape);
 int32_t berth_emit_state(berth_emitter *e, const char *leaf, berth_state_key key, berth_shape shape);
 int32_t berth_emit_weight(berth_emitter *e,

@@ -2,8 +2,8 @@
  * tower, to logits.
  *
  * One program serves prefill chunks and decode rows of many sequences together; lengths, positions and block tables
- * are data. Easy to get wrong: Qwen3 normalises each
- * head of q and k before rope. Source: transformers modeling_qwen2, modeling_qwen3. */
+ * are data. Easy to get wrong: Qwen3 normalises each head of q and k before rope. Source: transformers
+ * modeling_qwen2, modeling_qwen3. */
 #include <math.h>
 
 #include "arch/arch_internal.h"

@@ -2,9 +2,8 @@
  * decoder as `step`.
  *
  * encode's last op stores the features with the embedding that will read them, so that they cross devices once a
- * picture and not once a step. Easy to get wrong: the
- * tower ends without a norm; q and k norms (6B) run over all of C, before heads are cut. Source: InternVL
- * modeling_intern_vit.py, modeling_internvl_chat.py. */
+ * picture and not once a step. Easy to get wrong: the tower ends without a norm; q and k norms (6B) run over all of
+ * C, before heads are cut. Source: InternVL modeling_intern_vit.py, modeling_internvl_chat.py. */
 #include <math.h>
 
 #include "arch/arch_internal.h"

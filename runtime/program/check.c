@@ -1,10 +1,9 @@
 /* check.c - the affinity checker: proof that a program is whole before anything is loaded or run.
  *
  * Trusts no pass: takes any program, also one that a fault or a plug-in edited, and derives writers, devices and
- * order from the op list alone. In stages, each
- * relying on the ones before: indices in range, values well formed, written before read, operands of the right type
- * and shape, everything where it is
- * used, every edge between lanes ordered. The first violation is the error, worded for one who chose the placement. */
+ * order from the op list alone. In stages, each relying on the ones before: indices in range, values well formed,
+ * written before read, operands of the right type and shape, everything where it is used, every edge between lanes
+ * ordered. The first violation is the error, worded for one who chose the placement. */
 #include <stdlib.h>
 #include <string.h>
 

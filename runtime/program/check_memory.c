@@ -1,9 +1,8 @@
 /* check_memory.c - proof that reuse of memory is safe, from offsets and waits alone.
  *
  * Two values may share bytes only when every use of one is known to be done before the other is written: by lane
- * order or by waits, not by luck. The one exception
- * is an op that writes over the operand its kind may work in place on. Inputs count as written before the run,
- * outputs as read after it. */
+ * order or by waits, not by luck. The one exception is an op that writes over the operand its kind may work in place
+ * on. Inputs count as written before the run, outputs as read after it. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -2,8 +2,8 @@
  * change to a dimension or dtype is refused.
  *
  * Operands are written "x:t,8": dtype (x fp32, w bf16 weight, i int32), then dimensions: numbers, symbols (t tokens,
- * s seqs, T tiles, r image rows, l logits), "4T" a multiple. A
- * '?' behind a dimension says that any size is right there. */
+ * s seqs, T tiles, r image rows, l logits), "4T" a multiple. A '?' behind a dimension says that any size is right
+ * there. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -2,8 +2,8 @@
  * a function a kind.
  *
  * A shape agrees only if it does for every value of every symbol: dimensions are equal when number and symbol are,
- * rows when their products
- * are the same number times the same symbols. Indices were checked before (check.c), so operands exist here. */
+ * rows when their products are the same number times the same symbols. Indices were checked before (check.c), so
+ * operands exist here. */
 #include <math.h>
 #include <string.h>
 

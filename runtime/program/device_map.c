@@ -1,10 +1,9 @@
 /* device_map.c - a Hugging Face device map read into a placement.
  *
  * A map is a JSON object: module or tensor name -> device. The longest name that is a prefix wins, and "" is the
- * whole model. Names are those of the model's own layout, or of another
- * layout of the same model: both are brought into one spelling by a small table and compared there. Source:
- * accelerate's dispatch_model and
- * check_device_map; transformers' InternVL conversion tables. */
+ * whole model. Names are those of the model's own layout, or of another layout of the same model: both are brought
+ * into one spelling by a small table and compared there. Source: accelerate's dispatch_model and check_device_map;
+ * transformers' InternVL conversion tables. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

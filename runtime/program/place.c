@@ -1,10 +1,9 @@
 /* place.c - where each op runs and each value lies, from the placement alone.
  *
  * An op runs where its node was put. A weight lies where its own node was put; an op's node is that of its main
- * weight, so a weight that lies elsewhere is
- * a second tensor of the same op (a bias, a norm's bias, position rows), torn off by the placement: refused here,
- * with both named. States go with the ops that use them. Cheap pure
- * ops marked `replicate` are made once on every device that reads them. Copies are route's work. */
+ * weight, so a weight that lies elsewhere is a second tensor of the same op (a bias, a norm's bias, position rows),
+ * torn off by the placement: refused here, with both named. States go with the ops that use them. Cheap pure ops
+ * marked `replicate` are made once on every device that reads them. Copies are route's work. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

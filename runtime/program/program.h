@@ -1,8 +1,10 @@
 /* program.h - the placed program: a flat list of ops over named values, and what the passes know of each.
  *
- * Owns the data structure that everything else walks. build (arch/) emits values and ops; place gives each op a device; route puts in copies; check proves that
- * every operand lies where its op runs; allot gives activations their offsets. After allot a program is immutable and may be run, printed, predicted and explained.
- * Easy to get wrong: a value has ONE device (its affinity); the same tensor on a second device is another value, made by a copy op. */
+ * Owns the data structure that everything else walks. build (arch/) emits values and ops; place gives each op a
+ * device; route puts in copies; check proves that every operand lies where its op runs; allot gives activations their
+ * offsets. After allot a program is immutable and may be run, printed, predicted and explained.
+ * Easy to get wrong: a value has ONE device (its affinity); the same tensor on a second device is another value, made
+ * by a copy op. */
 #ifndef BERTH_PROGRAM_PROGRAM_H
 #define BERTH_PROGRAM_PROGRAM_H
 
@@ -16,7 +18,7 @@ enum {
 };
 enum { BERTH_NO_VALUE = -1, BERTH_NO_OP = -1 };
 
-/* ---- shapes ---------------------------------------------------------------------------------------------------------- */
+/* ---- shapes ------------------------------------------------------------------------------------------------------ */
 
 typedef enum berth_symbol {
     BERTH_SYM_ONE = 0,    /* no symbol: the dimension is a number */
@@ -39,7 +41,7 @@ typedef struct berth_sizes {
     int64_t value[BERTH_SYM_COUNT];
 } berth_sizes;
 
-/* ---- values and ops -------------------------------------------------------------------------------------------------- */
+/* ---- values and ops ---------------------------------------------------------------------------------------------- */
 
 typedef enum berth_value_kind {
     BERTH_VALUE_WEIGHT,     /* a parameter of the model; lives as long as the engine */
@@ -109,7 +111,8 @@ typedef struct berth_op {
         replicate; /* cheap and pure: place makes one per device that reads it instead of copying its result (rope tables) */
     int32_t
         device; /* where it runs; a copy runs on its destination's lane (on the source's when the destination is the host) */
-    /* happens-before across lanes: this op waits for these ops of other lanes. Lanes are in order, so only the newest of each matters. */
+    /* happens-before across lanes: this op waits for these ops of other lanes. Lanes are in order, so only the newest
+     * of each matters. */
     int32_t first_wait, n_waits; /* in program->waits */
     size_t workspace;            /* bytes, upper bound; set by allot */
 } berth_op;
@@ -139,8 +142,9 @@ berth_program *berth_program_create(const char *name, const berth_sizes *bounds)
 void berth_program_destroy(berth_program *p);
 berth_program *berth_program_copy(const berth_program *p); /* for passes and tests that edit; NULL: out of memory */
 
-/* Emitting; indices, or -1 when out of memory (a builder may emit on and check once: -1 operands are refused by the checker). add_op notes itself as the producer
- * of an activation. Fields of values are taken as they are: zero is a device and a value, so say BERTH_DEVICE_NONE, BERTH_NO_VALUE, BERTH_NO_OP where nothing is meant. */
+/* Emitting; indices, or -1 when out of memory (a builder may emit on and check once: -1 operands are refused by the
+ * checker). add_op notes itself as the producer of an activation. Fields of values are taken as they are: zero is a
+ * device and a value, so say BERTH_DEVICE_NONE, BERTH_NO_VALUE, BERTH_NO_OP where nothing is meant. */
 int32_t berth_program_add_value(berth_program *p, const berth_value *v);
 int32_t berth_program_add_op(berth_program *p, const berth_op *op);
 bool berth_program_add_wait(berth_program *p, int32_t op,

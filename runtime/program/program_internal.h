@@ -23,8 +23,8 @@ typedef struct berth_wait_list {
 bool berth_wait_list_add(berth_wait_list *list, int32_t op, int32_t on);
 
 /* Replaces all waits of `p` by the fewest that imply `list` (sorted here): what lane order or another wait already
- * says is left
- * out, so each wait that stays is needed. Every `on` stands before its `op` in the list of ops. False: out of memory.
+ * says is left out, so each wait that stays is needed. Every `on` stands before its `op` in the list of ops. False:
+ * out of memory.
  * */
 bool berth_waits_assign(berth_program *p, berth_wait_list *list);
 

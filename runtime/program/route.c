@@ -2,10 +2,9 @@
  * device.
  *
  * One rule carries everything between devices: pixels to the vision encoder, features to the embedding, hidden states
- * to the next stage, logits to the
- * host. A copy stands directly before its first reader; an output's copy to the host directly after its producer, so
- * that its memory is free early. Weights
- * and states are never copied: reading one elsewhere is left for check to refuse. */
+ * to the next stage, logits to the host. A copy stands directly before its first reader; an output's copy to the host
+ * directly after its producer, so that its memory is free early. Weights and states are never copied: reading one
+ * elsewhere is left for check to refuse. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -33,9 +33,9 @@ berth_placement *toy_placement(const int32_t device_of[TOY_NODES]);
 berth_placement *toy_split(int32_t vision, int32_t layer0, int32_t rest);
 berth_pass_env toy_env(const berth_placement *placement);
 
-/*  pixels [tiles,3,4,4] -> patches -> proj "vision.a" [tiles,4,6] -> layer 0: norm "layer.0.n", gelu "layer.0.g", add
- * "layer.0" -> layer 1: the same, and "layer.1.b" = "layer.1" + "vision.a"
- *  -> head "logits" [tiles,4,5], an output. Values' names as quoted; "layer.0" and "layer.1" are traced. */
+/* pixels [tiles,3,4,4] -> patches -> proj "vision.a" [tiles,4,6] -> layer 0: norm "layer.0.n", gelu "layer.0.g", add
+ * "layer.0" -> layer 1: the same, and "layer.1.b" = "layer.1" + "vision.a" -> head "logits" [tiles,4,5], an output.
+ * Values' names as quoted; "layer.0" and "layer.1" are traced. */
 berth_program *toy_program(void);
 
 /* toy_program through place, route and check; through allot and check_memory too. Fail the test when one refuses. */

@@ -1,9 +1,8 @@
 /* waits.c - from what must come before what, to the fewest waits that say so.
  *
  * Works with vector clocks: for every op, how far each lane is known to be when the op is done. Ops are visited in
- * list order, an op's
- * candidates newest first: a newer op can imply an older one and never the other way round, so what is kept is
- * minimal. */
+ * list order, an op's candidates newest first: a newer op can imply an older one and never the other way round, so
+ * what is kept is minimal. */
 #include <stdlib.h>
 #include <string.h>
 
