@@ -437,17 +437,20 @@ berth_status berth_chain_refuse(const berth_chain *c, const berth_strategy_input
     }
     shortage s = find_shortage(c, rooms, n_devices, bounds);
     int64_t context = largest_context(c, rooms, n_devices, bounds);
-    char names[200], need[64], room[64], missing[64], what[400], help[200];
+    char names[200], need[64], room[64], missing[64], what[500], help[200];
     berth_device_names(in, wanted, names, sizeof names);
     berth_bytes_in_words(s.need, need, sizeof need);
     berth_bytes_in_words(s.room, room, sizeof room);
     berth_bytes_in_words(s.missing, missing, sizeof missing);
+    const char *beside = "";
+    for (int32_t d = 0; d < n_devices; d++)
+        if (berth_device_at(in, first_device + d)->reserved_bytes > 0) beside = " beside activations and workspace";
     if (s.is_atom)
-        snprintf(what, sizeof what, "%.200s needs %s in one piece, and the most that one device has is %s",
-                 atom_name(c, in, s.atom), need, room);
+        snprintf(what, sizeof what, "%.200s needs %s in one piece, and the most that one device has%s is %s",
+                 atom_name(c, in, s.atom), need, beside, room);
     else if (s.need > s.room)
-        snprintf(what, sizeof what, "weights and KV cache for %" PRId64 " tokens need %s, and there is room for %s",
-                 c->context_tokens, need, room);
+        snprintf(what, sizeof what, "weights and KV cache for %" PRId64 " tokens need %s, and there is room for %s%s",
+                 c->context_tokens, need, room, beside);
     else
         snprintf(what, sizeof what,
                  "%s of room would do for %s, but not in whole modules in order: %.160s finds no place", room, need,
