@@ -59,6 +59,7 @@ typedef struct berth_prepared {
     float *pixels; /* owned; [n_tiles, 3, S, S] or NULL */
     int32_t n_tiles;
     int64_t image_ns, tokenize_ns;
+    size_t cap_tiles; /* for which `pixels` has room */
 } berth_prepared;
 
 /* Loads and cuts the pictures, then builds the prompt. `max_tiles` 0 = the model's. */

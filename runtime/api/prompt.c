@@ -47,6 +47,20 @@ static berth_status load_picture(const berth_content *c, berth_image *out, berth
     return berth_image_decode(c->data, c->size, NULL, out, err);
 }
 
+/* Room for `extra` more tiles; at least doubled, so that many pictures do not move the pixels again and again. */
+static berth_status reserve_tiles(berth_prepared *p, int32_t extra, size_t tile_floats, berth_error *err)
+{
+    const size_t n = (size_t)p->n_tiles + (size_t)extra;
+    if (n <= p->cap_tiles) return BERTH_OK;
+    const size_t cap = n > 2 * p->cap_tiles ? n : 2 * p->cap_tiles;
+    float *more =
+        cap <= SIZE_MAX / sizeof(float) / tile_floats ? realloc(p->pixels, cap * tile_floats * sizeof(float)) : NULL;
+    if (more == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for %zu image tiles", n);
+    p->pixels = more;
+    p->cap_tiles = cap;
+    return BERTH_OK;
+}
+
 /* Appends the tiles of one picture to `p`. */
 static berth_status add_picture(const berth_content *c, const berth_preprocess_options *options, int32_t *out_tiles,
                                 berth_prepared *p, berth_error *err)
@@ -59,15 +73,9 @@ static berth_status add_picture(const berth_content *c, const berth_preprocess_o
                                options->thumbnail, &grid, err);
     if (st == BERTH_OK) {
         const size_t tile_floats = (size_t)3 * (size_t)options->tile * (size_t)options->tile;
-        const size_t n = (size_t)(p->n_tiles + grid.n_tiles);
-        float *more =
-            n <= SIZE_MAX / sizeof(float) / tile_floats ? realloc(p->pixels, n * tile_floats * sizeof(float)) : NULL;
-        if (more == NULL) {
-            st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for %zu image tiles", n);
-        } else {
-            p->pixels = more;
-            st = berth_image_tiles(&img, options, &grid, NULL, more + (size_t)p->n_tiles * tile_floats, err);
-        }
+        st = reserve_tiles(p, grid.n_tiles, tile_floats, err);
+        if (st == BERTH_OK)
+            st = berth_image_tiles(&img, options, &grid, NULL, p->pixels + (size_t)p->n_tiles * tile_floats, err);
     }
     if (st == BERTH_OK) {
         p->n_tiles += grid.n_tiles;
