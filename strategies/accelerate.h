@@ -16,6 +16,13 @@ typedef enum berth_accelerate_strategy {
     BERTH_ACCELERATE_BALANCED_LOW_0
 } berth_accelerate_strategy;
 
+/* Whose budgets. transformers 5 has a copy of the planner that differs in what "leaf" and "largest" mean; the placer is the same. */
+typedef enum berth_accelerate_flavour {
+    BERTH_ACCELERATE_1,     /* accelerate 1.x */
+    BERTH_TRANSFORMERS_5_0, /* the mean is over modules that own tensors themselves */
+    BERTH_TRANSFORMERS_5_X /* and the largest module of a class counts, not the first, as does the largest module without children (2026-07) */
+} berth_accelerate_flavour;
+
 /* One entry of max_memory. */
 typedef struct berth_accelerate_budget {
     int32_t device;
@@ -32,6 +39,7 @@ typedef struct berth_accelerate_request {
     int32_t n_budgets;
     bool budgets_are_free_memory; /* not given by the user: one GPU alone is then used to 0.9 */
     bool fallback;                /* infer_auto_device_map(fallback_allocation=True) */
+    berth_accelerate_flavour flavour;
 } berth_accelerate_request;
 
 typedef struct berth_accelerate_entry {

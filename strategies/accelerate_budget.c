@@ -106,6 +106,34 @@ static bool mean_over_leaves(const berth_tree *t, const int64_t *bits, berth_acc
     return ok;
 }
 
+/* transformers 5: the mean over modules that own tensors, of the bytes they own themselves. */
+static bool mean_over_owners(const berth_tree *t, berth_accelerate_result *out)
+{
+    bool *owns = calloc((size_t)t->n_modules, sizeof *owns);
+    if (!owns) return false;
+    for (int32_t i = 0; i < t->n_tensors; i++) {
+        if (!t->tensors[i].is_counted || owns[t->tensors[i].module]) continue;
+        owns[t->tensors[i].module] = true;
+        out->n_leaves++;
+    }
+    free(owns);
+    out->mean_leaf_bytes = trunc(out->total_bytes / (out->n_leaves > 0 ? out->n_leaves : 1));
+    return true;
+}
+
+/* transformers 5 since July 2026: the largest module of the no-split classes, or without children. */
+static double largest_undivided(const berth_accelerate_request *req, const int64_t *bits)
+{
+    double largest = 0;
+    for (int32_t m = 1; m < req->tree->n_modules; m++) {
+        bool counts = req->tree->modules[m].first_child < 0;
+        for (int32_t c = 0; c < req->n_no_split && !counts; c++)
+            counts = strcmp(req->tree->modules[m].class_name, req->no_split[c]) == 0;
+        if (counts) largest = fmax(largest, (double)bits[m] / 8);
+    }
+    return largest;
+}
+
 static berth_accelerate_budget *find_budget(berth_accelerate_result *out, int32_t device)
 {
     for (int32_t i = 0; i < out->n_budgets; i++)
@@ -165,9 +193,11 @@ berth_status berth_accelerate_balance(const berth_accelerate_request *req, const
         if (req->budgets_are_free_memory && out->budgets[0].device >= 0) out->budgets[0].bytes *= 0.9;
     }
     out->share_bytes = floor(out->total_bytes / (low_zero ? n_used - 1 : n_used));
-    out->no_split_bytes = first_of_each_class(req, bits);
-    if (!mean_over_leaves(req->tree, bits, out))
-        return berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for the list of leaves");
+    out->no_split_bytes =
+        req->flavour == BERTH_TRANSFORMERS_5_X ? largest_undivided(req, bits) : first_of_each_class(req, bits);
+    bool ok =
+        req->flavour == BERTH_ACCELERATE_1 ? mean_over_leaves(req->tree, bits, out) : mean_over_owners(req->tree, out);
+    if (!ok) return berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for the list of leaves");
     out->buffer_bytes = trunc(1.25 * fmax(out->no_split_bytes, out->mean_leaf_bytes));
     out->budget_bytes = out->share_bytes + out->buffer_bytes;
     cap_budgets(out, low_zero);

@@ -100,6 +100,9 @@ static void read_request(const berth_json_node *c, golden_request *g)
                                         .dtype_bits = (int32_t)dtype_bytes * 8,
                                         .no_split = g->classes,
                                         .budgets = g->budgets};
+    const char *system = berth_json_as_string(berth_json_get(c, "system"));
+    if (system && strcmp(system, "transformers-v5a") == 0) g->req.flavour = BERTH_TRANSFORMERS_5_0;
+    if (system && strcmp(system, "transformers-v5b") == 0) g->req.flavour = BERTH_TRANSFORMERS_5_X;
     berth_json_as_bool(berth_json_get(c, "fallback"), &g->req.fallback);
     const berth_json_node *n;
     for (n = berth_json_first(berth_json_get(c, "no_split")); n; n = berth_json_next(n))
@@ -206,7 +209,8 @@ static void check_case(const berth_json_node *c)
         if (st != BERTH_OK) fail_msg("%s: %s", id, err.message);
         check_budgets(id, berth_json_get(c, "capped_memory"), &r);
         check_derived(id, berth_json_get(c, "derived"), &r);
-        check_map(id, "raw_map", berth_json_get(c, "raw_map"), &g.tree, r.raw, r.n_raw);
+        if (berth_json_get(c, "raw_map"))
+            check_map(id, "raw_map", berth_json_get(c, "raw_map"), &g.tree, r.raw, r.n_raw);
         check_clean_map(id, berth_json_get(c, "map"), &g.tree, &r);
         if (berth_json_get(c, "bytes")) check_bytes(id, berth_json_get(c, "bytes"), &g, &r);
     }
@@ -228,6 +232,15 @@ static void maps_of_random_trees(void **state)
     int32_t n = 0;
     for (const berth_json_node *c = berth_json_first(section("fuzz")); c; c = berth_json_next(c), n++) check_case(c);
     assert_true(n >= 79);
+}
+
+static void maps_of_transformers_5(void **state)
+{
+    (void)state;
+    int32_t n = 0;
+    for (const berth_json_node *c = berth_json_first(section("transformers_v5")); c; c = berth_json_next(c), n++)
+        check_case(c);
+    assert_true(n >= 20);
 }
 
 /* Made by tests/golden/placement/make/accelerate_random.py; the map is in accelerate's own order there. */
@@ -403,10 +416,15 @@ int main(int argc, char **argv)
 {
     if (argc > 1) random_path = argv[1];
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(maps_that_accelerate_made),      cmocka_unit_test(maps_of_random_trees),
-        cmocka_unit_test(maps_of_more_random_trees),      cmocka_unit_test(size_strings),
-        cmocka_unit_test(one_gpu_is_used_to_nine_tenths), cmocka_unit_test(sizes_in_parts_of_a_byte),
-        cmocka_unit_test(trees_right_and_wrong),          cmocka_unit_test(budgets_that_are_wrong),
+        cmocka_unit_test(maps_that_accelerate_made),
+        cmocka_unit_test(maps_of_random_trees),
+        cmocka_unit_test(maps_of_transformers_5),
+        cmocka_unit_test(maps_of_more_random_trees),
+        cmocka_unit_test(size_strings),
+        cmocka_unit_test(one_gpu_is_used_to_nine_tenths),
+        cmocka_unit_test(sizes_in_parts_of_a_byte),
+        cmocka_unit_test(trees_right_and_wrong),
+        cmocka_unit_test(budgets_that_are_wrong),
     };
     return cmocka_run_group_tests_name("accelerate", tests, load_golden, drop_golden);
 }
