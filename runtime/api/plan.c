@@ -65,7 +65,11 @@ berth_status berth_plan_create(const berth_model *model, const berth_plan_option
                                       .tiles = o.tiles,
                                       .max_tiles = o.max_tiles,
                                       .trace = o.trace != 0,
-                                      .kernels = o.kernels};
+                                      .kernels = o.kernels,
+                                      .plugins = {.dir = o.strategy_dir,
+                                                  .host = o.strategy_host,
+                                                  .isolated = o.isolated != 0,
+                                                  .timeout_ms = o.strategy_timeout_ms}};
     st = berth_core_plan_create(model->data, &p->machine, o.strategy, o.device_map,
                                 o.device_map ? strlen(o.device_map) : 0, &config, &p->owned, err);
     if (st != BERTH_OK) {

@@ -46,6 +46,10 @@ typedef enum cli_option {
     /* placement */
     OPT_DEVICES,
     OPT_STRATEGY,
+    OPT_STRATEGY_DIR,
+    OPT_ISOLATED,
+    OPT_STRATEGY_TIMEOUT,
+    OPT_STRATEGY_HOST,
     OPT_DEVICE_MAP,
     OPT_MAX_MEMORY,
     OPT_THREADS,

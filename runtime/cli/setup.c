@@ -118,6 +118,10 @@ berth_status cli_setup_open(const cli_args *a, bool allow_missing_weights, bool 
         .max_tiles = max_tiles,
         .kernels = a->set[OPT_KERNELS] ? a->text[OPT_KERNELS] : NULL,
         .trace = trace,
+        .strategy_dir = a->set[OPT_STRATEGY_DIR] ? a->text[OPT_STRATEGY_DIR] : NULL,
+        .isolated = a->set[OPT_ISOLATED],
+        .strategy_timeout_ms = (int32_t)a->number[OPT_STRATEGY_TIMEOUT],
+        .strategy_host = a->set[OPT_STRATEGY_HOST] ? a->text[OPT_STRATEGY_HOST] : NULL,
     };
     if (st == BERTH_OK) st = berth_plan_create(out->model, &plan, &out->plan, err);
     if (st == BERTH_OK) return BERTH_OK;

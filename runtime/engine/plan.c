@@ -12,21 +12,51 @@
 
 /* ---- placement --------------------------------------------------------------------------------------------------------- */
 
-static berth_status unknown_strategy(const char *name, berth_error *err)
+static void offer(const char *asked, const char *have, bool more, int *best, const char **near, berth_error *err)
+{
+    berth_error_append(err, "%s %s", more ? "," : "", have);
+    int distance = berth_edit_distance(asked, have, *best);
+    if (distance >= *best) return;
+    *best = distance;
+    *near = have;
+}
+
+static berth_status unknown_strategy(const char *name, const berth_plugin_options *plugins, berth_error *err)
 {
     const char *near = NULL;
     int best = 4;
-    berth_status st = BERTH_FAIL(err, BERTH_NOT_FOUND, "strategy \"%s\" is not known; there are", name);
-    for (int32_t i = 0; i < berth_strategy_count(); i++) {
-        const char *have = berth_strategy_at(i)->name;
-        berth_error_append(err, "%s %s", i ? "," : "", have);
-        int distance = berth_edit_distance(name, have, best);
-        if (distance < best) {
-            best = distance;
-            near = have;
-        }
-    }
+    berth_plugin_names in_folder = {0};
+    berth_status st = plugins->dir ? berth_plugin_names_read(plugins->dir, &in_folder, err) : BERTH_OK;
+    if (st != BERTH_OK) return st;
+    st = BERTH_FAIL(err, BERTH_NOT_FOUND, "strategy \"%s\" is not known; there are", name);
+    for (int32_t i = 0; i < berth_strategy_count(); i++)
+        offer(name, berth_strategy_at(i)->name, i > 0, &best, &near, err);
+    for (int32_t i = 0; i < in_folder.n; i++) offer(name, in_folder.names[i], true, &best, &near, err);
     if (near) berth_error_append(err, "; did you mean %s?", near);
+    berth_plugin_names_deinit(&in_folder);
+    return st;
+}
+
+static berth_status place_by_name(const char *name, const berth_plugin_options *plugins, berth_strategy_input *in,
+                                  berth_placement **out, berth_error *err)
+{
+    char *path;
+    const char *plugin_argument = NULL;
+    berth_status st = berth_plugin_find(name, plugins, &path, &plugin_argument, err);
+    if (st != BERTH_OK) return st;
+    const berth_strategy *s = berth_strategy_find(name, &in->argument);
+    if (s && path) {
+        st = BERTH_FAIL(
+            err, BERTH_INVALID_ARGUMENT,
+            "strategy \"%s\" is built in, and %s is a plug-in of that name; rename the file, or give its path", s->name,
+            path);
+    } else if (path) {
+        in->argument = plugin_argument;
+        st = berth_plugin_place(path, plugins, in, out, err);
+    } else {
+        st = s ? berth_placement_make(s, in, out, err) : unknown_strategy(name, plugins, err);
+    }
+    free(path);
     return st;
 }
 
@@ -40,8 +70,7 @@ static berth_status make_placement(berth_core_plan *plan, const char *strategy, 
         st = berth_placement_from_map(map, map_len, "device map", &in, &plan->placement, err);
     } else {
         const char *name = strategy && strategy[0] ? strategy : "auto";
-        const berth_strategy *s = berth_strategy_find(name, &in.argument);
-        st = s ? berth_placement_make(s, &in, &plan->placement, err) : unknown_strategy(name, err);
+        st = place_by_name(name, &plan->config.plugins, &in, &plan->placement, err);
     }
     berth_strategy_input_deinit(&in);
     return st;
@@ -62,7 +91,8 @@ static berth_status make_programs(berth_core_plan *plan, berth_error *err)
 {
     const char *names[BERTH_MACHINE_DEVICES];
     int32_t n_threads[BERTH_MACHINE_DEVICES];
-    for (int32_t d = 0; d < plan->machine->n_devices; d++) n_threads[d] = berth_plan_threads(&plan->machine->devices[d]);
+    for (int32_t d = 0; d < plan->machine->n_devices; d++)
+        n_threads[d] = berth_plan_threads(&plan->machine->devices[d]);
     plan->replicas = calloc((size_t)plan->placement->n_replicas, sizeof *plan->replicas);
     if (!plan->replicas) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d replicas", (int)plan->placement->n_replicas);
     berth_status st = BERTH_OK;
@@ -158,6 +188,7 @@ berth_status berth_core_plan_create(const berth_model_data *model, const berth_m
     plan->n_blocks = berth_plan_blocks(&plan->config);
     plan->feature_rows = berth_plan_feature_rows(model, &plan->config);
     st = make_placement(plan, strategy, device_map, device_map_len, err);
+    plan->config.plugins = (berth_plugin_options){0}; /* borrowed until here */
     if (st == BERTH_OK) st = make_programs(plan, err);
     if (st == BERTH_OK) st = add_up_bytes(plan, err);
     if (st != BERTH_OK) goto fail;

@@ -7,6 +7,7 @@
 #include "arch/arch.h"
 #include "machine/machine.h"
 #include "model/model.h"
+#include "plugin/plugin.h"
 #include "program/passes.h"
 
 typedef struct berth_plan_config {
@@ -18,6 +19,7 @@ typedef struct berth_plan_config {
     bool trace;          /* all logits rows, traced values kept */
     bool kernels_ref;    /* the plain-loop kernels */
     const char *kernels; /* a named kernel set; NULL = the fastest */
+    berth_plugin_options plugins; /* borrowed while the plan is made */
 } berth_plan_config;
 
 typedef struct berth_device_bytes { /* of one device, all replicas on it */
@@ -45,7 +47,7 @@ typedef struct berth_core_plan {
     uint64_t missing_bytes;
 } berth_core_plan;
 
-/* `strategy` is a registered name, with its argument ("replicate=2"); or `device_map` (JSON text) is given instead. Succeeds also when it does not fit (see `fits`): strategies that
+/* `strategy` is a registered name or a plug-in (plugin/plugin.h), with its argument ("replicate=2"); or `device_map` (JSON text) is given instead. Succeeds also when it does not fit (see `fits`): strategies that
  * refuse give their own BERTH_DOES_NOT_FIT. */
 berth_status berth_core_plan_create(const berth_model_data *model, const berth_machine *machine, const char *strategy, const char *device_map, size_t device_map_len,
                                     const berth_plan_config *config, berth_core_plan **out, berth_error *err);

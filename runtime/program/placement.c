@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/text.h"
 #include "program/placement_internal.h"
 
 const char *berth_placement_path(const berth_strategy_input *in, int32_t node)
@@ -100,6 +101,22 @@ berth_status berth_placement_validate(const berth_placement *p, const berth_stra
     return BERTH_OK;
 }
 
+/* Takes over n_replicas, note and name, and judges p->device_of. */
+static berth_status accept(berth_placement *p, const berth_strategy_input *in, const berth_placement_answer *a,
+                           berth_error *err)
+{
+    if (a->n_replicas < 1 || a->n_replicas > in->n_devices)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s made %d replicas; between 1 and %d fit on %d devices",
+                          a->who, (int)a->n_replicas, (int)in->n_devices, (int)in->n_devices);
+    p->n_replicas = a->n_replicas;
+    berth_escape(p->note, sizeof p->note, a->note, strnlen(a->note, sizeof p->note), true, NULL);
+    snprintf(p->strategy, sizeof p->strategy, "%s%s%s", a->strategy, in->argument ? "=" : "",
+             in->argument ? in->argument : "");
+    berth_status st = berth_placement_validate(p, in, a->who, err);
+    if (st == BERTH_OK) st = berth_placement_check_budgets(p, in, a->who, err);
+    return st;
+}
+
 static berth_status run_strategy(const berth_strategy *s, const berth_strategy_input *in, berth_placement *p,
                                  berth_error *err)
 {
@@ -107,18 +124,13 @@ static berth_status run_strategy(const berth_strategy *s, const berth_strategy_i
     berth_status st = s->check ? s->check(in, err) : BERTH_OK;
     if (st == BERTH_OK) st = s->place(in, &out, err);
     if (st != BERTH_OK) return st;
-    if (out.n_replicas < 1 || out.n_replicas > p->n_replicas)
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
-                          "strategy %s made %d replicas; between 1 and %d fit on %d devices", s->name, out.n_replicas,
-                          p->n_replicas, in->n_devices);
-    p->n_replicas = out.n_replicas;
-    out.note[sizeof out.note - 1] = 0;
-    memcpy(p->note, out.note, sizeof p->note);
-    snprintf(p->strategy, sizeof p->strategy, "%s%s%s", s->name, in->argument ? "=" : "",
-             in->argument ? in->argument : "");
     char who[sizeof p->strategy + 16];
-    snprintf(who, sizeof who, "strategy %s", p->strategy);
-    return berth_placement_validate(p, in, who, err);
+    snprintf(who, sizeof who, "strategy %.60s%s%.*s", s->name, in->argument ? "=" : "", (int)sizeof p->strategy,
+             in->argument ? in->argument : "");
+    return accept(
+        p, in,
+        &(berth_placement_answer){.strategy = s->name, .who = who, .n_replicas = out.n_replicas, .note = out.note},
+        err);
 }
 
 berth_status berth_placement_make(const berth_strategy *s, const berth_strategy_input *in, berth_placement **out,
@@ -129,10 +141,29 @@ berth_status berth_placement_make(const berth_strategy *s, const berth_strategy_
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
                           "strategy %s was made for interface %u; this berth has interface %d",
                           s->name ? s->name : "(without a name)", (unsigned)s->abi, BERTH_STRATEGY_ABI);
-    berth_placement *p = NULL;
+    berth_placement *p;
     berth_status st = berth_placement_create(in, in->n_devices, &p, err);
-    if (st != BERTH_OK || !p) return st;
+    if (st != BERTH_OK) return st;
     st = run_strategy(s, in, p, err);
+    if (st != BERTH_OK) {
+        berth_placement_destroy(p);
+        return st;
+    }
+    *out = p;
+    return BERTH_OK;
+}
+
+berth_status berth_placement_accept(const berth_placement_answer *a, const berth_strategy_input *in,
+                                    berth_placement **out, berth_error *err)
+{
+    *out = NULL;
+    bool is_count = a->n_replicas >= 1 && a->n_replicas <= in->n_devices;
+    berth_placement *p;
+    berth_status st = berth_placement_create(in, is_count ? a->n_replicas : 1, &p, err);
+    if (st != BERTH_OK) return st;
+    if (is_count)
+        memcpy(p->device_of, a->device_of, (size_t)a->n_replicas * (size_t)in->n_nodes * sizeof *p->device_of);
+    st = accept(p, in, a, err);
     if (st != BERTH_OK) {
         berth_placement_destroy(p);
         return st;

@@ -15,9 +15,21 @@ typedef struct berth_placement {
     char note[512];
 } berth_placement;
 
-/* Runs `s` (check, then place) over `in`, and validates all that it returns. Errors: the strategy's own, or BERTH_INVALID_ARGUMENT naming node and rule broken. */
+/* Runs `s` (check, then place) over `in`, and validates all that it returns. Errors: the strategy's own, BERTH_INVALID_ARGUMENT naming node and rule broken, or
+ * BERTH_DOES_NOT_FIT naming the device over its limit and the bytes missing. */
 berth_status berth_placement_make(const berth_strategy *s, const berth_strategy_input *in, berth_placement **out,
                                   berth_error *err);
+
+/* What a strategy that was run elsewhere answered, validated as above. */
+typedef struct berth_placement_answer {
+    const char *strategy;    /* its name, without argument */
+    const char *who;         /* what messages call it: "strategy mine (./mine.so)" */
+    int32_t n_replicas;      /* as answered: any number */
+    const int32_t *device_of; /* [n_replicas * n_nodes] where n_replicas is between 1 and n_devices; else not read */
+    const char *note;        /* [512] as answered: any bytes, perhaps without an end */
+} berth_placement_answer;
+berth_status berth_placement_accept(const berth_placement_answer *a, const berth_strategy_input *in,
+                                    berth_placement **out, berth_error *err);
 
 /* From a Hugging Face device map: JSON object, module or tensor name -> device (index, "cpu", "cuda:1", "cpu:0"). Longest prefix wins; an unknown key or an uncovered tensor is
  * BERTH_INVALID_ARGUMENT naming it. `what` names the map in messages. Names of the other layout are understood where they map one to one. */

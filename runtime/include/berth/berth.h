@@ -53,7 +53,7 @@ BERTH_API void berth_model_close(berth_model *model);
 typedef struct berth_plan_options {
     size_t struct_size;
     const char *devices;        /* "cpu*4/mem=8GiB", ...; NULL = "cpu". The grammar is in docs/devices.md */
-    const char *strategy;       /* "auto", "balanced_low_0", "replicate=2", ...; NULL = "auto" */
+    const char *strategy;       /* "auto", "balanced_low_0", "replicate=2", a plug-in "./mine.so=2", ...; NULL = "auto" */
     const char *device_map;     /* JSON text, Hugging Face form; replaces the strategy */
     const char *dtype;          /* "auto" or "fp32"; what devices compute in. NULL = "auto" */
     int64_t context;            /* tokens of one sequence, tokens; 0 = min(the model's, 4096) */
@@ -63,6 +63,10 @@ typedef struct berth_plan_options {
     int32_t max_tiles;          /* image tiles kept at once; 0 = two full pictures */
     const char *kernels;        /* "ref", "avx2", ...; NULL = the fastest this machine can run */
     int32_t trace;              /* nonzero: logits for all positions, and values may be traced */
+    const char *strategy_dir;   /* a folder of plug-ins: its mine.so is the strategy "mine"; NULL = none */
+    int32_t isolated;           /* nonzero: a plug-in runs in a process of its own; its crash, loop or garbage is an error and nothing more */
+    int32_t strategy_timeout_ms;/* isolated: the plug-in is ended after so long; 0 = 5000 */
+    const char *strategy_host;  /* isolated: path of berth-strategy-host; NULL = beside the program, or where berth was installed */
 } berth_plan_options;
 
 /* Decides placement and memory, and proves that every operand of every op lies where the op runs. Succeeds also when the plan does not fit (berth_plan_fits).

@@ -94,7 +94,10 @@ typedef struct berth_strategy {
     berth_status (*place)(const berth_strategy_input *in, berth_strategy_output *out, berth_error *err);
 } berth_strategy;
 
-/* A plug-in shared object exports `const berth_strategy *berth_strategy_plugin(uint32_t host_abi)`. */
+/* What a plug-in defines: its table, static storage, for the host's BERTH_STRATEGY_ABI; or NULL when it does not serve that. Exported however the plug-in is compiled.
+ * docs/strategy-plugins.md has the whole story, examples/strategy_plugin.c a whole plug-in. */
+#define BERTH_STRATEGY_EXPORT __attribute__((visibility("default")))
+BERTH_STRATEGY_EXPORT const berth_strategy *berth_strategy_plugin(uint32_t host_abi);
 typedef const berth_strategy *(*berth_strategy_plugin_fn)(uint32_t host_abi);
 
 static inline const berth_node_view *berth_node_at(const berth_strategy_input *in, int32_t i)
