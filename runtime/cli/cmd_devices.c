@@ -63,19 +63,41 @@ static void json_transports(berth_buffer *out)
     berth_buffer_putc(out, ']');
 }
 
+static void json_device(const berth_device *d, berth_buffer *out)
+{
+    put_string(out, "name", d->name);
+    berth_buffer_printf(out, ",\"kind\":\"%s\",\"physical\":%d,\"memory_bytes\":%llu,\"memory_given\":%s,\"cores\":[",
+                        d->kind == BERTH_DEVICE_CPU ? "cpu" : "cuda", (int)d->physical,
+                        (unsigned long long)d->memory_bytes, d->memory_given ? "true" : "false");
+    for (int32_t k = 0; k < d->n_cores; k++) berth_buffer_printf(out, "%s%d", k ? "," : "", (int)d->cores[k]);
+    berth_buffer_printf(out, "],\"shares_cores\":%s,\"profile\":", d->shares_cores ? "true" : "false");
+    if (d->profile[0]) {
+        berth_buffer_json_string(out, d->profile, strlen(d->profile));
+        berth_buffer_printf(out, ",\"capability\":\"%d.%d\"", (int)d->capability / 10, (int)d->capability % 10);
+    } else {
+        berth_buffer_puts(out, "null");
+    }
+}
+
 static void json_devices(const berth_machine *m, berth_buffer *out)
 {
     berth_buffer_puts(out, ",\"devices\":[");
     for (int32_t i = 0; i < m->n_devices; i++) {
-        const berth_device *d = &m->devices[i];
         berth_buffer_puts(out, i ? ",{" : "{");
-        put_string(out, "name", d->name);
-        berth_buffer_printf(out,
-                            ",\"kind\":\"%s\",\"physical\":%d,\"memory_bytes\":%llu,\"memory_given\":%s,\"cores\":[",
-                            d->kind == BERTH_DEVICE_CPU ? "cpu" : "cuda", (int)d->physical,
-                            (unsigned long long)d->memory_bytes, d->memory_given ? "true" : "false");
-        for (int32_t k = 0; k < d->n_cores; k++) berth_buffer_printf(out, "%s%d", k ? "," : "", (int)d->cores[k]);
-        berth_buffer_printf(out, "],\"shares_cores\":%s}", d->shares_cores ? "true" : "false");
+        json_device(&m->devices[i], out);
+        berth_buffer_putc(out, '}');
+    }
+    berth_buffer_puts(out, "],\"links\":[");
+    for (int32_t i = 0; i < m->n_links; i++) {
+        const berth_link *l = &m->links[i];
+        berth_buffer_puts(out, i ? ",{" : "{");
+        put_string(out, "from", m->devices[l->from].name);
+        berth_buffer_putc(out, ',');
+        put_string(out, "to", m->devices[l->to].name);
+        berth_buffer_putc(out, ',');
+        put_string(out, "kind", l->rate.kind);
+        berth_buffer_printf(out, ",\"bytes_per_second\":%.6g,\"latency_ns\":%.6g}", l->rate.bytes_per_second,
+                            l->rate.latency_ns);
     }
     berth_buffer_putc(out, ']');
 }
@@ -119,13 +141,17 @@ static void text_cores(const berth_device *d, berth_buffer *out)
 
 static void text_devices(const berth_machine *m, berth_buffer *out)
 {
-    berth_buffer_printf(out, "\n%-10s %10s  cores\n", "device", "memory");
+    berth_buffer_printf(out, "\n%-18s %10s  cores\n", "device", "memory");
     for (int32_t i = 0; i < m->n_devices; i++) {
         char memory[32];
-        berth_buffer_printf(out, "%-10s %10s  ", m->devices[i].name,
+        berth_buffer_printf(out, "%-18s %10s  ", m->devices[i].name,
                             berth_format_bytes(m->devices[i].memory_bytes, memory, sizeof memory));
         text_cores(&m->devices[i], out);
-        berth_buffer_puts(out, m->devices[i].shares_cores ? " (shared)\n" : "\n");
+        if (m->devices[i].shares_cores) berth_buffer_puts(out, " (shared)");
+        if (m->devices[i].profile[0])
+            berth_buffer_printf(out, "  wears %s, compute capability %d.%d", m->devices[i].profile,
+                                (int)m->devices[i].capability / 10, (int)m->devices[i].capability % 10);
+        berth_buffer_putc(out, '\n');
     }
 }
 
