@@ -1,0 +1,178 @@
+/* strategies_alloc_test.c - every strategy, the module tree and accelerate's engine while the n-th allocation fails, for every n: always "out of memory", never a fault or
+ * a leak (sanitizers look). The linker puts the wrappers below in place of malloc and its kin. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "strategies/accelerate.h"
+#include "strategies/registry.h"
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t n);
+
+static long countdown = -1; /* allocations until one fails; below 0 = none does */
+
+static int may_allocate(void)
+{
+    if (countdown < 0) return 1;
+    return countdown-- != 0;
+}
+
+void *__wrap_malloc(size_t n)
+{
+    return may_allocate() ? __real_malloc(n) : NULL;
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return may_allocate() ? __real_calloc(n, size) : NULL;
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+    return may_allocate() ? __real_realloc(p, n) : NULL;
+}
+
+enum { N_LAYERS = 6, N_NODES = 1 + 2 * N_LAYERS, N_DEVICES = 3 };
+
+/* Layers with KV cache, of which the last shares the first one's tensor; devices that differ, so that orders are searched. */
+static berth_strategy_input make_input(berth_node_view nodes[N_NODES], berth_device_view devices[N_DEVICES],
+                                       uint64_t budget)
+{
+    nodes[0] =
+        (berth_node_view){.path = "", .class_name = "Model", .parent = -1, .n_descendants = N_NODES - 1, .tied_to = -1};
+    for (int32_t i = 0; i < N_LAYERS; i++) {
+        bool is_tied = i == N_LAYERS - 1;
+        nodes[1 + 2 * i] = (berth_node_view){.path = "layer",
+                                             .class_name = "Layer",
+                                             .n_descendants = 1,
+                                             .flags = BERTH_NODE_NO_SPLIT,
+                                             .tied_to = -1,
+                                             .weight_bytes = is_tied ? 0 : 10,
+                                             .kv_bytes_per_token = 1};
+        nodes[2 + 2 * i] = (berth_node_view){.path = "weight",
+                                             .class_name = "",
+                                             .parent = 1 + 2 * i,
+                                             .flags = BERTH_NODE_TENSOR,
+                                             .tied_to = is_tied ? 2 : -1,
+                                             .weight_bytes = is_tied ? 0 : 10,
+                                             .n_elements = 10};
+    }
+    for (int32_t d = 0; d < N_DEVICES; d++)
+        devices[d] =
+            (berth_device_view){.name = "cpu:0", .budget_bytes = budget + (uint64_t)d, .bytes_per_second = 1 + d};
+    return (berth_strategy_input){.struct_size = sizeof(berth_strategy_input),
+                                  .nodes = nodes,
+                                  .node_size = sizeof *nodes,
+                                  .n_nodes = N_NODES,
+                                  .devices = devices,
+                                  .device_size = sizeof *devices,
+                                  .n_devices = N_DEVICES,
+                                  .context_tokens = 1};
+}
+
+static void strategies_run_out_of_memory(void **state)
+{
+    (void)state;
+    static const char *const more[] = {"replicate=2", "optimal=latency", "optimal=capacity",
+                                       "vllm=2,2,2",  "layer=1,1,1",     "deepspeed=uniform"};
+    berth_node_view nodes[N_NODES];
+    berth_device_view devices[N_DEVICES];
+    int32_t n = berth_strategy_count() + (int32_t)(sizeof more / sizeof *more);
+    for (int32_t i = 0; i < n; i++) {
+        const char *name = i < berth_strategy_count() ? berth_strategy_at(i)->name : more[i - berth_strategy_count()];
+        for (int fits = 0; fits < 2; fits++) {
+            berth_strategy_input in = make_input(nodes, devices, fits ? 1000 : 3);
+            const berth_strategy *s = berth_strategy_find(name, &in.argument);
+            for (long fail = 0;; fail++) {
+                int32_t device_of[N_DEVICES * N_NODES];
+                memset(device_of, 0xFF, sizeof device_of);
+                berth_strategy_output out = {
+                    .struct_size = sizeof out, .device_of = device_of, .max_replicas = N_DEVICES};
+                berth_error err = {0};
+                countdown = fail;
+                berth_status st = s->check ? s->check(&in, &err) : BERTH_OK;
+                if (st == BERTH_OK) st = s->place(&in, &out, &err);
+                long left = countdown;
+                countdown = -1;
+                assert_true(st == BERTH_OK || err.message[0] != '\0');
+                if (left >= 0) { /* none failed */
+                    if (st != (fits ? BERTH_OK : BERTH_DOES_NOT_FIT)) fail_msg("%s: %s", name, err.message);
+                    assert_true(fail > 0);
+                    break;
+                }
+                if (st != BERTH_OUT_OF_MEMORY)
+                    fail_msg("%s, allocation %ld: %s %s", name, fail, berth_status_name(st), err.message);
+            }
+        }
+    }
+}
+
+static berth_status build_and_place(berth_error *err)
+{
+    berth_tree t = {0};
+    berth_accelerate_result r = {0};
+    static const char *const tied[] = {"e.w", "l.2.w"};
+    static const berth_accelerate_budget budgets[] = {{0, 20}, {1, 24}, {2, 60}};
+    static const char *const classes[] = {"L"};
+    berth_status st = berth_tree_add_module(&t, "", "M", err);
+    if (st == BERTH_OK) st = berth_tree_add_module(&t, "e", "E", err);
+    if (st == BERTH_OK) st = berth_tree_add_tensor(&t, "w", 10, "u8", false, err);
+    if (st == BERTH_OK) st = berth_tree_add_module(&t, "l", "ModuleList", err);
+    if (st == BERTH_OK) st = berth_tree_add_module(&t, "l.0", "L", err);
+    if (st == BERTH_OK) st = berth_tree_add_tensor(&t, "w", 10, "u8", false, err);
+    if (st == BERTH_OK) st = berth_tree_repeat(&t, "l", 3, err);
+    if (st == BERTH_OK) st = berth_tree_finish(&t, err);
+    if (st == BERTH_OK) st = berth_tree_tie(&t, tied, 2, err);
+    berth_accelerate_request req = {.tree = &t,
+                                    .strategy = BERTH_ACCELERATE_BALANCED,
+                                    .no_split = classes,
+                                    .n_no_split = 1,
+                                    .budgets = budgets,
+                                    .n_budgets = 3,
+                                    .fallback = true};
+    for (int32_t flavour = 0; st == BERTH_OK && flavour < 3; flavour++) {
+        req.flavour = (berth_accelerate_flavour)flavour;
+        st = berth_accelerate_place(&req, &r, err);
+        berth_accelerate_deinit(&r);
+    }
+    berth_tree_deinit(&t);
+    return st;
+}
+
+static void accelerate_runs_out_of_memory(void **state)
+{
+    (void)state;
+    for (long fail = 0;; fail++) {
+        berth_error err = {0};
+        countdown = fail;
+        berth_status st = build_and_place(&err);
+        long left = countdown;
+        countdown = -1;
+        if (left >= 0) {
+            if (st != BERTH_OK) fail_msg("%s", err.message);
+            assert_true(fail > 20);
+            return;
+        }
+        assert_int_equal(st, BERTH_OUT_OF_MEMORY);
+        assert_true(err.message[0] != '\0');
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(strategies_run_out_of_memory),
+        cmocka_unit_test(accelerate_runs_out_of_memory),
+    };
+    return cmocka_run_group_tests_name("strategies_alloc", tests, NULL, NULL);
+}
