@@ -322,10 +322,11 @@ static berth_status share_out(const parser *p, const int32_t *pool, int32_t n_po
                               int32_t n)
 {
     int32_t next = 0;
+    if (n_pool < 1) return BERTH_FAIL(p->err, BERTH_INTERNAL, "there are no cores to share out");
     for (int32_t i = 0; i < n; i++) {
         berth_device *d = devices[i];
         int32_t count = n_pool >= n ? n_pool / n + (i < n_pool % n) : 1;
-        d->cores = malloc((size_t)count * sizeof *d->cores);
+        d->cores = calloc((size_t)count + 1, sizeof *d->cores);
         if (!d->cores) return BERTH_FAIL(p->err, BERTH_OUT_OF_MEMORY, "the core set of device %s", d->name);
         d->n_cores = count;
         for (int32_t k = 0; k < count; k++) {
@@ -392,7 +393,8 @@ static berth_status add_device(const parser *p, const item *it, const berth_devi
         d->memory_bytes = it->memory_bytes;
         d->memory_given = true;
     }
-    snprintf(d->name, sizeof d->name, "%s:%d", kind, number);
+    snprintf(d->name, sizeof d->name, "%.19s:%u", kind,
+             (unsigned)number % (MAX_NUMBER + 1u)); /* in range; told to compilers */
     m->n_devices++;
     return worn && worn->n_cores > 0 && !it->has_cores ? keep_cores(p, worn, d) : BERTH_OK;
 }
@@ -475,13 +477,16 @@ static berth_status give_other_cores(const parser *p)
     int32_t n = 0;
     bool *taken = calloc((size_t)p->host->n_cores, sizeof *taken);
     int32_t *pool = malloc((size_t)p->host->n_cores * sizeof *pool);
-    berth_status st =
-        taken && pool ? BERTH_OK : BERTH_FAIL(p->err, BERTH_OUT_OF_MEMORY, "the core sets of the devices");
-    for (int32_t i = 0; st == BERTH_OK && i < m->n_devices; i++) {
+    if (!taken || !pool) {
+        free(taken);
+        free(pool);
+        return BERTH_FAIL(p->err, BERTH_OUT_OF_MEMORY, "the core sets of the devices");
+    }
+    for (int32_t i = 0; i < m->n_devices; i++) {
         if (m->devices[i].n_cores == 0) devices[n++] = &m->devices[i];
         for (int32_t k = 0; k < m->devices[i].n_cores; k++) taken[core_index(p->host, m->devices[i].cores[k])] = true;
     }
-    if (st == BERTH_OK && n > 0) st = share_out(p, pool, fill_pool(p, taken, n, pool), devices, n);
+    berth_status st = n > 0 ? share_out(p, pool, fill_pool(p, taken, n, pool), devices, n) : BERTH_OK;
     free(taken);
     free(pool);
     return st;
@@ -534,7 +539,8 @@ berth_status berth_machine_parse_on(const berth_host *host, const char *list, co
     if (list[strspn(list, " ")] == '\0')
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "the device list is empty; %s", GRAMMAR);
     out->devices = calloc(BERTH_MACHINE_DEVICES, sizeof *out->devices);
-    berth_status st = out->devices ? BERTH_OK : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "the list of devices");
+    if (!out->devices) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "the list of devices");
+    berth_status st = BERTH_OK;
     for (const char *at = list, *end; st == BERTH_OK; at = end + 1) {
         end = at + strcspn(at, ",");
         st = parse_item(&p, at, end);
