@@ -1,7 +1,8 @@
-/* arena.h - the memory of one virtual device: one page-aligned mapping of its own, and the account of all that lies on the device.
+/* arena.h - the memory of one virtual device: one page-aligned mapping of its own, and the account of all that lies on
+ * the device.
  *
- * What is mapped elsewhere but lives on the device (weights, used in place) is charged to the same account. Nothing is freed singly: what a device holds lives as
- * long as its engine. Not thread-safe: used while an engine is made. */
+ * What is mapped elsewhere but lives on the device (weights, used in place) is charged to the same account. Nothing is
+ * freed singly: what a device holds lives as long as its engine. Not thread-safe: used while an engine is made. */
 #ifndef BERTH_ENGINE_ARENA_H
 #define BERTH_ENGINE_ARENA_H
 
@@ -13,23 +14,25 @@
 enum { BERTH_ARENA_ALIGN = 64 };
 
 typedef struct berth_arena {
-    char name[24];     /* the device's, for errors */
-    uint8_t *base;     /* owned mapping; NULL when size is 0 */
-    size_t size;       /* asked for */
-    size_t mapped;     /* size rounded up to pages */
-    size_t used;       /* taken so far */
-    uint64_t charged;  /* size plus what lies elsewhere */
+    char name[24];    /* the device's, for errors */
+    uint8_t *base;    /* owned mapping; NULL when size is 0 */
+    size_t size;      /* asked for */
+    size_t mapped;    /* size rounded up to pages */
+    size_t used;      /* taken so far */
+    uint64_t charged; /* size plus what lies elsewhere */
     uint64_t limit;
 } berth_arena;
 
-/* Maps `size` bytes for a device that may hold `limit`. Errors: BERTH_DOES_NOT_FIT with the missing bytes, BERTH_OUT_OF_MEMORY. */
+/* Maps `size` bytes for a device that may hold `limit`. Errors: BERTH_DOES_NOT_FIT with the missing bytes,
+ * BERTH_OUT_OF_MEMORY. */
 berth_status berth_arena_init(berth_arena *a, const char *name, size_t size, uint64_t limit, berth_error *err);
 void berth_arena_deinit(berth_arena *a);
 
 /* Accounts for `bytes` that lie outside of the mapping. BERTH_DOES_NOT_FIT as above. */
 berth_status berth_arena_charge(berth_arena *a, uint64_t bytes, berth_error *err);
 
-/* The next `bytes`, BERTH_ARENA_ALIGN aligned; zero bytes give a valid pointer. BERTH_INTERNAL when the mapping is used up: what is taken was planned. */
+/* The next `bytes`, BERTH_ARENA_ALIGN aligned; zero bytes give a valid pointer. BERTH_INTERNAL when the mapping is used
+ * up: what is taken was planned. */
 berth_status berth_arena_take(berth_arena *a, size_t bytes, void **out, berth_error *err);
 
 #endif

@@ -29,8 +29,10 @@ static berth_status check_bounds(const berth_batch_inputs *in, const berth_batch
     }
     if (n_items > max[BERTH_SYM_SEQS] || tokens > max[BERTH_SYM_TOKENS] || logits > max[BERTH_SYM_LOGITS] ||
         (in->data[BERTH_INPUT_IMAGE_SRC] && rows > max[BERTH_SYM_IMAGE_ROWS]))
-        return BERTH_FAIL(err, BERTH_INTERNAL, "a step of %d sequences, %lld tokens, %lld image rows, %lld logit rows is "
-                          "over the program's bounds", (int)n_items, (long long)tokens, (long long)rows, (long long)logits);
+        return BERTH_FAIL(err, BERTH_INTERNAL,
+                          "a step of %d sequences, %lld tokens, %lld image rows, %lld logit rows is "
+                          "over the program's bounds",
+                          (int)n_items, (long long)tokens, (long long)rows, (long long)logits);
     return BERTH_OK;
 }
 

@@ -25,8 +25,7 @@ static berth_status bind_value(berth_bound *b, int32_t i, const berth_exec *exec
         break;
     }
     }
-    if (!at)
-        return BERTH_FAIL(err, BERTH_INTERNAL, "program %s: value %s has no memory", b->program->name, v->name);
+    if (!at) return BERTH_FAIL(err, BERTH_INTERNAL, "program %s: value %s has no memory", b->program->name, v->name);
     b->data[i] = at;
     return BERTH_OK;
 }
@@ -56,8 +55,8 @@ static berth_status map_host(berth_bound *b, berth_error *err)
     void *p = mmap(NULL, b->host_bytes + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) {
         int code = errno;
-        return BERTH_FAIL_ERRNO(err, BERTH_OUT_OF_MEMORY, code, "program %s: %zu bytes of host memory", b->program->name,
-                                b->host_bytes);
+        return BERTH_FAIL_ERRNO(err, BERTH_OUT_OF_MEMORY, code, "program %s: %zu bytes of host memory",
+                                b->program->name, b->host_bytes);
     }
     b->host = p;
     return BERTH_OK;

@@ -1,4 +1,5 @@
-/* core.h - the insides of an engine, for engine.c (life), generate.c (a request's way) and numeric.c (what went wrong with the numbers). */
+/* core.h - the insides of an engine, for engine.c (life), generate.c (a request's way) and numeric.c (what went wrong
+ * with the numbers). */
 #ifndef BERTH_ENGINE_CORE_H
 #define BERTH_ENGINE_CORE_H
 
@@ -11,11 +12,11 @@
 
 typedef struct berth_replica {
     int32_t index;
-    pthread_mutex_t lock;      /* held by the request that runs */
-    int32_t n_requests;        /* running or waiting; under the core's lock */
-    berth_bound encode, step;  /* encode.program NULL: text only */
+    pthread_mutex_t lock;     /* held by the request that runs */
+    int32_t n_requests;       /* running or waiting; under the core's lock */
+    berth_bound encode, step; /* encode.program NULL: text only */
     berth_run *run;
-    berth_store *stores;       /* owned */
+    berth_store *stores; /* owned */
     int32_t n_stores;
     berth_blocks kv, features; /* features: a block is a tile */
     berth_batch_inputs inputs; /* of step */
@@ -30,9 +31,9 @@ struct berth_core {
     berth_exec exec;
     berth_replica *replicas; /* [plan->placement->n_replicas] */
     int32_t n_replicas;
-    pthread_mutex_t lock;  /* n_running, turn, n_requests of replicas */
+    pthread_mutex_t lock; /* n_running, turn, n_requests of replicas */
     pthread_cond_t idle;
-    int32_t n_running, turn; /* turn: the replica that is next of equals */
+    int32_t n_running, turn;     /* turn: the replica that is next of equals */
     pthread_mutex_t strict_turn; /* strict mode: one request at a time in the whole engine */
     uint64_t load_done, load_total;
 };

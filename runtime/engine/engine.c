@@ -1,4 +1,5 @@
-/* engine.c - making an engine from a plan, and taking it down: devices with arenas, weights, lanes and teams; replicas with stores and bound programs.
+/* engine.c - making an engine from a plan, and taking it down: devices with arenas, weights, lanes and teams; replicas
+ * with stores and bound programs.
  *
  * What is allocated is what was planned, item by item (store.h); the end of creation compares the two. */
 #include "engine/core.h"
@@ -8,9 +9,10 @@
 
 #include "engine/team.h"
 
-enum { SPIN_NS = 50000 }; /* a waiting thread sleeps after this: longer than the gap between two ops of a step, shorter than anyone would notice on a meter */
+/* A waiting thread sleeps after this: longer than the gap between two ops of a step, too short for anyone to see. */
+enum { SPIN_NS = 50000 };
 
-/* ---- devices ----------------------------------------------------------------------------------------------------------- */
+/* ---- devices ---------------------------------------------------------------------------------------------------- */
 
 static void load_progress(void *user, uint64_t bytes)
 {
@@ -89,7 +91,7 @@ static void destroy_units(berth_exec *exec)
     free(exec->units);
 }
 
-/* ---- replicas ---------------------------------------------------------------------------------------------------------- */
+/* ---- replicas --------------------------------------------------------------------------------------------------- */
 
 static void *store_of(void *user, const berth_value *v)
 {
@@ -107,8 +109,10 @@ static berth_status take_stores(berth_core *core, berth_replica *r, berth_error 
         berth_store *s = &r->stores[i];
         berth_unit *u = &core->exec.units[s->device];
         st = berth_arena_take(&u->arena, s->bytes, &s->data, err);
-        if (s->key == BERTH_STATE_KV) u->allocated.kv += s->bytes;
-        else u->allocated.features += s->bytes;
+        if (s->key == BERTH_STATE_KV)
+            u->allocated.kv += s->bytes;
+        else
+            u->allocated.features += s->bytes;
     }
     return st;
 }
@@ -120,7 +124,8 @@ static berth_status bind_program(berth_core *core, berth_replica *r, const berth
     berth_status st = BERTH_OK;
     for (int32_t d = 0; st == BERTH_OK && d < core->exec.n_units; d++) {
         berth_unit *u = &core->exec.units[d];
-        size_t activations = berth_plan_round(p->regions[d].activations), work = berth_plan_round(p->regions[d].workspace);
+        size_t activations = berth_plan_round(p->regions[d].activations),
+               work = berth_plan_round(p->regions[d].workspace);
         st = berth_arena_take(&u->arena, activations, &memory.activations[d], err);
         if (st == BERTH_OK) st = berth_arena_take(&u->arena, work, &memory.workspace[d], err);
         u->allocated.activations += activations;
@@ -160,8 +165,8 @@ static berth_status find_ends(berth_core *core, berth_replica *r, berth_error *e
         r->logits = host_copy(&r->step, p->ops[i].in[0]);
         r->stats = host_copy(&r->step, p->ops[i].out);
     }
-    static const berth_input_key needed[] = {BERTH_INPUT_TOKEN_IDS, BERTH_INPUT_POSITIONS, BERTH_INPUT_TOKEN_SEQ,
-                                             BERTH_INPUT_SLOTS, BERTH_INPUT_BLOCK_TABLE, BERTH_INPUT_INV_FREQ,
+    static const berth_input_key needed[] = {BERTH_INPUT_TOKEN_IDS, BERTH_INPUT_POSITIONS,   BERTH_INPUT_TOKEN_SEQ,
+                                             BERTH_INPUT_SLOTS,     BERTH_INPUT_BLOCK_TABLE, BERTH_INPUT_INV_FREQ,
                                              BERTH_INPUT_LOGIT_ROWS};
     bool complete = r->logits && r->stats && (!r->encode.program || (r->pixels && r->feature_rows));
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) complete = complete && r->inputs.data[needed[i]];
@@ -200,7 +205,7 @@ static void destroy_replica(berth_replica *r)
     pthread_mutex_destroy(&r->lock);
 }
 
-/* ---- strict mode ------------------------------------------------------------------------------------------------------- */
+/* ---- strict mode ------------------------------------------------------------------------------------------------ */
 
 static berth_status add_host_areas(berth_core *core, berth_error *err)
 {
@@ -209,7 +214,8 @@ static berth_status add_host_areas(berth_core *core, berth_error *err)
         berth_replica *r = &core->replicas[i];
         st = berth_strict_add(core->exec.strict, BERTH_DEVICE_HOST, r->step.host, r->step.host_bytes, true, err);
         if (st == BERTH_OK && r->encode.program)
-            st = berth_strict_add(core->exec.strict, BERTH_DEVICE_HOST, r->encode.host, r->encode.host_bytes, true, err);
+            st =
+                berth_strict_add(core->exec.strict, BERTH_DEVICE_HOST, r->encode.host, r->encode.host_bytes, true, err);
     }
     return st;
 }
@@ -229,7 +235,7 @@ static berth_status make_strict(berth_core *core, berth_error *err)
     return st;
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------------------- */
 
 static bool replicas_share_devices(const berth_core_plan *plan)
 {
@@ -274,11 +280,12 @@ static berth_status build_core(berth_core *core, berth_error *err)
     const berth_core_plan *plan = core->plan;
     if (!plan->fits) {
         int32_t d = plan->worst_device;
-        return BERTH_FAIL(err, BERTH_DOES_NOT_FIT,
-                          "device %s: %llu bytes are missing (%llu wanted, limit %llu); give it more with /mem=SIZE, use "
-                          "more devices, another strategy or a shorter context",
-                          plan->machine->devices[d].name, (unsigned long long)plan->missing_bytes,
-                          (unsigned long long)plan->devices[d].total, (unsigned long long)plan->devices[d].limit);
+        return BERTH_FAIL(
+            err, BERTH_DOES_NOT_FIT,
+            "device %s: %llu bytes are missing (%llu wanted, limit %llu); give it more with /mem=SIZE, use "
+            "more devices, another strategy or a shorter context",
+            plan->machine->devices[d].name, (unsigned long long)plan->missing_bytes,
+            (unsigned long long)plan->devices[d].total, (unsigned long long)plan->devices[d].limit);
     }
     for (int32_t d = 0; d < plan->machine->n_devices; d++)
         if (plan->machine->devices[d].kind != BERTH_DEVICE_CPU)
@@ -341,7 +348,10 @@ void berth_core_destroy(berth_core *core)
     free(core);
 }
 
-const berth_core_plan *berth_core_get_plan(const berth_core *core) { return core->plan; }
+const berth_core_plan *berth_core_get_plan(const berth_core *core)
+{
+    return core->plan;
+}
 
 berth_device_bytes berth_core_allocated(const berth_core *core, int32_t device)
 {

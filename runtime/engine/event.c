@@ -1,5 +1,6 @@
-/* event.c - the counter of event.h over a futex. The one thing easy to get wrong is the sleeper's race with an advance: the sleeper announces itself before it
- * looks at the value again, the advance changes the value before it looks for sleepers, and both in one total order. */
+/* event.c - the counter of event.h over a futex. The one thing easy to get wrong is the sleeper's race with an advance:
+ * the sleeper announces itself before it looks at the value again, the advance changes the value before it looks for
+ * sleepers, and both in one total order. */
 #include "engine/event.h"
 
 #include <linux/futex.h>

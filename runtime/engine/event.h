@@ -1,7 +1,8 @@
 /* event.h - a counter that only grows and that threads wait on: they spin briefly, then sleep in the kernel.
  *
- * Lanes, teams and queues are built on it. Values wrap at 2^32 and are compared by distance, so no two that are compared may lie 2^31 apart. All calls are
- * thread-safe; what was written before an advance is seen after the wait for it. */
+ * Lanes, teams and queues are built on it. Values wrap at 2^32 and are compared by distance, so no two that are
+ * compared may lie 2^31 apart. All calls are thread-safe; what was written before an advance is seen after the wait for
+ * it. */
 #ifndef BERTH_ENGINE_EVENT_H
 #define BERTH_ENGINE_EVENT_H
 
@@ -20,7 +21,10 @@ void berth_event_advance(berth_event *e, uint32_t by);
 /* Returns when the value has reached `target`. Spins for at most `spin_ns` first (0 = sleep at once). */
 void berth_event_wait(berth_event *e, uint32_t target, int64_t spin_ns);
 
-static inline uint32_t berth_event_value(berth_event *e) { return atomic_load_explicit(&e->value, memory_order_acquire); }
+static inline uint32_t berth_event_value(berth_event *e)
+{
+    return atomic_load_explicit(&e->value, memory_order_acquire);
+}
 static inline bool berth_event_reached(berth_event *e, uint32_t target)
 {
     return (int32_t)(berth_event_value(e) - target) >= 0;

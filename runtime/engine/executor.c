@@ -49,13 +49,15 @@ void berth_run_destroy(berth_run *r)
     free(r);
 }
 
-/* ---- one op ------------------------------------------------------------------------------------------------------------ */
+/* ---- one op ----------------------------------------------------------------------------------------------------- */
 
 static void strict_open(void *user, int32_t device, bool writable)
 {
     berth_strict *s = user;
-    if (device == BERTH_COPY_CLOSE_ALL) berth_strict_close_all(s);
-    else berth_strict_open(s, device, writable);
+    if (device == BERTH_COPY_CLOSE_ALL)
+        berth_strict_close_all(s);
+    else
+        berth_strict_open(s, device, writable);
 }
 
 static void carry_copy(op_step *s)
@@ -65,8 +67,12 @@ static void carry_copy(op_step *s)
     const berth_op *op = &r->bound->program->ops[s->op];
     const berth_value *from = &r->bound->program->values[op->in[0]], *to = &r->bound->program->values[op->out];
     const berth_unit *unit = &exec->units[op->device];
-    berth_copy c = {.from = from->device, .to = to->device, .src = s->call.in[0].data, .dst = s->call.out.data,
-                    .staging = unit->staging, .staging_bytes = unit->staging_bytes};
+    berth_copy c = {.from = from->device,
+                    .to = to->device,
+                    .src = s->call.in[0].data,
+                    .dst = s->call.out.data,
+                    .staging = unit->staging,
+                    .staging_bytes = unit->staging_bytes};
     if (!berth_value_bytes(to, &r->sizes, &c.bytes) || c.bytes == 0) return;
     if (exec->strict) {
         c.open = strict_open;
@@ -93,7 +99,10 @@ static void carry_out(void *arg)
     s->run->exec->kernels->run[op->kind](&s->call);
 }
 
-static const char *device_name(const berth_exec *exec, int32_t d) { return d < 0 ? "the host" : exec->units[d].info->name; }
+static const char *device_name(const berth_exec *exec, int32_t d)
+{
+    return d < 0 ? "the host" : exec->units[d].info->name;
+}
 
 static bool holds(const berth_tensor *t, const void *address)
 {
@@ -110,7 +119,8 @@ static void fail_access(op_step *s, const void *address)
     const char *out = p->values[op->out].name, *here = exec->units[op->device].info->name;
     int32_t owner;
     if (!berth_strict_owner(exec->strict, address, &owner)) {
-        s->status = BERTH_FAIL(&s->error, BERTH_DEVICE_ERROR, "strict: op %s (%s) on %s touched %p, which is no device's memory",
+        s->status = BERTH_FAIL(&s->error, BERTH_DEVICE_ERROR,
+                               "strict: op %s (%s) on %s touched %p, which is no device's memory",
                                berth_op_infos[op->kind].name, out, here, address);
         s->error.device = op->device;
         return;
@@ -188,15 +198,19 @@ static void lane_item(void *arg, int32_t item)
     if (s.status != BERTH_OK) note_failure(r, &s);
 }
 
-/* ---- one run ----------------------------------------------------------------------------------------------------------- */
+/* ---- one run ---------------------------------------------------------------------------------------------------- */
 
-static int32_t ops_on(const berth_bound *b, int32_t d) { return b->lane_first[d + 1] - b->lane_first[d]; }
+static int32_t ops_on(const berth_bound *b, int32_t d)
+{
+    return b->lane_first[d + 1] - b->lane_first[d];
+}
 
 static void submit(berth_run *r)
 {
     berth_exec *exec = r->exec;
     if (exec->shares_lanes) pthread_mutex_lock(&exec->submit_lock);
-    for (int32_t d = 0; d < exec->n_units; d++) r->base[d] = exec->units[d].lane.n_issued; /* all, before any starts */
+    for (int32_t d = 0; d < exec->n_units; d++) /* all, before any starts; other lanes may be another replica's */
+        if (ops_on(r->bound, d)) r->base[d] = exec->units[d].lane.n_issued;
     for (int32_t d = 0; d < exec->n_units; d++)
         if (ops_on(r->bound, d)) berth_lane_submit(&exec->units[d].lane, lane_item, &r->shares[d], ops_on(r->bound, d));
     if (exec->shares_lanes) pthread_mutex_unlock(&exec->submit_lock);

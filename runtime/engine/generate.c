@@ -1,10 +1,11 @@
-/* generate.c - a request's way: checked, given a replica, its pictures encoded, its prompt computed, and then token after token. */
+/* generate.c - a request's way: checked, given a replica, its pictures encoded, its prompt computed, and then token
+ * after token. */
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "engine/session.h"
 
-/* ---- checks ------------------------------------------------------------------------------------------------------------ */
+/* ---- checks ----------------------------------------------------------------------------------------------------- */
 
 static berth_status check_tiles(const berth_core *core, const berth_core_request *q, berth_error *err)
 {
@@ -19,10 +20,10 @@ static berth_status check_tiles(const berth_core *core, const berth_core_request
     int64_t have = q->image_token_id >= 0 ? berth_count_id(q->ids, q->n_ids, q->image_token_id) : 0;
     int64_t want = n > 0 ? (int64_t)n * m->vision.tokens_per_tile : 0;
     if (have == want) return BERTH_OK;
-    return BERTH_FAIL(err, bad,
-                      "the prompt has %lld image tokens (id %d), the images have %d tiles and need %lld: %d for each tile",
-                      (long long)have, (int)q->image_token_id, (int)n, (long long)want,
-                      m->has_vision ? (int)m->vision.tokens_per_tile : 0);
+    return BERTH_FAIL(
+        err, bad, "the prompt has %lld image tokens (id %d), the images have %d tiles and need %lld: %d for each tile",
+        (long long)have, (int)q->image_token_id, (int)n, (long long)want,
+        m->has_vision ? (int)m->vision.tokens_per_tile : 0);
 }
 
 static berth_status check_ids(const int32_t *ids, int32_t n, int32_t besides, int32_t vocab, berth_error *err)
@@ -42,18 +43,19 @@ static berth_status check_request(const berth_core *core, const berth_core_reque
     int64_t context = core->plan->config.context;
     if (q->n_ids < 1 || !q->ids) return BERTH_FAIL(err, bad, "the prompt is empty: at least one token is needed");
     if (q->n_ids > context)
-        return BERTH_FAIL(err, bad,
-                          "the prompt has %d tokens, the context %lld: it is too long; shorten it or ask for a longer context",
-                          (int)q->n_ids, (long long)context);
-    if (q->max_new < 0) return BERTH_FAIL(err, bad, "%d new tokens asked for; it must not be negative", (int)q->max_new);
+        return BERTH_FAIL(
+            err, bad,
+            "the prompt has %d tokens, the context %lld: it is too long; shorten it or ask for a longer context",
+            (int)q->n_ids, (long long)context);
+    if (q->max_new < 0)
+        return BERTH_FAIL(err, bad, "%d new tokens asked for; it must not be negative", (int)q->max_new);
     berth_status st = check_tiles(core, q, err);
-    if (st == BERTH_OK)
-        st = check_ids(q->ids, q->n_ids, q->n_tiles > 0 ? q->image_token_id : -1, m->text.vocab, err);
+    if (st == BERTH_OK) st = check_ids(q->ids, q->n_ids, q->n_tiles > 0 ? q->image_token_id : -1, m->text.vocab, err);
     if (st == BERTH_OK && q->n_forced > 0) st = check_ids(q->forced, q->n_forced, -1, m->text.vocab, err);
     return st == BERTH_OK ? berth_sampling_check(&q->sampling, err) : st;
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------------------------------ */
+/* ---- tokens ----------------------------------------------------------------------------------------------------- */
 
 static bool is_stop(const berth_core_request *q, int32_t id)
 {
@@ -67,9 +69,12 @@ static int32_t choose(berth_session *s, int32_t index, berth_core_result *out)
     const berth_core_request *q = s->request;
     int64_t start = berth_now_ns();
     int32_t id;
-    if (index < q->n_forced) id = q->forced[index];
-    else if (!q->sampling.sample && q->sampling.repetition_penalty == 1.0f) id = berth_session_argmax(s);
-    else id = berth_sampler_next(s->sampler, berth_session_logits(s));
+    if (index < q->n_forced)
+        id = q->forced[index];
+    else if (!q->sampling.sample && q->sampling.repetition_penalty == 1.0f)
+        id = berth_session_argmax(s);
+    else
+        id = berth_sampler_next(s->sampler, berth_session_logits(s));
     berth_sampler_see(s->sampler, id);
     out->timing.sample_ns += berth_now_ns() - start;
     return id;
@@ -120,7 +125,7 @@ static berth_status answer(berth_session *s, int64_t started, berth_core_result 
     return limit > 0 ? continue_text(s, limit, started, out, err) : BERTH_OK;
 }
 
-/* ---- replicas ---------------------------------------------------------------------------------------------------------- */
+/* ---- replicas --------------------------------------------------------------------------------------------------- */
 
 /* The replica with the shortest queue; equals take turns. */
 static berth_replica *take_replica(berth_core *core)

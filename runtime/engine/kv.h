@@ -1,7 +1,8 @@
 /* kv.h - blocks of a store (KV cache, image features) and the table that says which blocks a sequence has.
  *
- * A store is n_blocks blocks of `block` rows; a table maps the i-th row of its sequence to a slot. Numbers only: the memory lies on the devices, one store a layer or
- * kind, all with the same block numbers. Taking and giving allocate nothing. Not thread-safe: used under the replica's lock. */
+ * A store is n_blocks blocks of `block` rows; a table maps the i-th row of its sequence to a slot. Numbers only: the
+ * memory lies on the devices, one store a layer or kind, all with the same block numbers. Taking and giving allocate
+ * nothing. Not thread-safe: used under the replica's lock. */
 #ifndef BERTH_ENGINE_KV_H
 #define BERTH_ENGINE_KV_H
 
@@ -11,7 +12,7 @@
 #include "base/status.h"
 
 typedef struct berth_blocks {
-    int32_t *free;       /* owned; [n_blocks], the last n_free are to be had, from the end */
+    int32_t *free; /* owned; [n_blocks], the last n_free are to be had, from the end */
     int32_t n_free, n_blocks, block;
 } berth_blocks;
 
@@ -19,7 +20,7 @@ berth_status berth_blocks_init(berth_blocks *b, int32_t n_blocks, int32_t block,
 void berth_blocks_deinit(berth_blocks *b);
 
 typedef struct berth_block_table {
-    int32_t *blocks;     /* owned; [cap] */
+    int32_t *blocks; /* owned; [cap] */
     int32_t n_blocks, cap, block;
 } berth_block_table;
 
@@ -27,7 +28,8 @@ typedef struct berth_block_table {
 berth_status berth_block_table_init(berth_block_table *t, const berth_blocks *b, int64_t max_rows, berth_error *err);
 void berth_block_table_deinit(berth_block_table *t); /* give back first */
 
-/* Takes blocks until rows 0 .. n_rows-1 have slots; false (and nothing taken) when the store or the table has too few. */
+/* Takes blocks until rows 0 .. n_rows-1 have slots; false (and nothing taken) when the store or the table has too few.
+ * */
 bool berth_block_table_grow(berth_block_table *t, berth_blocks *b, int64_t n_rows);
 void berth_block_table_give_back(berth_block_table *t, berth_blocks *b); /* all of them */
 

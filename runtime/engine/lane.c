@@ -1,5 +1,5 @@
-/* lane.c - the worker thread and ring of a lane. Ring slots are plain memory: `queued` orders their filling before their reading, `taken` their reading before
- * their next filling. */
+/* lane.c - the worker thread and ring of a lane. Ring slots are plain memory: `queued` orders their filling before
+ * their reading, `taken` their reading before their next filling. */
 #include "engine/lane.h"
 
 #include "engine/team.h"

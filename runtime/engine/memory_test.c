@@ -1,20 +1,22 @@
-/* memory_test.c - arenas and their limits, blocks and tables, the batch descriptor of several sequences, rope frequencies, page protection. */
+/* memory_test.c - arenas and their limits, blocks and tables, the batch descriptor of several sequences, rope
+ * frequencies, page protection. */
+#include <math.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 #include "engine/arena.h"
 #include "engine/batch.h"
 #include "engine/rope.h"
 #include "engine/strict.h"
 
-/* ---- arenas ------------------------------------------------------------------------------------------------------------ */
+/* ---- arenas ----------------------------------------------------------------------------------------------------- */
 
 static void an_arena_keeps_its_limit(void **state)
 {
@@ -51,7 +53,7 @@ static void what_is_taken_is_aligned_and_within(void **state)
     berth_arena_deinit(&a);
 }
 
-/* ---- blocks ------------------------------------------------------------------------------------------------------------ */
+/* ---- blocks ----------------------------------------------------------------------------------------------------- */
 
 static void tables_share_blocks_without_overlap(void **state)
 {
@@ -88,7 +90,7 @@ static void tables_share_blocks_without_overlap(void **state)
     berth_blocks_deinit(&b);
 }
 
-/* ---- batches ----------------------------------------------------------------------------------------------------------- */
+/* ---- batches ---------------------------------------------------------------------------------------------------- */
 
 enum { T = 16, S = 3, M = 4, H = 2 };
 
@@ -128,9 +130,22 @@ static void a_batch_of_three_sequences(void **state)
     const int32_t ids_a[] = {9, 200, 200, 11}, ids_b[] = {33}, ids_c[] = {1, 2};
     const float f_a[] = {1, 2}, f_b[] = {3, 4}, f_c[] = {5, 6};
     const berth_batch_item items[] = {
-        {.ids = ids_a, .n_tokens = 4, .position = 3, .kv = &a, .inv_freq = f_a, .image_token_id = 200,
-         .features = &features, .first_feature = 2, .logits = BERTH_LOGITS_LAST},
-        {.ids = ids_b, .n_tokens = 1, .position = 2, .kv = &b, .inv_freq = f_b, .image_token_id = -1, .logits = BERTH_LOGITS_LAST},
+        {.ids = ids_a,
+         .n_tokens = 4,
+         .position = 3,
+         .kv = &a,
+         .inv_freq = f_a,
+         .image_token_id = 200,
+         .features = &features,
+         .first_feature = 2,
+         .logits = BERTH_LOGITS_LAST},
+        {.ids = ids_b,
+         .n_tokens = 1,
+         .position = 2,
+         .kv = &b,
+         .inv_freq = f_b,
+         .image_token_id = -1,
+         .logits = BERTH_LOGITS_LAST},
         {.ids = ids_c, .n_tokens = 2, .position = 8, .kv = &c, .inv_freq = f_c, .image_token_id = -1},
     };
     memory m;
@@ -143,9 +158,9 @@ static void a_batch_of_three_sequences(void **state)
     assert_int_equal(sizes.value[BERTH_SYM_SEQS], 3);
     assert_int_equal(sizes.value[BERTH_SYM_IMAGE_ROWS], 2);
     assert_int_equal(sizes.value[BERTH_SYM_LOGITS], 2);
-    static const int32_t ids[] = {9, 0, 0, 11, 33, 1, 2}, positions[] = {3, 4, 5, 6, 2, 8, 9}, seqs[] = {0, 0, 0, 0, 1, 2, 2},
-                         slots[] = {23, 8, 9, 10, 30, 12, 13}, src[] = {5, 0}, dst[] = {1, 2}, rows[] = {3, 4},
-                         table[] = {5, 2, 0, 0, 7, 0, 0, 0, 0, 1, 3, 0};
+    static const int32_t ids[] = {9, 0, 0, 11, 33, 1, 2}, positions[] = {3, 4, 5, 6, 2, 8, 9},
+                         seqs[] = {0, 0, 0, 0, 1, 2, 2}, slots[] = {23, 8, 9, 10, 30, 12, 13}, src[] = {5, 0},
+                         dst[] = {1, 2}, rows[] = {3, 4}, table[] = {5, 2, 0, 0, 7, 0, 0, 0, 0, 1, 3, 0};
     assert_memory_equal(m.ids, ids, sizeof ids);
     assert_memory_equal(m.positions, positions, sizeof positions);
     assert_memory_equal(m.token_seq, seqs, sizeof seqs);
@@ -179,7 +194,7 @@ static void a_batch_over_its_bounds_is_refused(void **state)
     assert_int_equal(berth_batch_fill(&in, many, 4, &sizes, NULL), BERTH_INTERNAL);
 }
 
-/* ---- rope -------------------------------------------------------------------------------------------------------------- */
+/* ---- rope ------------------------------------------------------------------------------------------------------- */
 
 static void rope_frequencies(void **state)
 {
@@ -199,9 +214,12 @@ static void rope_frequencies(void **state)
         assert_true(fabs((double)other[j] / pow(10000 * pow(2, 8.0 / 6), -2.0 * j / 8) - 1) < 1e-6);
 }
 
-/* ---- protection -------------------------------------------------------------------------------------------------------- */
+/* ---- protection ------------------------------------------------------------------------------------------------- */
 
-static void touch(void *arg) { ++*(volatile char *)arg; }
+static void touch(void *arg)
+{
+    ++*(volatile char *)arg;
+}
 
 static void protection_stops_and_names_the_owner(void **state)
 {

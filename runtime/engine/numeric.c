@@ -1,8 +1,9 @@
 /* numeric.c - are the logits usable, and if not, where did it begin?
  *
- * Every step's LOGIT_STATS is looked at. When it is bad, the passes that led to it are made again and every op's output is looked at: for NaN and infinity, or, where the
- * logits are constant, for constancy. Only the passes that can matter are made again: while tokens are decoded, all earlier logits were good, and a bad key or value would have made
- * its own token's logits bad. */
+ * Every step's LOGIT_STATS is looked at. When it is bad, the passes that led to it are made again and every op's output
+ * is looked at: for NaN and infinity, or, where the logits are constant, for constancy. Only the passes that can matter
+ * are made again: while tokens are decoded, all earlier logits were good, and a bad key or value would have made its
+ * own token's logits bad. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +11,9 @@
 #include "engine/session.h"
 
 typedef struct finding { /* of one op's output */
-    int32_t op; /* -1: none */
+    int32_t op;          /* -1: none */
     int64_t n, n_nan, n_inf;
-    char operand[192];  /* a weight or input that is itself bad; "" = none */
+    char operand[192]; /* a weight or input that is itself bad; "" = none */
     int64_t n_operand;
 } finding;
 
@@ -23,7 +24,7 @@ typedef struct scan {
     uint8_t *is_constant; /* [n_ops] of the step program; NULL: look for non-finite values */
 } scan;
 
-/* ---- looking at values ------------------------------------------------------------------------------------------------- */
+/* ---- looking at values ------------------------------------------------------------------------------------------ */
 
 static float element(const berth_tensor *t, int64_t i)
 {
@@ -63,7 +64,8 @@ static const char *outside_name(const berth_session *s, const berth_program *p, 
     return x->kind == BERTH_VALUE_INPUT ? x->name : NULL;
 }
 
-static void find_bad_operand(const scan *c, const berth_bound *b, const berth_op *op, const berth_op_call *call, finding *f)
+static void find_bad_operand(const scan *c, const berth_bound *b, const berth_op *op, const berth_op_call *call,
+                             finding *f)
 {
     for (int32_t k = 0; k < op->n_in && !f->n_operand; k++) {
         const char *name = outside_name(c->s, b->program, op->in[k]);
@@ -98,7 +100,7 @@ static void scan_see(void *user, const berth_bound *b, int32_t index, const bert
     c->bound = b;
 }
 
-/* ---- words ------------------------------------------------------------------------------------------------------------- */
+/* ---- words ------------------------------------------------------------------------------------------------------ */
 
 static void say_op(const berth_session *s, const berth_bound *b, int32_t index, berth_error *err)
 {
@@ -123,8 +125,9 @@ static void say_finding(const scan *c, berth_error *err)
 {
     const finding *f = &c->first;
     if (f->op < 0) {
-        berth_error_append(err, "; the same passes made again gave no bad value, so the fault does not repeat: suspect memory "
-                                "or hardware");
+        berth_error_append(
+            err, "; the same passes made again gave no bad value, so the fault does not repeat: suspect memory "
+                 "or hardware");
         return;
     }
     berth_error_append(err, "; the first bad values came from ");
@@ -135,7 +138,7 @@ static void say_finding(const scan *c, berth_error *err)
         berth_error_append(err, "; its operand %s itself holds %lld such values", f->operand, (long long)f->n_operand);
 }
 
-/* ---- diagnosis --------------------------------------------------------------------------------------------------------- */
+/* ---- diagnosis -------------------------------------------------------------------------------------------------- */
 
 static void run_again(berth_session *s, scan *c, int32_t id, int64_t position, berth_error *err)
 {
@@ -201,8 +204,9 @@ berth_status berth_session_check_numbers(berth_session *s, int32_t id, int64_t p
     float n_nan = bad[BERTH_STAT_NAN], n_inf = bad[BERTH_STAT_INF], low = bad[BERTH_STAT_MIN];
     const char *where = position < 0 ? "after the prompt" : "while generating";
     if (n_nan + n_inf > 0) {
-        BERTH_FAIL(err, BERTH_NUMERIC, "the logits %s (position %lld) are not finite: %.0f of %d are NaN, %.0f infinite",
-                   where, (long long)(position < 0 ? s->request->n_ids - 1 : position), (double)n_nan, (int)vocab,
+        BERTH_FAIL(err, BERTH_NUMERIC,
+                   "the logits %s (position %lld) are not finite: %.0f of %d are NaN, %.0f infinite", where,
+                   (long long)(position < 0 ? s->request->n_ids - 1 : position), (double)n_nan, (int)vocab,
                    (double)n_inf);
         scan c = {.s = s, .first = {.op = -1}};
         run_again(s, &c, id, position, err);

@@ -10,7 +10,7 @@
 #include "engine/weights.h"
 #include "strategies/registry.h"
 
-/* ---- placement --------------------------------------------------------------------------------------------------------- */
+/* ---- placement -------------------------------------------------------------------------------------------------- */
 
 static void offer(const char *asked, const char *have, bool more, int *best, const char **near, berth_error *err)
 {
@@ -103,7 +103,7 @@ static berth_status make_programs(berth_core_plan *plan, berth_error *err)
     return st;
 }
 
-/* ---- bytes ------------------------------------------------------------------------------------------------------------- */
+/* ---- bytes ------------------------------------------------------------------------------------------------------ */
 
 static berth_status add_replica_bytes(berth_core_plan *plan, const berth_replica_plan *r, berth_error *err)
 {
@@ -146,8 +146,10 @@ static berth_status add_weight_bytes(berth_core_plan *plan, berth_error *err)
     return BERTH_OK;
 }
 
-static berth_status add_up_bytes(berth_core_plan *plan, berth_error *err)
+berth_status berth_plan_add_up(berth_core_plan *plan, berth_error *err)
 {
+    free(plan->devices);
+    plan->missing_bytes = 0;
     plan->devices = calloc((size_t)plan->machine->n_devices, sizeof *plan->devices);
     if (!plan->devices) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d devices", (int)plan->machine->n_devices);
     berth_status st = add_weight_bytes(plan, err);
@@ -169,7 +171,7 @@ static berth_status add_up_bytes(berth_core_plan *plan, berth_error *err)
     return BERTH_OK;
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------------------- */
 
 berth_status berth_core_plan_create(const berth_model_data *model, const berth_machine *machine, const char *strategy,
                                     const char *device_map, size_t device_map_len, const berth_plan_config *config,
@@ -190,7 +192,7 @@ berth_status berth_core_plan_create(const berth_model_data *model, const berth_m
     st = make_placement(plan, strategy, device_map, device_map_len, err);
     plan->config.plugins = (berth_plugin_options){0}; /* borrowed until here */
     if (st == BERTH_OK) st = make_programs(plan, err);
-    if (st == BERTH_OK) st = add_up_bytes(plan, err);
+    if (st == BERTH_OK) st = berth_plan_add_up(plan, err);
     if (st != BERTH_OK) goto fail;
     *out = plan;
     return BERTH_OK;

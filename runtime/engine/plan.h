@@ -1,6 +1,8 @@
-/* plan.h - everything decided before a byte is loaded: programs of each replica, placed, routed, checked and allotted, and the bytes each device needs.
+/* plan.h - everything decided before a byte is loaded: programs of each replica, placed, routed, checked and allotted,
+ * and the bytes each device needs.
  *
- * A plan is what `berth plan` shows and what an engine is made from: what is planned is what is allocated, to the byte. Pure: no device is touched. */
+ * A plan is what `berth plan` shows and what an engine is made from: what is planned is what is allocated, to the byte.
+ * Pure: no device is touched. */
 #ifndef BERTH_ENGINE_PLAN_H
 #define BERTH_ENGINE_PLAN_H
 
@@ -15,8 +17,8 @@ typedef struct berth_plan_config {
     int32_t n_seqs;      /* sequences whose KV is kept at once; 0 = 1 */
     int32_t chunk;       /* tokens of one prefill pass; 0 = 512 */
     int32_t tiles;       /* tiles of one encode pass; 0 = 4 */
-    int32_t max_tiles;   /* feature store: image tiles alive at once, all sequences together; 0 = 2 * (preprocess.max_tiles + 1) */
-    bool trace;          /* all logits rows, traced values kept */
+    int32_t max_tiles;   /* tiles in the feature store, all sequences together; 0 = 2 * (preprocess.max_tiles + 1) */
+    bool trace;          /* logits of all positions */
     bool kernels_ref;    /* the plain-loop kernels */
     const char *kernels; /* a named kernel set; NULL = the fastest */
     berth_plugin_options plugins; /* borrowed while the plan is made */
@@ -33,31 +35,36 @@ typedef struct berth_replica_plan {
 } berth_replica_plan;
 
 typedef struct berth_core_plan {
-    const berth_model_data *model;    /* retained */
-    const berth_machine *machine;     /* borrowed: outlives the plan */
-    berth_placement *placement;       /* owned */
-    berth_plan_config config;         /* with defaults filled in */
+    const berth_model_data *model; /* retained */
+    const berth_machine *machine;  /* borrowed: outlives the plan */
+    berth_placement *placement;    /* owned */
+    berth_plan_config config;      /* with defaults filled in */
     const berth_kernels *kernels;
-    berth_replica_plan *replicas;     /* owned, [placement->n_replicas] */
-    berth_device_bytes *devices;      /* owned, [machine->n_devices] */
-    int32_t n_blocks, block;          /* KV blocks of each replica, tokens a block */
-    int64_t feature_rows;             /* of each replica's feature store */
+    berth_replica_plan *replicas; /* owned, [placement->n_replicas] */
+    berth_device_bytes *devices;  /* owned, [machine->n_devices] */
+    int32_t n_blocks, block;      /* KV blocks of each replica, tokens a block */
+    int64_t feature_rows;         /* of each replica's feature store */
     bool fits;
-    int32_t worst_device;             /* the device that misses most when !fits */
+    int32_t worst_device; /* the device that misses most when !fits */
     uint64_t missing_bytes;
 } berth_core_plan;
 
-/* `strategy` is a registered name or a plug-in (plugin/plugin.h), with its argument ("replicate=2"); or `device_map` (JSON text) is given instead. Succeeds also when it does not fit (see `fits`): strategies that
- * refuse give their own BERTH_DOES_NOT_FIT. */
-berth_status berth_core_plan_create(const berth_model_data *model, const berth_machine *machine, const char *strategy, const char *device_map, size_t device_map_len,
-                                    const berth_plan_config *config, berth_core_plan **out, berth_error *err);
+/* `strategy` is a registered name or a plug-in (plugin/plugin.h), with its argument ("replicate=2"); or `device_map`
+ * (JSON text) is given instead. Succeeds also when it does not fit (see `fits`): strategies that refuse give their own
+ * BERTH_DOES_NOT_FIT. */
+berth_status berth_core_plan_create(const berth_model_data *model, const berth_machine *machine, const char *strategy,
+                                    const char *device_map, size_t device_map_len, const berth_plan_config *config,
+                                    berth_core_plan **out, berth_error *err);
 void berth_core_plan_destroy(berth_core_plan *plan);
 
-/* The strategy input for a model on a machine: node views, device budgets, what activations will take. For placement, explain and tests. `out` borrows from both; deinit frees its arrays. */
-berth_status berth_strategy_input_init(const berth_model_data *model, const berth_machine *machine, const berth_plan_config *config, berth_strategy_input *out, berth_error *err);
+/* The strategy input for a model on a machine: node views, device budgets, what activations will take. For placement,
+ * explain and tests. `out` borrows from both; deinit frees its arrays. */
+berth_status berth_strategy_input_init(const berth_model_data *model, const berth_machine *machine,
+                                       const berth_plan_config *config, berth_strategy_input *out, berth_error *err);
 void berth_strategy_input_deinit(berth_strategy_input *in);
 
-/* The environment of the passes for replica r (names of devices and nodes). `names` [machine->n_devices] is the caller's storage. */
+/* The environment of the passes for replica r (names of devices and nodes). `names` [machine->n_devices] is the
+ * caller's storage. */
 berth_pass_env berth_core_plan_env(const berth_core_plan *plan, int32_t replica, const char **names);
 
 #endif

@@ -14,8 +14,8 @@ enum {
 static berth_status check_range(const char *what, int64_t value, int64_t most, berth_error *err)
 {
     if (value >= 1 && value <= most) return BERTH_OK;
-    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s %lld is out of range: it must be a number between 1 and %lld", what,
-                      (long long)value, (long long)most);
+    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s %lld is out of range: it must be a number between 1 and %lld",
+                      what, (long long)value, (long long)most);
 }
 
 static berth_status choose_kernels(const berth_plan_config *config, const berth_kernels **out, berth_error *err)
@@ -23,9 +23,10 @@ static berth_status choose_kernels(const berth_plan_config *config, const berth_
     const char *want = config->kernels;
     *out = config->kernels_ref ? berth_kernels_ref() : berth_kernels_cpu(want);
     if (*out) return BERTH_OK;
-    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
-                      "kernels \"%s\" are not known or cannot run on this machine; there are ref, generic, avx2, avx512",
-                      want ? want : "");
+    return BERTH_FAIL(
+        err, BERTH_INVALID_ARGUMENT,
+        "kernels \"%s\" are not known or cannot run on this machine; there are ref, generic, avx2, avx512",
+        want ? want : "");
 }
 
 berth_status berth_plan_config_fill(const berth_model_data *model, berth_plan_config *config,
@@ -54,9 +55,15 @@ berth_status berth_plan_config_fill(const berth_model_data *model, berth_plan_co
     return st;
 }
 
-static int64_t blocks_of_seq(const berth_plan_config *c) { return (c->context + BERTH_DEFAULT_BLOCK - 1) / BERTH_DEFAULT_BLOCK; }
+static int64_t blocks_of_seq(const berth_plan_config *c)
+{
+    return (c->context + BERTH_DEFAULT_BLOCK - 1) / BERTH_DEFAULT_BLOCK;
+}
 
-int32_t berth_plan_blocks(const berth_plan_config *c) { return (int32_t)(blocks_of_seq(c) * c->n_seqs); }
+int32_t berth_plan_blocks(const berth_plan_config *c)
+{
+    return (int32_t)(blocks_of_seq(c) * c->n_seqs);
+}
 
 int64_t berth_plan_feature_rows(const berth_model_data *model, const berth_plan_config *c)
 {

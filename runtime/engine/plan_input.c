@@ -1,7 +1,8 @@
 /* plan_input.c - what a strategy is shown: the model's tree, the devices with their budgets, the links between them.
  *
- * What activations and workspace take is measured and not guessed: the programs are built, placed on one device and allotted, and that is reserved on every device, since
- * no device gets more of the activations than one that has all. */
+ * What activations and workspace take is measured and not guessed: the programs are built, placed on one device and
+ * allotted, and that is reserved on every device, since no device gets more of the activations than one that has all.
+ * */
 #include <stdlib.h>
 
 #include "engine/plan_internal.h"
@@ -34,10 +35,11 @@ static berth_status measure_reserved(const berth_model_data *model, const berth_
     one.n_devices = 1;
     berth_placement *placement = NULL;
     berth_replica_plan r = {0};
-    berth_status st = berth_placement_from_map(all_on_first, sizeof all_on_first - 1, "one device", &one, &placement, err);
+    berth_status st =
+        berth_placement_from_map(all_on_first, sizeof all_on_first - 1, "one device", &one, &placement, err);
     if (st != BERTH_OK) return st;
-    berth_pass_env env = {.nodes = in->nodes, .n_nodes = in->n_nodes, .n_devices = 1, .device_names = &name,
-                          .placement = placement};
+    berth_pass_env env = {
+        .nodes = in->nodes, .n_nodes = in->n_nodes, .n_devices = 1, .device_names = &name, .placement = placement};
     st = berth_plan_programs(model, config, &env, kernels, &n_threads, &r, err);
     if (st == BERTH_OK) st = add_up_reserved(&r, out, err);
     berth_replica_plan_deinit(&r);

@@ -1,4 +1,5 @@
-/* plan_internal.h - what plan.c and plan_input.c share: defaults, and building one replica's programs under a placement. */
+/* plan_internal.h - what plan.c and plan_input.c share: defaults, and building one replica's programs under a
+ * placement. */
 #ifndef BERTH_ENGINE_PLAN_INTERNAL_H
 #define BERTH_ENGINE_PLAN_INTERNAL_H
 
@@ -17,5 +18,8 @@ berth_status berth_plan_programs(const berth_model_data *model, const berth_plan
                                  const berth_pass_env *env, const berth_kernels *kernels, const int32_t *n_threads,
                                  berth_replica_plan *out, berth_error *err);
 void berth_replica_plan_deinit(berth_replica_plan *r);
+
+/* The bytes of each device for the plan's replicas, and whether they fit. */
+berth_status berth_plan_add_up(berth_core_plan *plan, berth_error *err);
 
 #endif

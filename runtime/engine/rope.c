@@ -1,4 +1,5 @@
-/* rope.c - all in float32, as transformers computes it (modeling_rope_utils.py): theta' = theta * (f N / M - (f - 1))^(d / (d - 2)). */
+/* rope.c - all in float32, as transformers computes it (modeling_rope_utils.py): theta' = theta * (f N / M - (f -
+ * 1))^(d / (d - 2)). */
 #include "engine/rope.h"
 
 #include <math.h>

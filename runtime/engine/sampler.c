@@ -1,6 +1,8 @@
-/* sampler.c - the next token. Scores are float and every processor works on them in place, as torch does in float32: the order of roundings is part of the meaning
- * (dividing by the temperature before or after subtracting the maximum gives other probabilities at low temperatures). A removed token's score is -inf.
- * Source: transformers generation/logits_process.py (RepetitionPenalty, Temperature, TopK, TopP, MinP); Blackman & Vigna 2019, xoshiro256++. */
+/* sampler.c - the next token. Scores are float and every processor works on them in place, as torch does in float32:
+ * the order of roundings is part of the meaning (dividing by the temperature before or after subtracting the maximum
+ * gives other probabilities at low temperatures). A removed token's score is -inf. Source: transformers
+ * generation/logits_process.py (RepetitionPenalty, Temperature, TopK, TopP, MinP); Blackman & Vigna 2019, xoshiro256++.
+ * */
 #include "engine/sampler.h"
 
 #include <math.h>
@@ -12,14 +14,14 @@ struct berth_sampler {
     int32_t vocab;
     uint64_t rng[4];
     int32_t n_seen;
-    int32_t *seen;       /* [vocab] ids the penalty counts, once each */
-    uint8_t *is_seen;    /* [vocab] */
-    float *scores;       /* [vocab] */
-    float *probs;        /* [vocab]; also the heap of top-k */
-    int32_t *order;      /* [vocab] candidates of top-p */
+    int32_t *seen;    /* [vocab] ids the penalty counts, once each */
+    uint8_t *is_seen; /* [vocab] */
+    float *scores;    /* [vocab] */
+    float *probs;     /* [vocab]; also the heap of top-k */
+    int32_t *order;   /* [vocab] candidates of top-p */
 };
 
-/* ---- options ----------------------------------------------------------------------------------------------------------- */
+/* ---- options ---------------------------------------------------------------------------------------------------- */
 
 berth_status berth_sampling_check(const berth_sampling *s, berth_error *err)
 {
@@ -27,8 +29,9 @@ berth_status berth_sampling_check(const berth_sampling *s, berth_error *err)
     if (!isfinite(s->temperature) || s->temperature < 0)
         return BERTH_FAIL(err, bad, "temperature %g: it must be a finite number, not negative", (double)s->temperature);
     if (s->sample && s->temperature == 0)
-        return BERTH_FAIL(err, bad, "temperature 0 together with sampling: the temperature must be greater than 0; for "
-                                    "the most likely token each time, ask for greedy decoding instead");
+        return BERTH_FAIL(err, bad,
+                          "temperature 0 together with sampling: the temperature must be greater than 0; for "
+                          "the most likely token each time, ask for greedy decoding instead");
     if (s->top_k < 0)
         return BERTH_FAIL(err, bad, "top-k %d: it must be a positive integer, or 0 for off", (int)s->top_k);
     if (!(s->top_p >= 0 && s->top_p <= 1))
@@ -41,7 +44,7 @@ berth_status berth_sampling_check(const berth_sampling *s, berth_error *err)
     return BERTH_OK;
 }
 
-/* ---- random numbers ---------------------------------------------------------------------------------------------------- */
+/* ---- random numbers --------------------------------------------------------------------------------------------- */
 
 static uint64_t splitmix(uint64_t *state)
 {
@@ -51,7 +54,10 @@ static uint64_t splitmix(uint64_t *state)
     return z ^ (z >> 31);
 }
 
-static uint64_t rotl(uint64_t x, int k) { return (x << k) | (x >> (64 - k)); }
+static uint64_t rotl(uint64_t x, int k)
+{
+    return (x << k) | (x >> (64 - k));
+}
 
 static uint64_t xoshiro(uint64_t s[4])
 {
@@ -65,9 +71,12 @@ static uint64_t xoshiro(uint64_t s[4])
     return result;
 }
 
-static double uniform(uint64_t s[4]) { return (double)(xoshiro(s) >> 11) * 0x1p-53; } /* [0, 1) */
+static double uniform(uint64_t s[4])
+{
+    return (double)(xoshiro(s) >> 11) * 0x1p-53;
+} /* [0, 1) */
 
-/* ---- life -------------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------------------- */
 
 berth_status berth_sampler_create(const berth_sampling *rule, int32_t vocab, berth_sampler **out, berth_error *err)
 {
@@ -112,7 +121,7 @@ void berth_sampler_see(berth_sampler *s, int32_t id)
     s->seen[s->n_seen++] = id;
 }
 
-/* ---- processors -------------------------------------------------------------------------------------------------------- */
+/* ---- processors ------------------------------------------------------------------------------------------------- */
 
 static int32_t argmax(const float *x, int32_t n)
 {
@@ -140,8 +149,10 @@ static void cool(berth_sampler *s)
     float best = s->scores[argmax(s->scores, s->vocab)];
     bool overflows = isinf(best / t);
     for (int32_t i = 0; i < s->vocab; i++) {
-        if (overflows) s->scores[i] = s->scores[i] == best ? 0.0f : -INFINITY;
-        else s->scores[i] /= t;
+        if (overflows)
+            s->scores[i] = s->scores[i] == best ? 0.0f : -INFINITY;
+        else
+            s->scores[i] /= t;
     }
 }
 
@@ -188,8 +199,12 @@ static void softmax(berth_sampler *s)
     for (int32_t i = 0; i < s->vocab; i++) s->probs[i] = (float)((double)s->probs[i] / sum);
 }
 
-/* Is a behind b when the least likely stand first? Of equals the higher index goes first, so that the cut keeps the lower. */
-static bool goes_later(const float *p, int32_t a, int32_t b) { return p[a] > p[b] || (p[a] == p[b] && a < b); }
+/* Is a behind b when the least likely stand first? Of equals the higher index goes first, so that the cut keeps the
+ * lower. */
+static bool goes_later(const float *p, int32_t a, int32_t b)
+{
+    return p[a] > p[b] || (p[a] == p[b] && a < b);
+}
 
 static void sift_order(const float *p, int32_t *order, int32_t n, int32_t at)
 {
@@ -216,8 +231,9 @@ static void sort_ascending(const float *p, int32_t *order, int32_t n)
     }
 }
 
-/* Drops the least likely tokens while their sum is at most 1 - p; the best always stays. Tokens below (1 - p) / vocab are dropped without sorting them: all of
- * them together cannot reach 1 - p. The sum is compared as a float, as torch's is. */
+/* Drops the least likely tokens while their sum is at most 1 - p; the best always stays. Tokens below (1 - p) / vocab
+ * are dropped without sorting them: all of them together cannot reach 1 - p. The sum is compared as a float, as torch's
+ * is. */
 static void keep_top_p(berth_sampler *s)
 {
     if (s->rule.top_p >= 1.0f) return;
@@ -270,7 +286,10 @@ void berth_sampler_probs(berth_sampler *s, const float *logits, float *out_probs
     for (int32_t i = 0; i < s->vocab; i++) out_probs[i] = s->scores[i] == -INFINITY ? 0.0f : s->probs[i];
 }
 
-bool berth_sampler_removed(const berth_sampler *s, int32_t id) { return s->scores[id] == -INFINITY; }
+bool berth_sampler_removed(const berth_sampler *s, int32_t id)
+{
+    return s->scores[id] == -INFINITY;
+}
 
 int32_t berth_sampler_next(berth_sampler *s, const float *logits)
 {

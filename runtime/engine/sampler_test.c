@@ -1,12 +1,13 @@
 /* sampler_test.c - the golden rows of transformers' processors; seeds; options that are refused. */
+#include <math.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -156,8 +157,7 @@ static void the_first_draws_of_a_seed_never_change(void **state)
     static const int32_t want[] = {14, 44, 183, 109, 246, 119, 185, 84};
     berth_sampler *s = NULL;
     assert_int_equal(berth_sampler_create(&rule, 256, &s, NULL), BERTH_OK);
-    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++)
-        assert_int_equal(berth_sampler_next(s, logits), want[i]);
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) assert_int_equal(berth_sampler_next(s, logits), want[i]);
     berth_sampler_destroy(s);
 }
 
@@ -167,7 +167,11 @@ static void extreme_temperatures_stay_finite(void **state)
     const float logits[] = {1e30f, -1e30f, 1e30f, 5};
     static const float temperatures[] = {1e-38f, 1e-6f, 1e30f};
     for (size_t i = 0; i < 3; i++) {
-        berth_sampling rule = {.sample = true, .temperature = temperatures[i], .top_k = 3, .top_p = 0.9f, .min_p = 0.1f,
+        berth_sampling rule = {.sample = true,
+                               .temperature = temperatures[i],
+                               .top_k = 3,
+                               .top_p = 0.9f,
+                               .min_p = 0.1f,
                                .repetition_penalty = 1};
         float p[4];
         berth_sampler *s = NULL;

@@ -7,9 +7,10 @@
 
 enum { ENCODE, STEP };
 
-/* ---- life -------------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------------------- */
 
-/* Which values the tap wants: asked once, so that a step asks nobody. Copies are the same bytes again, stores are no values of one pass. */
+/* Which values the tap wants: asked once, so that a step asks nobody. Copies are the same bytes again, stores are no
+ * values of one pass. */
 static berth_status ask_tap(berth_session *s, int which, const berth_bound *b, berth_error *err)
 {
     const berth_tap *tap = s->request->tap;
@@ -63,7 +64,7 @@ void berth_session_deinit(berth_session *s)
     free(s->wanted[STEP]);
 }
 
-/* ---- passes ------------------------------------------------------------------------------------------------------------ */
+/* ---- passes ----------------------------------------------------------------------------------------------------- */
 
 static void tap_see(void *user, const berth_bound *b, int32_t op, const berth_op_call *call)
 {
@@ -132,9 +133,15 @@ static berth_status step(berth_session *s, const int32_t *ids, int32_t n, int64_
         return BERTH_FAIL(err, BERTH_BUSY, "no KV blocks for token %lld", (long long)(position + n));
     int64_t before = position < q->n_ids ? position : q->n_ids;
     int32_t image = q->n_tiles > 0 ? q->image_token_id : -1;
-    berth_batch_item item = {.ids = ids, .n_tokens = n, .position = position, .kv = &s->kv, .inv_freq = s->inv_freq,
-                             .image_token_id = position < q->n_ids ? image : -1, .features = &s->features,
-                             .first_feature = image >= 0 ? berth_count_id(q->ids, before, image) : 0, .logits = logits};
+    berth_batch_item item = {.ids = ids,
+                             .n_tokens = n,
+                             .position = position,
+                             .kv = &s->kv,
+                             .inv_freq = s->inv_freq,
+                             .image_token_id = position < q->n_ids ? image : -1,
+                             .features = &s->features,
+                             .first_feature = image >= 0 ? berth_count_id(q->ids, before, image) : 0,
+                             .logits = logits};
     berth_sizes sizes;
     berth_status st = berth_batch_fill(&s->replica->inputs, &item, 1, &sizes, err);
     if (st != BERTH_OK) return st;

@@ -12,7 +12,10 @@ size_t berth_plan_round(size_t bytes)
     return berth_round_up(bytes, BERTH_ARENA_ALIGN, &rounded) ? rounded : SIZE_MAX;
 }
 
-int32_t berth_plan_threads(const berth_device *device) { return device->n_cores > 0 ? device->n_cores : 1; }
+int32_t berth_plan_threads(const berth_device *device)
+{
+    return device->n_cores > 0 ? device->n_cores : 1;
+}
 
 static berth_status add_stores(const berth_program *p, berth_store *stores, int32_t *n, berth_error *err)
 {
@@ -25,14 +28,16 @@ static berth_status add_stores(const berth_program *p, berth_store *stores, int3
         berth_store s = {v->state, v->layer, v->device, berth_plan_round(bytes), NULL};
         int32_t at = 0;
         while (at < *n && (stores[at].key != s.key || stores[at].layer != s.layer)) at++;
-        if (at == *n) stores[(*n)++] = s;
+        if (at == *n)
+            stores[(*n)++] = s;
         else if (stores[at].device != s.device || stores[at].bytes != s.bytes)
             return BERTH_FAIL(err, BERTH_INTERNAL, "%s: the programs disagree about its device or size", v->name);
     }
     return BERTH_OK;
 }
 
-berth_status berth_stores_collect(const berth_replica_plan *replica, berth_store **out, int32_t *out_n, berth_error *err)
+berth_status berth_stores_collect(const berth_replica_plan *replica, berth_store **out, int32_t *out_n,
+                                  berth_error *err)
 {
     int32_t most = replica->step->n_values + (replica->encode ? replica->encode->n_values : 0);
     *out_n = 0;

@@ -14,7 +14,8 @@ typedef struct berth_store {
 } berth_store;
 
 /* The stores of a replica (caller frees *out). BERTH_INTERNAL when the two programs disagree about one. */
-berth_status berth_stores_collect(const berth_replica_plan *replica, berth_store **out, int32_t *out_n, berth_error *err);
+berth_status berth_stores_collect(const berth_replica_plan *replica, berth_store **out, int32_t *out_n,
+                                  berth_error *err);
 
 /* Flags the parameters that replicas of the plan read on `device`; wanted [n_params] is set whole. */
 void berth_plan_wanted(const berth_core_plan *plan, int32_t device, bool *wanted);

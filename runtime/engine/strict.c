@@ -1,5 +1,5 @@
-/* strict.c - areas and their protection, and the process-wide fault handler with its count of users. The handler finds the fault's own guard through a thread-local
- * pointer: a fault on a thread without one belongs to someone else. */
+/* strict.c - areas and their protection, and the process-wide fault handler with its count of users. The handler finds
+ * the fault's own guard through a thread-local pointer: a fault on a thread without one belongs to someone else. */
 #include "engine/strict.h"
 
 #include <errno.h>
@@ -26,7 +26,7 @@ struct berth_strict {
     bool has_handler;
 };
 
-/* ---- the handler, the one process-wide thing --------------------------------------------------------------------------- */
+/* ---- the handler, the one process-wide thing -------------------------------------------------------------------- */
 
 typedef struct guard {
     sigjmp_buf back;
@@ -103,7 +103,7 @@ bool berth_strict_guard(void (*fn)(void *arg), void *arg, void **out_address)
     return false;
 }
 
-/* ---- areas ------------------------------------------------------------------------------------------------------------- */
+/* ---- areas ------------------------------------------------------------------------------------------------------ */
 
 berth_status berth_strict_create(int32_t n_devices, berth_strict **out, berth_error *err)
 {
@@ -127,7 +127,10 @@ static void protect(area *a, int prot)
     if (mprotect(a->base, a->length, prot) == 0) a->now = prot;
 }
 
-static int widest(const area *a) { return a->writable ? PROT_READ | PROT_WRITE : PROT_READ; }
+static int widest(const area *a)
+{
+    return a->writable ? PROT_READ | PROT_WRITE : PROT_READ;
+}
 
 void berth_strict_destroy(berth_strict *s)
 {
@@ -138,7 +141,8 @@ void berth_strict_destroy(berth_strict *s)
     free(s);
 }
 
-berth_status berth_strict_add(berth_strict *s, int32_t owner, void *base, size_t length, bool writable, berth_error *err)
+berth_status berth_strict_add(berth_strict *s, int32_t owner, void *base, size_t length, bool writable,
+                              berth_error *err)
 {
     if (length == 0) return BERTH_OK;
     if (s->n_areas == s->cap_areas) {

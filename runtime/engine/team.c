@@ -1,5 +1,5 @@
-/* team.c - helper threads of a CPU device. A region costs one advance of `start` and one wait on `done`; the function and its argument are plain fields because
- * those two events order them. */
+/* team.c - helper threads of a CPU device. A region costs one advance of `start` and one wait on `done`; the function
+ * and its argument are plain fields because those two events order them. */
 #include "engine/team.h"
 
 #include <pthread.h>
@@ -28,7 +28,10 @@ struct cpu_team {
     helper *helpers;
 };
 
-static cpu_team *team_of(berth_team *base) { return (cpu_team *)(void *)((char *)base - offsetof(cpu_team, base)); }
+static cpu_team *team_of(berth_team *base)
+{
+    return (cpu_team *)(void *)((char *)base - offsetof(cpu_team, base));
+}
 
 static void *helper_body(void *arg)
 {
@@ -95,7 +98,10 @@ berth_status berth_thread_start(unsigned long *out_thread, void *(*body)(void *)
     return BERTH_OK;
 }
 
-void berth_thread_join(unsigned long thread) { pthread_join((pthread_t)thread, NULL); }
+void berth_thread_join(unsigned long thread)
+{
+    pthread_join((pthread_t)thread, NULL);
+}
 
 berth_status berth_cpu_team_create(int32_t n_threads, const int32_t *cores, int32_t n_cores, bool pin, int64_t spin_ns,
                                    berth_team **out, berth_error *err)
@@ -113,7 +119,8 @@ berth_status berth_cpu_team_create(int32_t n_threads, const int32_t *cores, int3
         helper *h = &t->helpers[i];
         *h = (helper){.team = t, .index = i + 1};
         bool one = pin && cores && n_cores > 0;
-        st = berth_thread_start(&h->thread, helper_body, h, one ? &cores[h->index % n_cores] : cores, one ? 1 : n_cores, err);
+        st = berth_thread_start(&h->thread, helper_body, h, one ? &cores[h->index % n_cores] : cores, one ? 1 : n_cores,
+                                err);
         if (st == BERTH_OK) t->n_helpers++;
     }
     if (st != BERTH_OK) {

@@ -1,15 +1,16 @@
 /* team.h - the threads of one CPU device: the berth_team that kernels see, made of the caller and helper threads.
  *
- * Helpers wait for the next parallel region by spinning for `spin_ns` and then sleeping, so a region is cheap while a token is made and an idle engine takes no
- * processor time. One thread at a time may call run (the device's lane). */
+ * Helpers wait for the next parallel region by spinning for `spin_ns` and then sleeping, so a region is cheap while a
+ * token is made and an idle engine takes no processor time. One thread at a time may call run (the device's lane). */
 #ifndef BERTH_ENGINE_TEAM_H
 #define BERTH_ENGINE_TEAM_H
 
 #include "base/status.h"
 #include "kernels/ops.h"
 
-/* Helper i is bound to the one core cores[i % n_cores] when `pin` (nobody else's cores: two threads that spin for each other must not be put on one), else to all of
- * `cores`; NULL = anywhere. n_threads counts the caller: 1 makes no helper. Error: BERTH_DEVICE_ERROR when a thread cannot be made or bound. */
+/* Helper i is bound to the one core cores[i % n_cores] when `pin` (nobody else's cores: two threads that spin for each
+ * other must not be put on one), else to all of `cores`; NULL = anywhere. n_threads counts the caller: 1 makes no
+ * helper. Error: BERTH_DEVICE_ERROR when a thread cannot be made or bound. */
 berth_status berth_cpu_team_create(int32_t n_threads, const int32_t *cores, int32_t n_cores, bool pin, int64_t spin_ns,
                                    berth_team **out, berth_error *err);
 void berth_cpu_team_destroy(berth_team *team);

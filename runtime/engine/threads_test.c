@@ -1,11 +1,13 @@
-/* threads_test.c - events, teams and lanes: nothing is lost, order is kept, idle threads sleep, and an empty parallel region is cheap. */
+/* threads_test.c - events, teams and lanes: nothing is lost, order is kept, idle threads sleep, and an empty parallel
+ * region is cheap. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include <cmocka.h>
 
 #include "base/clock.h"
 #include "engine/lane.h"
@@ -13,7 +15,7 @@
 
 enum { SPIN_NS = 50000 };
 
-/* ---- teams ------------------------------------------------------------------------------------------------------------- */
+/* ---- teams ------------------------------------------------------------------------------------------------------ */
 
 typedef struct tally {
     _Atomic int32_t calls[16];
@@ -24,8 +26,10 @@ typedef struct tally {
 static void count_call(void *arg, int32_t thread, int32_t n_threads)
 {
     tally *t = arg;
-    if (n_threads != t->n_threads || thread < 0 || thread >= n_threads) t->wrong++;
-    else t->calls[thread]++;
+    if (n_threads != t->n_threads || thread < 0 || thread >= n_threads)
+        t->wrong++;
+    else
+        t->calls[thread]++;
 }
 
 static void every_thread_of_a_team_is_called_once(void **state)
@@ -88,7 +92,7 @@ static void idle_threads_take_no_processor_time(void **state)
     free(lane);
 }
 
-/* ---- lanes ------------------------------------------------------------------------------------------------------------- */
+/* ---- lanes ------------------------------------------------------------------------------------------------------ */
 
 typedef struct journal {
     int32_t items[4096];
@@ -163,9 +167,12 @@ static void events_wrap(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_thread_of_a_team_is_called_once), cmocka_unit_test(a_missing_core_is_an_error),
-        cmocka_unit_test(idle_threads_take_no_processor_time),   cmocka_unit_test(items_run_in_order_and_are_counted),
-        cmocka_unit_test(lanes_wait_for_each_other),             cmocka_unit_test(events_wrap),
+        cmocka_unit_test(every_thread_of_a_team_is_called_once),
+        cmocka_unit_test(a_missing_core_is_an_error),
+        cmocka_unit_test(idle_threads_take_no_processor_time),
+        cmocka_unit_test(items_run_in_order_and_are_counted),
+        cmocka_unit_test(lanes_wait_for_each_other),
+        cmocka_unit_test(events_wrap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,10 @@
 
 enum { READ_AHEAD = 64 << 20 }; /* asked for between two reports of progress */
 
-static bool is_misaligned(const berth_param *p) { return p->offset % berth_dtype_size(p->dtype) != 0; }
+static bool is_misaligned(const berth_param *p)
+{
+    return p->offset % berth_dtype_size(p->dtype) != 0;
+}
 
 static uint64_t bytes_on_device(const berth_param *p)
 {
@@ -54,8 +57,9 @@ static berth_status map_shard(berth_weights *w, int32_t s, size_t first, size_t 
         return BERTH_FAIL_ERRNO(err, BERTH_IO_ERROR, code, "%s: cannot look at the weight file", shard->name);
     }
     if (now.st_size < 0 || (size_t)now.st_size < shard->size || end > shard->size)
-        return BERTH_FAIL(err, BERTH_BAD_FILE, "%s: %zu bytes long when it was opened, now %lld; it was changed meanwhile",
-                          shard->name, shard->size, (long long)now.st_size);
+        return BERTH_FAIL(err, BERTH_BAD_FILE,
+                          "%s: %zu bytes long when it was opened, now %lld; it was changed meanwhile", shard->name,
+                          shard->size, (long long)now.st_size);
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     berth_weight_map *m = &w->maps[s];
     m->offset = first / page * page;
@@ -107,7 +111,8 @@ static berth_status place_param(berth_weights *w, int32_t i, berth_arena *arena,
     return BERTH_OK;
 }
 
-/* Starts reading what is not in memory yet. What is costs nothing here: its pages are entered when first touched, many at a time. */
+/* Starts reading what is not in memory yet. What is costs nothing here: its pages are entered when first touched, many
+ * at a time. */
 static void read_ahead(const berth_weights *w, void (*seen)(void *user, uint64_t bytes), void *user)
 {
     for (int32_t s = 0; s < w->n_maps; s++) {
@@ -132,8 +137,10 @@ berth_status berth_weights_init(berth_weights *w, const berth_model_data *model,
     for (int32_t i = 0; st == BERTH_OK && i < n; i++) {
         if (!wanted[i]) continue;
         int32_t twin = twin_before(model, wanted, i);
-        if (twin >= 0 && w->data[twin]) w->data[i] = w->data[twin];
-        else st = place_param(w, i, arena, err);
+        if (twin >= 0 && w->data[twin])
+            w->data[i] = w->data[twin];
+        else
+            st = place_param(w, i, arena, err);
     }
     if (st == BERTH_OK) read_ahead(w, seen, user);
     return st;

@@ -1,5 +1,6 @@
-/* staged.c - through host memory, piece by piece: the source is read into the lane's staging buffer, then the buffer is written to the destination. At no time does one
- * side see the other's memory, as between GPUs without peer access. Twice the traffic of local. */
+/* staged.c - through host memory, piece by piece: the source is read into the lane's staging buffer, then the buffer is
+ * written to the destination. At no time does one side see the other's memory, as between GPUs without peer access.
+ * Twice the traffic of local. */
 #include <string.h>
 
 #include "transport/transport_internal.h"

@@ -5,7 +5,10 @@
 
 static const berth_transport *const transports[] = {&berth_transport_local, &berth_transport_staged};
 
-int32_t berth_transport_count(void) { return (int32_t)(sizeof transports / sizeof transports[0]); }
+int32_t berth_transport_count(void)
+{
+    return (int32_t)(sizeof transports / sizeof transports[0]);
+}
 
 const berth_transport *berth_transport_at(int32_t i)
 {

@@ -1,6 +1,7 @@
 /* transport.h - moving bytes between the memories of devices, behind one table.
  *
- * One file per transport and a line in transport.c. A transport knows addresses and sizes, no program. It runs on the lane that carries out the copy. */
+ * One file per transport and a line in transport.c. A transport knows addresses and sizes, no program. It runs on the
+ * lane that carries out the copy. */
 #ifndef BERTH_TRANSPORT_TRANSPORT_H
 #define BERTH_TRANSPORT_TRANSPORT_H
 
@@ -17,18 +18,19 @@ typedef struct berth_copy {
     const void *src;
     void *dst;
     size_t bytes;
-    void *staging;        /* host memory of the lane, at least staging_bytes; for transports that need it */
+    void *staging; /* host memory of the lane, at least staging_bytes; for transports that need it */
     size_t staging_bytes;
-    /* strict mode: called by the transport before each half of the copy so that only the memories in use are open: opens device's memory (-1 = host) besides those
-     * already open, or closes all (BERTH_COPY_CLOSE_ALL). NULL otherwise */
+    /* strict mode: called by the transport before each half of the copy so that only the memories in use are open:
+     * opens device's memory (-1 = host) besides those already open, or closes all (BERTH_COPY_CLOSE_ALL). NULL
+     * otherwise */
     void (*open)(void *user, int32_t device, bool writable);
     void *open_user;
 } berth_copy;
 
 typedef struct berth_transport {
-    const char *name;  /* "local" */
+    const char *name; /* "local" */
     const char *about;
-    size_t staging_bytes;                      /* host memory wanted per lane; 0 = none */
+    size_t staging_bytes; /* host memory wanted per lane; 0 = none */
     berth_status (*copy)(const berth_copy *c, berth_error *err);
 } berth_transport;
 

@@ -1,10 +1,12 @@
-/* transport_test.c - every transport of the list carries odd sizes whole, and in strict mode opens only what each half needs. */
+/* transport_test.c - every transport of the list carries odd sizes whole, and in strict mode opens only what each half
+ * needs. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "transport/transport.h"
 
@@ -41,8 +43,15 @@ static void copies_are_whole(void **state)
             dst[n] = 0xa5;
             watch w = {0};
             berth_error err = {0};
-            berth_copy c = {.from = 0, .to = 1, .src = src, .dst = dst, .bytes = n, .staging = staging,
-                            .staging_bytes = tr->staging_bytes, .open = watch_open, .open_user = &w};
+            berth_copy c = {.from = 0,
+                            .to = 1,
+                            .src = src,
+                            .dst = dst,
+                            .bytes = n,
+                            .staging = staging,
+                            .staging_bytes = tr->staging_bytes,
+                            .open = watch_open,
+                            .open_user = &w};
             assert_int_equal(tr->copy(&c, &err), BERTH_OK);
             assert_memory_equal(src, dst, n);
             assert_int_equal(dst[n], 0xa5);

@@ -1,4 +1,5 @@
-/* engine_test.c - what a request may ask and how it ends; bytes over edges; limits; weights that lie at odd places; many threads. */
+/* engine_test.c - what a request may ask and how it ends; bytes over edges; limits; weights that lie at odd places;
+ * many threads. */
 #include "golden.h"
 
 #include <pthread.h>
@@ -8,14 +9,16 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "engine/plan_internal.h"
+#include "engine/store.h"
 
 typedef struct setup {
     golden_model g;
     golden_engine e;
 } setup;
 
-static void start(setup *s, const char *model, const char *devices, const char *strategy, const berth_plan_config *config,
-                  const berth_core_options *options)
+static void start(setup *s, const char *model, const char *devices, const char *strategy,
+                  const berth_plan_config *config, const berth_core_options *options)
 {
     berth_error err = {0};
     golden_open(&s->g, model);
@@ -29,7 +32,7 @@ static void stop(setup *s)
     golden_close(&s->g);
 }
 
-/* ---- how a request ends ------------------------------------------------------------------------------------------------ */
+/* ---- how a request ends ----------------------------------------------------------------------------------------- */
 
 typedef struct listener {
     int32_t n, stop_after;
@@ -62,9 +65,9 @@ static void ends_of_an_answer(void **state)
         int32_t max_new, n_stop, stop_after, cancel_after, n;
         berth_finish finish;
     } rows[] = {
-        {0, 0, 0, 0, 0, BERTH_FINISH_LENGTH},   {5, 0, 0, 0, 5, BERTH_FINISH_LENGTH},
-        {1, 0, 0, 0, 1, BERTH_FINISH_LENGTH},   {20, 2, 0, 0, first_stop + 1, BERTH_FINISH_STOP},
-        {20, 0, 3, 0, 3, BERTH_FINISH_CALLER},  {20, 0, 0, 2, 2, BERTH_FINISH_CANCELLED},
+        {0, 0, 0, 0, 0, BERTH_FINISH_LENGTH},  {5, 0, 0, 0, 5, BERTH_FINISH_LENGTH},
+        {1, 0, 0, 0, 1, BERTH_FINISH_LENGTH},  {20, 2, 0, 0, first_stop + 1, BERTH_FINISH_STOP},
+        {20, 0, 3, 0, 3, BERTH_FINISH_CALLER}, {20, 0, 0, 2, 2, BERTH_FINISH_CANCELLED},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         listener l = {.stop_after = rows[i].stop_after, .cancel = &cancel, .cancel_after = rows[i].cancel_after};
@@ -82,7 +85,8 @@ static void ends_of_an_answer(void **state)
         assert_int_equal(l.n, rows[i].n);
         assert_false(l.wrong);
         assert_memory_equal(result.ids, c->greedy, (size_t)rows[i].n * sizeof *c->greedy);
-        assert_true(result.timing.total_ns >= result.timing.encode_ns + result.timing.prefill_ns + result.timing.decode_ns);
+        assert_true(result.timing.total_ns >=
+                    result.timing.encode_ns + result.timing.prefill_ns + result.timing.decode_ns);
         berth_core_result_deinit(&result);
     }
     cancel = 1; /* before anything ran */
@@ -199,7 +203,7 @@ static void two_requests_do_not_know_each_other(void **state)
     stop(&s);
 }
 
-/* ---- plans and bytes --------------------------------------------------------------------------------------------------- */
+/* ---- plans and bytes -------------------------------------------------------------------------------------------- */
 
 static void edges_carry_what_the_program_says(void **state)
 {
@@ -253,7 +257,8 @@ static void what_does_not_fit_is_refused_with_the_missing_bytes(void **state)
         snprintf(devices, sizeof devices, "cpu/mem=%llu", (unsigned long long)rows[i].limit);
         golden_must(berth_machine_parse(devices, &e.machine, &err), &err, devices);
         berth_plan_config config = {.context = g.cases[0].n_ids + g.cases[0].n_greedy};
-        golden_must(berth_core_plan_create(g.data, &e.machine, NULL, map, sizeof map - 1, &config, &e.plan, &err), &err, "map");
+        golden_must(berth_core_plan_create(g.data, &e.machine, NULL, map, sizeof map - 1, &config, &e.plan, &err), &err,
+                    "map");
         assert_int_equal(e.plan->fits, rows[i].fits);
         assert_int_equal(e.plan->missing_bytes, total - rows[i].limit);
         berth_status st = golden_start(&e, NULL, &err);
@@ -368,7 +373,7 @@ static void a_file_cut_short_after_opening_is_noticed(void **state)
     golden_remove(dir);
 }
 
-/* ---- threads ----------------------------------------------------------------------------------------------------------- */
+/* ---- threads ---------------------------------------------------------------------------------------------------- */
 
 typedef struct asker {
     setup *s;
@@ -393,6 +398,23 @@ static void *ask(void *arg)
     return NULL;
 }
 
+/* Every thread gets the right tokens, and the replicas of the bit set `replicas` all answered. */
+static void ask_from_four_threads(setup *s, uint32_t replicas)
+{
+    pthread_t threads[4];
+    asker askers[4];
+    _Atomic uint32_t answered = 0;
+    for (int i = 0; i < 4; i++) {
+        askers[i] = (asker){.s = s, .first = i, .replicas = &answered};
+        assert_int_equal(pthread_create(&threads[i], NULL, ask, &askers[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(askers[i].n_wrong, 0);
+    }
+    assert_int_equal(answered, replicas);
+}
+
 static void many_threads_ask_at_once(void **state)
 {
     (void)state;
@@ -401,25 +423,52 @@ static void many_threads_ask_at_once(void **state)
         bool strict;
         uint32_t replicas;
     } rows[] = {
-        {"cpu*2", "balanced", false, 1}, {"cpu*2", "replicate", false, 3}, {"cpu*4", "replicate=2", false, 3}, {"cpu*2", "replicate", true, 3},
+        {"cpu*2", "balanced", false, 1},
+        {"cpu*2", "replicate", false, 3},
+        {"cpu*4", "replicate=2", false, 3},
+        {"cpu*2", "replicate", true, 3},
     };
     for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
         setup s;
         start(&s, "ivl-tied", rows[k].devices, rows[k].strategy, NULL, &(berth_core_options){.strict = rows[k].strict});
-        pthread_t threads[4];
-        asker askers[4];
-        _Atomic uint32_t replicas = 0;
-        for (int i = 0; i < 4; i++) {
-            askers[i] = (asker){.s = &s, .first = i, .replicas = &replicas};
-            assert_int_equal(pthread_create(&threads[i], NULL, ask, &askers[i]), 0);
-        }
-        for (int i = 0; i < 4; i++) {
-            pthread_join(threads[i], NULL);
-            assert_int_equal(askers[i].n_wrong, 0);
-        }
-        assert_int_equal(replicas, rows[k].replicas);
+        ask_from_four_threads(&s, rows[k].replicas);
         stop(&s);
     }
+}
+
+/* Two replicas over the same two devices, in opposite orders: were their jobs to reach the lanes in different orders,
+ * each would wait for the other for ever. */
+static void add_mirrored_replica(berth_core_plan *plan)
+{
+    berth_placement *p = plan->placement;
+    berth_error err = {0};
+    size_t n = (size_t)p->n_nodes;
+    p->device_of = realloc(p->device_of, 2 * n * sizeof *p->device_of);
+    for (size_t i = 0; i < n; i++) p->device_of[n + i] = p->device_of[i] < 0 ? -1 : 1 - p->device_of[i];
+    p->n_replicas = 2;
+    plan->replicas = realloc(plan->replicas, 2 * sizeof *plan->replicas);
+    const char *names[BERTH_MACHINE_DEVICES];
+    int32_t n_threads[BERTH_MACHINE_DEVICES];
+    for (int32_t d = 0; d < 2; d++) n_threads[d] = berth_plan_threads(&plan->machine->devices[d]);
+    berth_pass_env env = berth_core_plan_env(plan, 1, names);
+    golden_must(
+        berth_plan_programs(plan->model, &plan->config, &env, plan->kernels, n_threads, &plan->replicas[1], &err), &err,
+        "second replica");
+    golden_must(berth_plan_add_up(plan, &err), &err, "bytes");
+    assert_true(plan->fits);
+}
+
+static void replicas_that_share_devices_never_wait_in_a_circle(void **state)
+{
+    (void)state;
+    setup s;
+    berth_error err = {0};
+    golden_open(&s.g, "ivl-tied");
+    golden_must(golden_plan(&s.e, &s.g, "cpu*2", "balanced", NULL, &err), &err, "plan");
+    add_mirrored_replica(s.e.plan);
+    golden_must(golden_start(&s.e, NULL, &err), &err, "start");
+    ask_from_four_threads(&s, 3);
+    stop(&s);
 }
 
 int main(void)
@@ -436,6 +485,7 @@ int main(void)
         cmocka_unit_test(weights_at_odd_places_are_used_all_the_same),
         cmocka_unit_test(a_file_cut_short_after_opening_is_noticed),
         cmocka_unit_test(many_threads_ask_at_once),
+        cmocka_unit_test(replicas_that_share_devices_never_wait_in_a_circle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

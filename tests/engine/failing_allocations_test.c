@@ -1,5 +1,5 @@
-/* failing_allocations_test.c - the n-th allocation or mapping fails, for every n, once: planning, making an engine and running a request give a status, leak nothing and leave nothing
- * behind that a second try would trip over. */
+/* failing_allocations_test.c - the n-th allocation or mapping fails, for every n, once: planning, making an engine and
+ * running a request give a status, leak nothing and leave nothing behind that a second try would trip over. */
 #include "golden.h"
 
 #include <errno.h>
@@ -30,10 +30,22 @@ static bool fails(void)
     return true;
 }
 
-void *__wrap_malloc(size_t n) { return fails() ? NULL : __real_malloc(n); }
-void *__wrap_calloc(size_t n, size_t size) { return fails() ? NULL : __real_calloc(n, size); }
-void *__wrap_realloc(void *p, size_t n) { return fails() ? NULL : __real_realloc(p, n); }
-void *__wrap_aligned_alloc(size_t align, size_t n) { return fails() ? NULL : __real_aligned_alloc(align, n); }
+void *__wrap_malloc(size_t n)
+{
+    return fails() ? NULL : __real_malloc(n);
+}
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return fails() ? NULL : __real_calloc(n, size);
+}
+void *__wrap_realloc(void *p, size_t n)
+{
+    return fails() ? NULL : __real_realloc(p, n);
+}
+void *__wrap_aligned_alloc(size_t align, size_t n)
+{
+    return fails() ? NULL : __real_aligned_alloc(align, n);
+}
 void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t offset)
 {
     return fails() ? MAP_FAILED : __real_mmap(at, n, prot, flags, fd, offset);
@@ -46,7 +58,8 @@ typedef struct scene {
 } scene;
 
 /* One whole life; the status of the first call that failed. Where it got to is in *out_stage. */
-static berth_status live(const golden_model *g, const berth_machine *machine, const scene *s, int *out_stage, berth_error *err)
+static berth_status live(const golden_model *g, const berth_machine *machine, const scene *s, int *out_stage,
+                         berth_error *err)
 {
     const berth_plan_config config = {.context = g->cases[0].n_ids + 8};
     const berth_core_options options = {.strict = s->strict, .transport = s->transport};

@@ -7,8 +7,8 @@
 
 #include "base/file.h"
 
-const char *const golden_names[] = {"ivl-native",     "ivl-remote", "ivl-remote-6b", "ivl-rms-qknorm",
-                                    "ivl-tied",       "ivl-qwen3",  "qwen2-text",    NULL};
+const char *const golden_names[] = {"ivl-native", "ivl-remote", "ivl-remote-6b", "ivl-rms-qknorm",
+                                    "ivl-tied",   "ivl-qwen3",  "qwen2-text",    NULL};
 
 void golden_must(berth_status st, const berth_error *err, const char *what)
 {
@@ -93,7 +93,7 @@ void golden_close(golden_model *g)
     berth_model_data_release(g->data);
 }
 
-/* ---- damaged copies ---------------------------------------------------------------------------------------------------- */
+/* ---- damaged copies --------------------------------------------------------------------------------------------- */
 
 static void for_each_file(const char *dir, void (*fn)(const char *dir, const char *name, void *arg), void *arg)
 {
@@ -169,7 +169,7 @@ void golden_patch(const char *dir, berth_role role, int32_t layer, int64_t index
     berth_model_data_release(m);
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------------ */
+/* ---- values ----------------------------------------------------------------------------------------------------- */
 
 double golden_tolerance(const golden_case *c, const char *tensor)
 {
@@ -222,8 +222,10 @@ berth_status golden_start(golden_engine *e, const berth_core_options *options, b
 
 void golden_stop(golden_engine *e)
 {
-    if (e->core) berth_core_destroy(e->core);
-    else berth_core_plan_destroy(e->plan);
+    if (e->core)
+        berth_core_destroy(e->core);
+    else
+        berth_core_plan_destroy(e->plan);
     berth_machine_deinit(&e->machine);
     memset(e, 0, sizeof *e);
 }

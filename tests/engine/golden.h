@@ -1,10 +1,12 @@
-/* golden.h - golden model directories for tests of the whole engine: opening, running, comparing. Helpers fail the running test on any error. */
+/* golden.h - golden model directories for tests of the whole engine: opening, running, comparing. Helpers fail the
+ * running test on any error. */
 #ifndef BERTH_TESTS_ENGINE_GOLDEN_H
 #define BERTH_TESTS_ENGINE_GOLDEN_H
 
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include "base/json.h"
@@ -49,7 +51,8 @@ double golden_tolerance(const golden_case *c, const char *tensor); /* -1: not co
 const berth_safetensor *golden_find(const golden_case *c, const char *tensor);
 float *golden_read(const golden_case *c, const berth_safetensor *t); /* fp32; caller frees */
 
-/* A machine and an engine on it. Zero fields of config take their defaults, but for the context, which is made long enough for every case. */
+/* A machine and an engine on it. Zero fields of config take their defaults, but for the context, which is made long
+ * enough for every case. */
 typedef struct golden_engine {
     berth_machine machine;
     berth_core_plan *plan; /* the core's, or the test's while core is NULL */

@@ -1,5 +1,6 @@
-/* golden_models_test.c - every golden model and case on 1 to 4 devices, under every strategy, with both kinds of kernels: every recorded value within its tolerance in the
- * order of computation, greedy tokens and both penalty lists equal, and what was planned is what is allocated. */
+/* golden_models_test.c - every golden model and case on 1 to 4 devices, under every strategy, with both kinds of
+ * kernels: every recorded value within its tolerance in the order of computation, greedy tokens and both penalty lists
+ * equal, and what was planned is what is allocated. */
 #include "golden.h"
 
 #include <math.h>
@@ -9,7 +10,7 @@
 
 #include "strategies/registry.h"
 
-/* ---- seeing values ----------------------------------------------------------------------------------------------------- */
+/* ---- seeing values ---------------------------------------------------------------------------------------------- */
 
 typedef struct seen { /* one golden tensor as the engine made it, pass after pass */
     const char *name;
@@ -21,7 +22,7 @@ typedef struct album {
     const golden_case *c;
     seen values[64];
     int32_t n_values;
-    bool closed; /* the prompt is over */
+    bool closed;  /* the prompt is over */
     float *steps; /* [n_steps, vocab] logits of each choice */
     int32_t n_steps, vocab;
 } album;
@@ -68,7 +69,7 @@ static void album_deinit(album *a)
     free(a->steps);
 }
 
-/* ---- comparing --------------------------------------------------------------------------------------------------------- */
+/* ---- comparing -------------------------------------------------------------------------------------------------- */
 
 static void compare(const char *what, const golden_case *c, const char *tensor, double tolerance, const float *got,
                     size_t n_got)
@@ -154,20 +155,30 @@ static void check_penalty(const char *what, berth_core *core, const golden_case 
     berth_core_result_deinit(&result);
 }
 
-/* What was planned is what was allocated, on every device, to the byte. */
+/* What was planned is what was allocated, on every device, to the byte; and what strategies were told to keep free for
+ * activations was enough, where each device serves one replica. */
 static void check_bytes(const char *what, const golden_engine *e)
 {
     uint64_t weights = 0;
+    berth_error err = {0};
+    berth_strategy_input in;
+    golden_must(berth_strategy_input_init(e->plan->model, &e->machine, &e->plan->config, &in, &err), &err, what);
     for (int32_t d = 0; d < e->machine.n_devices; d++) {
         berth_device_bytes got = berth_core_allocated(e->core, d);
-        if (memcmp(&got, &e->plan->devices[d], sizeof got) != 0) fail_msg("%s: device %d: plan and bytes differ", what, d);
+        if (memcmp(&got, &e->plan->devices[d], sizeof got) != 0)
+            fail_msg("%s: device %d: plan and bytes differ", what, d);
         assert_true(got.total == got.weights + got.kv + got.features + got.activations + got.workspace);
         weights += got.weights;
+        uint64_t passing = got.activations + got.workspace + got.features;
+        if (passing > berth_device_at(&in, d)->reserved_bytes)
+            fail_msg("%s: device %d needs %llu bytes besides weights and KV; %llu were reserved", what, d,
+                     (unsigned long long)passing, (unsigned long long)berth_device_at(&in, d)->reserved_bytes);
     }
+    berth_strategy_input_deinit(&in);
     assert_true(weights > 0);
 }
 
-/* ---- campaigns --------------------------------------------------------------------------------------------------------- */
+/* ---- campaigns -------------------------------------------------------------------------------------------------- */
 
 typedef struct setting {
     const char *devices, *strategy;
@@ -188,7 +199,8 @@ static void check_model(const golden_model *g, const setting *s)
     int32_t vocab = berth_model_data_config(g->data)->text.vocab;
     for (int32_t i = 0; i < g->n_cases; i++) {
         const golden_case *c = &g->cases[i];
-        snprintf(what, sizeof what, "%s %s, %s, %s, %s", g->name, c->name, s->devices, s->strategy, e.plan->kernels->name);
+        snprintf(what, sizeof what, "%s %s, %s, %s, %s", g->name, c->name, s->devices, s->strategy,
+                 e.plan->kernels->name);
         check_greedy(what, e.core, c, vocab, s->config.trace);
         if (!s->penalties) continue;
         check_penalty(what, e.core, c, false);
@@ -238,7 +250,8 @@ static void small_chunks_and_staged_copies(void **state)
 {
     (void)state;
     check_all_models(&(setting){"cpu*3", "balanced", {.trace = true, .chunk = 7, .tiles = 1}, {.transport = "staged"}});
-    check_all_models(&(setting){"cpu*2", "balanced", {.chunk = 16, .tiles = 2, .kernels_ref = true}, .penalties = true});
+    check_all_models(
+        &(setting){"cpu*2", "balanced", {.chunk = 16, .tiles = 2, .kernels_ref = true}, .penalties = true});
 }
 
 static void strict_mode_gives_the_same(void **state)
@@ -251,9 +264,9 @@ static void strict_mode_gives_the_same(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reference_kernels_on_one_device),       cmocka_unit_test(fast_kernels_on_one_device),
-        cmocka_unit_test(fast_kernels_on_four_devices),          cmocka_unit_test(every_strategy_on_one_to_four_devices),
-        cmocka_unit_test(small_chunks_and_staged_copies),        cmocka_unit_test(strict_mode_gives_the_same),
+        cmocka_unit_test(reference_kernels_on_one_device), cmocka_unit_test(fast_kernels_on_one_device),
+        cmocka_unit_test(fast_kernels_on_four_devices),    cmocka_unit_test(every_strategy_on_one_to_four_devices),
+        cmocka_unit_test(small_chunks_and_staged_copies),  cmocka_unit_test(strict_mode_gives_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

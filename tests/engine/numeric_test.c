@@ -1,4 +1,5 @@
-/* numeric_test.c - bad numbers end a request with the op where they began, and never with a token; healthy models are not accused. */
+/* numeric_test.c - bad numbers end a request with the op where they began, and never with a token; healthy models are
+ * not accused. */
 #include "golden.h"
 
 #include <math.h>
@@ -15,7 +16,12 @@ typedef struct damage {
 } damage;
 
 static const damage damages[] = {
-    {"ivl-native", BERTH_T_UP_W, 1, 77, NAN, {"text.layer.1.up", "linear", "layer 1", "up_proj.weight", "holds 1 such", "NaN"}},
+    {"ivl-native",
+     BERTH_T_UP_W,
+     1,
+     77,
+     NAN,
+     {"text.layer.1.up", "linear", "layer 1", "up_proj.weight", "holds 1 such", "NaN"}},
     {"ivl-native", BERTH_T_HEAD, -1, 5, INFINITY, {"logits", "lm_head", "infinite", "holds 1 such"}},
     {"ivl-native", BERTH_T_HEAD, -1, -1, 0.0f, {"constant: all 490 are 0", "nothing before the logits", "lm_head"}},
     {"ivl-native", BERTH_T_NORM_W, -1, -1, 0.0f, {"constant", "rms_norm", "text.norm"}},
@@ -56,8 +62,10 @@ static void check_damage(const damage *d, const char *devices, const berth_plan_
     assert_int_equal(n_tokens, 0);
     assert_null(result.ids);
     for (int i = 0; i < 6 && d->words[i]; i++)
-        if (!strstr(err.message, d->words[i])) fail_msg("%s %s: no \"%s\" in: %s", d->model, devices, d->words[i], err.message);
-    if (err.device < 0 || !strstr(err.message, e.machine.devices[err.device].name)) fail_msg("%s: %s", d->model, err.message);
+        if (!strstr(err.message, d->words[i]))
+            fail_msg("%s %s: no \"%s\" in: %s", d->model, devices, d->words[i], err.message);
+    if (err.device < 0 || !strstr(err.message, e.machine.devices[err.device].name))
+        fail_msg("%s: %s", d->model, err.message);
     golden_stop(&e);
     golden_close(&g);
     golden_remove(dir);
@@ -115,7 +123,8 @@ static void bad_pixels_are_told_from_bad_weights(void **state)
     berth_core_request q = golden_request(&g.cases[0], 2);
     berth_core_result result;
     assert_int_equal(berth_core_run(e.core, &q, &result, &err), BERTH_NUMERIC);
-    if (!strstr(err.message, "patchify") || !strstr(err.message, "pixel_values itself holds 1")) fail_msg("%s", err.message);
+    if (!strstr(err.message, "patchify") || !strstr(err.message, "pixel_values itself holds 1"))
+        fail_msg("%s", err.message);
     golden_stop(&e);
     golden_close(&g);
 }

@@ -1,5 +1,5 @@
-/* steps_test.c - a token step allocates nothing. The linker turns every call of the allocators in berth's code (and in this program) into a counted one; a step between two
- * tokens must add none, whichever thread it runs on. */
+/* steps_test.c - a token step allocates nothing. The linker turns every call of the allocators in berth's code (and in
+ * this program) into a counted one; a step between two tokens must add none, whichever thread it runs on. */
 #include "golden.h"
 
 #include <stdatomic.h>
@@ -82,8 +82,13 @@ static void a_token_step_allocates_nothing(void **state)
                 q.on_token = note;
                 q.user = &c;
                 if (sampled)
-                    q.sampling = (berth_sampling){.sample = true, .temperature = 0.8f, .top_k = 20, .top_p = 0.9f, .min_p = 0.05f,
-                                                  .repetition_penalty = 1.1f, .seed = 3};
+                    q.sampling = (berth_sampling){.sample = true,
+                                                  .temperature = 0.8f,
+                                                  .top_k = 20,
+                                                  .top_p = 0.9f,
+                                                  .min_p = 0.05f,
+                                                  .repetition_penalty = 1.1f,
+                                                  .seed = 3};
                 berth_core_result result;
                 int64_t before = n_calls;
                 golden_must(berth_core_run(e.core, &q, &result, &err), &err, *name);

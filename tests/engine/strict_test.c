@@ -1,4 +1,5 @@
-/* strict_test.c - a missing copy is luck between virtual devices that share a process, and a named fault in strict mode. */
+/* strict_test.c - a missing copy is luck between virtual devices that share a process, and a named fault in strict
+ * mode. */
 #include "golden.h"
 
 #include <signal.h>
@@ -26,8 +27,8 @@ static bool drop_copy(berth_program *p, int32_t k, int32_t *out_op, char *reader
     return false;
 }
 
-static void run_once(golden_engine *e, const golden_model *g, const berth_core_options *options, berth_status *out_status,
-                     berth_core_result *result, berth_error *err)
+static void run_once(golden_engine *e, const golden_model *g, const berth_core_options *options,
+                     berth_status *out_status, berth_core_result *result, berth_error *err)
 {
     golden_must(golden_start(e, options, err), err, "start");
     berth_core_request q = golden_request(&g->cases[0], 2);
@@ -56,7 +57,8 @@ static int32_t drop_each_copy(const golden_model *g, int which, const char *tran
         berth_status st;
         berth_core_result result;
         run_once(&e, g, &options, &st, &result, &err);
-        if (st != BERTH_DEVICE_ERROR) fail_msg("%s: copy %d of %s went unnoticed: status %d", g->name, k, original, (int)st);
+        if (st != BERTH_DEVICE_ERROR)
+            fail_msg("%s: copy %d of %s went unnoticed: status %d", g->name, k, original, (int)st);
         if (!strstr(err.message, original) || !strstr(err.message, owner_name) || !strstr(err.message, reader))
             fail_msg("%s missing, read by %s: %s", original, reader, err.message);
         assert_in_range(err.device, 0, 2);
