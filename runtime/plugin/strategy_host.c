@@ -86,13 +86,13 @@ static int put_answer(const berth_strategy_input *in, const berth_plugin_answer 
 
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
-    (void)sig;
     (void)context;
     const char *at = info->si_addr;
-    if (at < request.at || at >= request.at + request.size)
-        return; /* SA_RESETHAND: the same instruction now ends the process */
-    put_head(BERTH_REPLY_INPUTS, 0);
-    _exit(0);
+    if (info->si_code > 0 && at >= request.at && at < request.at + request.size) {
+        put_head(BERTH_REPLY_INPUTS, 0);
+        _exit(0);
+    }
+    raise(sig); /* SA_RESETHAND: this one ends the process when the handler returns */
 }
 
 static void watch_faults(void)
