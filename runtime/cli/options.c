@@ -72,8 +72,9 @@ const cli_option_row cli_options[OPT_COUNT] = {
                          "go on past the end of the turn"},
     [OPT_DEVICES] = {"devices", 'd', CLI_TEXT, GROUP_PLACEMENT, "LIST", 0, 0, PLANS | C(DEVICES),
                      "devices, for example cpu*4/mem=8GiB (default cpu)"},
-    [OPT_STRATEGY] = {"strategy", 's', CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, PLANS,
-                      "placement strategy (default auto); see `berth strategies`; a path such as ./mine.so is a plug-in"},
+    [OPT_STRATEGY] =
+        {"strategy", 's', CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, PLANS,
+         "placement strategy (default auto); see `berth strategies`; a path such as ./mine.so is a plug-in"},
     [OPT_STRATEGY_DIR] = {"strategy-dir", 0, CLI_TEXT, GROUP_PLACEMENT, "DIR", 0, 0, PLANS | C(STRATEGIES),
                           "folder of plug-ins: its mine.so is the strategy mine"},
     [OPT_ISOLATED] = {"isolated", 0, CLI_FLAG, GROUP_PLACEMENT, NULL, 0, 0, PLANS | C(STRATEGIES),
