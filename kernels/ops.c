@@ -4,18 +4,18 @@
 const berth_op_info berth_op_infos[BERTH_OP_KIND_COUNT] = {
     [BERTH_OP_COPY] = {"copy", 1, 1, -1, false},
     [BERTH_OP_PATCHIFY] = {"patchify", 1, 1, -1, false},
-    [BERTH_OP_LINEAR] = {"linear", 2, 3, -1, false},
-    [BERTH_OP_VISION_EMBED] = {"vision_embed", 3, 3, -1, false},
-    [BERTH_OP_LAYER_NORM] = {"layer_norm", 3, 3, 0, false},
-    [BERTH_OP_RMS_NORM] = {"rms_norm", 2, 2, 0, false},
+    [BERTH_OP_LINEAR] = {"linear", 2, 3, -1, false, 6},
+    [BERTH_OP_VISION_EMBED] = {"vision_embed", 3, 3, -1, false, 6},
+    [BERTH_OP_LAYER_NORM] = {"layer_norm", 3, 3, 0, false, 6},
+    [BERTH_OP_RMS_NORM] = {"rms_norm", 2, 2, 0, false, 2},
     [BERTH_OP_ATTENTION_FULL] = {"attention_full", 3, 3, -1, false},
-    [BERTH_OP_SCALE_ADD] = {"scale_add", 3, 3, 0, false},
+    [BERTH_OP_SCALE_ADD] = {"scale_add", 3, 3, 0, false, 4},
     [BERTH_OP_ADD] = {"add", 2, 2, 0, false},
     [BERTH_OP_GELU] = {"gelu", 1, 1, 0, false},
     [BERTH_OP_SILU_MUL] = {"silu_mul", 2, 2, 0, false},
     [BERTH_OP_DROP_CLS] = {"drop_cls", 1, 1, -1, false},
     [BERTH_OP_PIXEL_SHUFFLE] = {"pixel_shuffle", 1, 1, -1, false},
-    [BERTH_OP_EMBED] = {"embed", 2, 2, -1, false},
+    [BERTH_OP_EMBED] = {"embed", 2, 2, -1, false, 2},
     [BERTH_OP_SCATTER_ROWS] = {"scatter_rows", 4, 4, 0, false},
     [BERTH_OP_GATHER_ROWS] = {"gather_rows", 2, 2, -1, false},
     [BERTH_OP_STORE_ROWS] = {"store_rows", 2, 2, -1, true},
@@ -24,6 +24,7 @@ const berth_op_info berth_op_infos[BERTH_OP_KIND_COUNT] = {
     [BERTH_OP_KV_APPEND] = {"kv_append", 3, 3, -1, true},
     [BERTH_OP_ATTENTION_PAGED] = {"attention_paged", 5, 5, -1, false},
     [BERTH_OP_LOGIT_STATS] = {"logit_stats", 1, 1, -1, false},
+    [BERTH_OP_CONVERT] = {"convert", 1, 1, -1, false},
 };
 
 static double elements(const berth_tensor *t)
@@ -83,7 +84,7 @@ berth_op_cost berth_op_cost_of(const berth_op_call *shapes)
     case BERTH_OP_GATHER_ROWS: cost.bytes_read = bytes(&in[1]) + bytes(&shapes->out); break;
     case BERTH_OP_SCATTER_ROWS:
         cost.bytes_read = bytes(&in[0]) + 2.0 * bytes(&in[2]) +
-                          elements(&in[2]) * (double)berth_tensor_last(&in[1]) * (double)sizeof(float);
+                          elements(&in[2]) * (double)berth_tensor_last(&in[1]) * (double)berth_dtype_size(in[1].dtype);
         break;
     case BERTH_OP_STORE_ROWS: cost.bytes_written = bytes(&in[0]); break;
     case BERTH_OP_KV_APPEND: cost.bytes_written = bytes(&in[0]) + bytes(&in[1]); break;

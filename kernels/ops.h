@@ -4,7 +4,8 @@
  * team of threads; no model, device name or strategy. kernels/ref/ is the definition (plain loops); kernels/cpu/ must agree with it.
  *
  * Rules for all: tensors are row-major and contiguous, data 64-byte aligned unless it is a weight (weights lie in their file: element-aligned at best, so load
- * unaligned). Activations are fp32; weights fp32, fp16 or bf16 as stored; sums in fp32 or wider. The same bits on every run and for every number of threads.
+ * unaligned). Activations are fp32, or, through berth_kernels_run, fp16 or bf16 (the fp32 op on widened operands, its result rounded to nearest even, fp16 overflowing to infinity at 65520); weights fp32,
+ * fp16 or bf16 as stored; sums in fp32 or wider. The same bits on every run and for every number of threads.
  * Shapes are checked when the program is checked, so kernels trust them; nothing allocates: scratch comes from the context. Below, n = all leading dimensions
  * of a tensor multiplied; `in[i]`, `out[i]` in the order listed. */
 #ifndef BERTH_KERNELS_OPS_H
@@ -90,6 +91,9 @@ typedef enum berth_op_kind {
     /* in: logits [n, V]; out: fp32 [n, BERTH_LOGIT_STATS]: see berth_logit_stat. argmax as torch: lowest index on ties, NaN wins. */
     BERTH_OP_LOGIT_STATS,
 
+    /* in: x, fp32, fp16 or bf16; out: y, the same shape in another of these, each element rounded to nearest even. Any device widens what it cannot compute with. */
+    BERTH_OP_CONVERT,
+
     BERTH_OP_KIND_COUNT
 } berth_op_kind;
 
@@ -171,6 +175,7 @@ typedef struct berth_op_info {
     int32_t min_in, max_in;
     int32_t inplace;   /* index of the input whose memory the output may take over; -1 = none */
     bool writes_state; /* the output is a state and is only partly written */
+    uint32_t weights;  /* bit i: in[i] is a weight, which kernels read in any float dtype */
 } berth_op_info;
 extern const berth_op_info berth_op_infos[BERTH_OP_KIND_COUNT];
 
@@ -179,6 +184,11 @@ typedef struct berth_op_cost {
     double flops, bytes_read, bytes_written;
 } berth_op_cost;
 berth_op_cost berth_op_cost_of(const berth_op_call *shapes);
+
+/* Runs the call on a set, whatever float dtypes its operands have: fp32 activations go to the set's kernel as they are, narrower ones are widened, and the result is rounded (narrow.c).
+ * The call's workspace holds what berth_kernels_workspace says for these shapes and dtypes. Sets' own tables know neither CONVERT nor 16-bit activations. */
+void berth_kernels_run(const berth_kernels *set, const berth_op_call *call);
+size_t berth_kernels_workspace(const berth_kernels *set, const berth_op_call *shapes, int32_t n_threads);
 
 /* The definition: plain loops, one thread. */
 const berth_kernels *berth_kernels_ref(void);

@@ -133,3 +133,34 @@ void berth_widen_f32(float *dst, const void *src, berth_dtype dtype, size_t n)
     if (dtype == BERTH_F16) widen_f16(dst, src, n);
     if (dtype == BERTH_F32 && dst != src && n) memcpy(dst, src, n * sizeof *dst);
 }
+
+/* ---- rounding of arrays: without branches, so that compilers make vectors of it ---- */
+
+static uint16_t round_bf16(uint32_t u)
+{
+    uint32_t rounded = (u + 0x7FFF + (u >> 16 & 1)) >> 16, nan = u >> 16 | 0x40;
+    return (uint16_t)((u & 0x7FFFFFFF) > 0x7F800000 ? nan : rounded);
+}
+
+/* A result under 2^-14 is the low bits of |f| + 0.5, where one unit in the last place is 2^-24: the addition rounds to nearest even. */
+static uint16_t round_f16(uint32_t u)
+{
+    uint32_t sign = u >> 16 & 0x8000, magnitude = u & 0x7FFFFFFF;
+    uint32_t normal = (magnitude - (112u << 23) + 0xFFF + (magnitude >> 13 & 1)) >> 13;
+    uint32_t small = bits_of(float_of(magnitude < 0x38800000 ? magnitude : 0) + 0.5f) - 0x3F000000;
+    uint32_t h = magnitude < 0x38800000 ? small : normal;
+    h = magnitude >= 0x477FF000 ? 0x7C00 : h;
+    h = magnitude > 0x7F800000 ? 0x7E00 | (magnitude >> 13 & 0x3FF) : h;
+    return (uint16_t)(sign | h);
+}
+
+void berth_narrow_f32(void *dst, const float *src, berth_dtype dtype, size_t n)
+{
+    char *out = dst;
+    if (dtype == BERTH_F32 && dst != src && n) memcpy(dst, src, n * sizeof *src);
+    if (dtype == BERTH_F32) return;
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h = dtype == BERTH_BF16 ? round_bf16(bits_of(src[i])) : round_f16(bits_of(src[i]));
+        memcpy(out + 2 * i, &h, sizeof h);
+    }
+}

@@ -96,7 +96,7 @@ static void carry_out(void *arg)
     s->call.team = unit->team;
     s->call.workspace = s->run->bound->workspace[op->device];
     s->call.workspace_bytes = op->workspace;
-    s->run->exec->kernels->run[op->kind](&s->call);
+    berth_kernels_run(s->run->exec->kernels, &s->call);
 }
 
 static const char *device_name(const berth_exec *exec, int32_t d)

@@ -11,7 +11,7 @@
 #include "base/json.h"
 #include "base/text.h"
 
-enum { FILE_LIMIT = 1 << 20, NAME_SIZE = 20, MOST_CORES = 4096 };
+enum { FILE_LIMIT = 1 << 20, NAME_SIZE = 19, MOST_CORES = 4096 };
 
 typedef struct reader {
     const char *what, *dir;
@@ -107,7 +107,7 @@ static void check_name(reader *r, const char *name)
     bool right = len > 0 && len < NAME_SIZE;
     for (size_t i = 0; i < len; i++) right = right && name[i] > ' ' && name[i] < 127 && !strchr(",/*:=\"\\", name[i]);
     if (!right)
-        bad(r, "name", "must be 1 to 19 visible characters of ASCII, without any of , / * : = \" and backslash");
+        bad(r, "name", "must be 1 to 18 visible characters of ASCII, without any of , / * : = \" and backslash");
 }
 
 /* ---- profiles ---------------------------------------------------------------------------------------------------------- */

@@ -185,11 +185,11 @@ static void find_workspaces(allotter *a)
     for (int32_t i = 0; i < p->n_ops; i++) {
         berth_op *op = &p->ops[i];
         op->workspace = 0;
-        berth_workspace_fn fn = a->options->kernels ? a->options->kernels->workspace[op->kind] : NULL;
-        if (!fn) continue;
+        if (!a->options->kernels) continue;
         berth_op_call call;
         berth_program_shapes(p, op, &p->bounds, &call);
-        size_t bytes = fn(&call, a->options->n_threads ? a->options->n_threads[op->device] : 1);
+        int32_t n_threads = a->options->n_threads ? a->options->n_threads[op->device] : 1;
+        size_t bytes = berth_kernels_workspace(a->options->kernels, &call, n_threads);
         if (!berth_round_up(bytes, ALIGN, &op->workspace)) op->workspace = SIZE_MAX - ALIGN;
         if (op->workspace > p->regions[op->device].workspace) p->regions[op->device].workspace = op->workspace;
     }

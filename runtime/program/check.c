@@ -178,23 +178,36 @@ static berth_status refuse_shapes(const checker *c, int32_t i)
     return st;
 }
 
-/* Can the op's device compute with this operand as it is stored? */
-static bool computes(const checker *c, const berth_op *op, berth_dtype dtype)
+/* Can the op's device compute with this operand as it is stored? Any device can widen any float: that is what a convert is for. */
+static bool computes(const checker *c, const berth_op *op, int32_t operand, berth_dtype dtype)
 {
     if (!c->env->device_dtypes || op->kind == BERTH_OP_COPY || !berth_dtype_is_float(dtype)) return true;
+    if (op->kind == BERTH_OP_CONVERT && operand >= 0) return true;
     return c->env->device_dtypes[op->device] >> dtype & 1;
+}
+
+/* Activations are fp32 or what their device computes in. */
+static bool follows_device(const checker *c, const berth_op *op, int32_t operand, berth_dtype dtype)
+{
+    if (dtype == BERTH_F32 || !berth_check_follows_device(op->kind, operand)) return true;
+    return c->env->compute && c->env->compute[op->device] == dtype;
 }
 
 static berth_status check_type(const checker *c, int32_t i, int32_t operand)
 {
     const berth_op *op = &c->p->ops[i];
     const berth_value *v = &c->p->values[operand < 0 ? op->out : op->in[operand]];
+    const char *what = operand < 0 ? "its output" : "an input", *dtype = berth_dtype_name(v->dtype);
     if (!berth_check_dtype(op->kind, operand, v->dtype))
-        return refuse(c, i, "has \"%s\" as %s of dtype %s, which a %s does not take", v->name,
-                      operand < 0 ? "its output" : "an input", berth_dtype_name(v->dtype), berth_word_op(op->kind));
-    if (!computes(c, op, v->dtype))
+        return refuse(c, i, "has \"%s\" as %s of dtype %s, which a %s does not take", v->name, what, dtype,
+                      berth_word_op(op->kind));
+    if (!computes(c, op, operand, v->dtype))
         return refuse(c, i, "runs on %s, which cannot compute with %s, the dtype of \"%s\"",
-                      berth_word_device(c->env, op->device), berth_dtype_name(v->dtype), v->name);
+                      berth_word_device(c->env, op->device), dtype, v->name);
+    if (!follows_device(c, op, operand, v->dtype))
+        return refuse(c, i, "has \"%s\" as %s of dtype %s, which a %s does not take on %s: it computes in %s", v->name,
+                      what, dtype, berth_word_op(op->kind), berth_word_device(c->env, op->device),
+                      berth_dtype_name(c->env->compute ? c->env->compute[op->device] : BERTH_F32));
     return BERTH_OK;
 }
 

@@ -7,6 +7,7 @@
 bool berth_check_known(berth_op_kind kind);
 bool berth_check_may_be_partial(berth_op_kind kind);
 bool berth_check_dtype(berth_op_kind kind, int32_t operand, berth_dtype dtype); /* operand -1: the output */
+bool berth_check_follows_device(berth_op_kind kind, int32_t operand); /* fp32, or what the device computes in */
 bool berth_check_shapes(const berth_program *p, const berth_op *op);
 
 /* "[tokens, 1536]" */

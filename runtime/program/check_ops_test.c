@@ -47,6 +47,7 @@ static const row rows[] = {
      "x:t,4,8",
      {.n_heads = 4, .n_kv_heads = 2, .head_dim = 8, .block = 16, .scale = 0.5f}},
     {BERTH_OP_LOGIT_STATS, {"x:l,100?"}, "x:l,8", {0}},
+    {BERTH_OP_CONVERT, {"w:t,8"}, "x:t,8", {0}},
 };
 enum { N_ROWS = sizeof rows / sizeof rows[0] };
 

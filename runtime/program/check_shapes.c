@@ -237,7 +237,7 @@ static bool logit_stats_ok(const shapes *s)
     return dims(x, 2) && dims(y, 2) && equal(x->dims[0], y->dims[0]) && is(y->dims[1], BERTH_LOGIT_STATS);
 }
 
-/* dtypes, a letter an operand: x fp32, w a float of any width (as stored), i int32, * any (a copy: all the same). */
+/* dtypes, a letter an operand: x a float the device computes in (check.c), f fp32, w a float of any width (as stored), i int32, * any (a copy: all the same). */
 typedef struct rule {
     const char *in;
     char out;
@@ -247,7 +247,7 @@ typedef struct rule {
 
 static const rule rules[BERTH_OP_KIND_COUNT] = {
     [BERTH_OP_COPY] = {"*", '*', true, copy_ok},
-    [BERTH_OP_PATCHIFY] = {"x", 'x', false, patchify_ok},
+    [BERTH_OP_PATCHIFY] = {"f", 'x', false, patchify_ok},
     [BERTH_OP_LINEAR] = {"xww", 'x', true, linear_ok},
     [BERTH_OP_VISION_EMBED] = {"xww", 'x', false, embed_patches_ok},
     [BERTH_OP_LAYER_NORM] = {"xww", 'x', false, norm_ok},
@@ -263,11 +263,12 @@ static const rule rules[BERTH_OP_KIND_COUNT] = {
     [BERTH_OP_SCATTER_ROWS] = {"xxii", 'x', false, scatter_ok},
     [BERTH_OP_GATHER_ROWS] = {"xi", 'x', false, gather_ok},
     [BERTH_OP_STORE_ROWS] = {"xi", 'x', false, store_ok},
-    [BERTH_OP_ROPE_TABLE] = {"iix", 'x', false, rope_table_ok},
-    [BERTH_OP_ROPE] = {"xx", 'x', false, rope_ok},
+    [BERTH_OP_ROPE_TABLE] = {"iif", 'f', false, rope_table_ok},
+    [BERTH_OP_ROPE] = {"xf", 'x', false, rope_ok},
     [BERTH_OP_KV_APPEND] = {"xxi", 'x', false, kv_append_ok},
     [BERTH_OP_ATTENTION_PAGED] = {"xxiii", 'x', false, attention_paged_ok},
-    [BERTH_OP_LOGIT_STATS] = {"x", 'x', false, logit_stats_ok},
+    [BERTH_OP_LOGIT_STATS] = {"f", 'f', false, logit_stats_ok},
+    [BERTH_OP_CONVERT] = {"w", 'x', false, single_ok},
 };
 
 bool berth_check_known(berth_op_kind kind)
@@ -286,8 +287,14 @@ bool berth_check_dtype(berth_op_kind kind, int32_t operand, berth_dtype dtype)
     char want = operand < 0 ? rules[kind].out : (size_t)operand < n ? rules[kind].in[operand] : 0;
     if (want == '*') return true;
     if (want == 'i') return dtype == BERTH_I32;
-    if (want == 'x') return dtype == BERTH_F32;
-    return want == 'w' && (dtype == BERTH_F32 || dtype == BERTH_F16 || dtype == BERTH_BF16);
+    if (want == 'f') return dtype == BERTH_F32;
+    return (want == 'w' || want == 'x') && berth_dtype_is_float(dtype);
+}
+
+bool berth_check_follows_device(berth_op_kind kind, int32_t operand)
+{
+    size_t n = strlen(rules[kind].in);
+    return (operand < 0 ? rules[kind].out : (size_t)operand < n ? rules[kind].in[operand] : 0) == 'x';
 }
 
 bool berth_check_shapes(const berth_program *p, const berth_op *op)

@@ -1,6 +1,6 @@
 /* passes.h - the passes over a program, one file each, and the names they need for people.
  *
- * Order: build (arch) -> place -> route -> check -> allot -> check_memory. Each takes a program and edits it, or
+ * Order: build (arch) -> place -> dtypes -> route -> check -> allot -> check_memory. Each takes a program and edits it, or
  * refuses it. All are pure: no device, no weights. */
 #ifndef BERTH_PROGRAM_PASSES_H
 #define BERTH_PROGRAM_PASSES_H
@@ -18,6 +18,7 @@ typedef struct berth_pass_env {
     const uint32_t *device_dtypes;   /* [n_devices] bit set of berth_dtype each can compute with; NULL = all */
     const berth_placement *placement;
     int32_t replica;
+    const berth_dtype *compute; /* [n_devices] what each multiplies in: F32, F16 or BF16; NULL = F32 */
 } berth_pass_env;
 
 /* Gives every op the device of its node in env->placement (nearest placed ancestor; else, when its parts are split,
@@ -25,6 +26,10 @@ typedef struct berth_pass_env {
  * inputs lie on the host. Clones `replicate` ops. Errors: BERTH_AFFINITY (a node without a device),
  * BERTH_INVALID_ARGUMENT (two tensors of one op, as weight and bias, put on two devices: names both). */
 berth_status berth_place(berth_program *p, const berth_pass_env *env, berth_error *err);
+
+/* Gives every value of a placed program the dtype it has on its device (env->compute): weights, keys, values and activations narrow where the device is, what must stay exact fp32. The rules are in
+ * dtypes.c. Without env->compute nothing changes. */
+void berth_dtypes(berth_program *p, const berth_pass_env *env);
 
 /* Puts in a copy wherever an op reads a value that lives elsewhere, once per value and device, directly before the
  * first reader; outputs are copied to the host. Weights are never copied per run: a weight read on another device

@@ -74,6 +74,9 @@ typedef enum berth_input_key {
     BERTH_INPUT_COUNT
 } berth_input_key;
 
+/* How exact a value has to be; what dtype that is on a device: dtypes.c. */
+typedef enum berth_precision { BERTH_PRECISION_EXACT = 0, BERTH_PRECISION_STREAM, BERTH_PRECISION_NARROW } berth_precision;
+
 #define BERTH_VALUE_NAME 64
 #define BERTH_VALUE_DIMS BERTH_TENSOR_DIMS
 
@@ -98,6 +101,7 @@ typedef struct berth_value {
     /* allot */
     size_t offset; /* ACTIVATION, and INPUT on host: from the start of its device's activation region */
     size_t bytes;  /* upper bound */
+    berth_precision precision; /* set by dtypes */
 } berth_value;
 
 typedef struct berth_op {

@@ -28,6 +28,9 @@ bool berth_wait_list_add(berth_wait_list *list, int32_t op, int32_t on);
  * */
 bool berth_waits_assign(berth_program *p, berth_wait_list *list);
 
+/* The dtype a value has on a device that computes in `compute`. */
+berth_dtype berth_dtype_on(const berth_value *v, berth_dtype compute);
+
 /* ---- happens-before, for the checkers ---------------------------------------------------------------------------- */
 
 /* What each op knows to be done when it starts, from lane order and the recorded waits alone. */

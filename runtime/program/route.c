@@ -4,7 +4,8 @@
  * One rule carries everything between devices: pixels to the vision encoder, features to the embedding, hidden states
  * to the next stage, logits to the host. A copy stands directly before its first reader; an output's copy to the host
  * directly after its producer, so that its memory is free early. Weights and states are never copied: reading one
- * elsewhere is left for check to refuse. */
+ * elsewhere is left for check to refuse. Bytes travel as they are: where the reader's device gives such a value another
+ * dtype, a convert follows the copy there. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,31 @@ static int32_t add_copy(router *r, int32_t of, int32_t device, int32_t node)
     return berth_program_add_op(r->p, &op) < 0 ? -1 : value;
 }
 
+/* The copy `value` in the dtype of its new device: itself, or converted there. */
+static int32_t converted(router *r, int32_t value, int32_t device, int32_t node)
+{
+    berth_value v = r->p->values[value];
+    berth_dtype dtype = r->env->compute ? berth_dtype_on(&v, r->env->compute[device]) : v.dtype;
+    if (dtype == v.dtype) return value;
+    char name[sizeof v.name + 32];
+    int len = snprintf(name, sizeof name, "%s.%s", v.name, berth_dtype_name(dtype));
+    if (len < 0 || (size_t)len >= sizeof v.name)
+        snprintf(name, sizeof name, "value.%d@%d.%s", v.origin, device, berth_dtype_name(dtype));
+    memcpy(v.name, name, sizeof v.name - 1);
+    v.name[sizeof v.name - 1] = 0;
+    v.dtype = dtype;
+    int32_t out = berth_program_add_value(r->p, &v);
+    if (out < 0) return -1;
+    berth_op op = {.kind = BERTH_OP_CONVERT,
+                   .in = {value},
+                   .n_in = 1,
+                   .out = out,
+                   .node = node,
+                   .layer = v.layer,
+                   .device = device};
+    return berth_program_add_op(r->p, &op) < 0 ? -1 : out;
+}
+
 /* Lets operand k of *op be read on the op's device. */
 static bool route_operand(router *r, berth_op *op, int32_t k)
 {
@@ -57,7 +83,10 @@ static bool route_operand(router *r, berth_op *op, int32_t k)
     if (from->device == op->device || from->device == BERTH_DEVICE_NONE) return true;
     if (from->kind != BERTH_VALUE_INPUT && from->kind != BERTH_VALUE_ACTIVATION) return true;
     int32_t *slot = &r->copy_at[(size_t)v * (size_t)r->p->n_devices + (size_t)op->device];
-    if (*slot == BERTH_NO_VALUE) *slot = add_copy(r, v, op->device, op->node);
+    if (*slot == BERTH_NO_VALUE) {
+        int32_t copy = add_copy(r, v, op->device, op->node);
+        if (copy >= 0) *slot = converted(r, copy, op->device, op->node);
+    }
     if (*slot < 0) return false;
     op->in[k] = *slot;
     return true;
