@@ -81,7 +81,7 @@ static berth_status read_tiles(const berth_json_node *row, conversation *c, bert
     return cli_row_int(row, "tokens_per_tile", 1, 1 << 20, &o->tokens_per_tile, err);
 }
 
-/* ---- messages -------------------------------------------------------------------------------------------------------- */
+/* ---- messages ---------------------------------------------------------------------------------------------------- */
 
 static berth_status read_part(const berth_json_node *node, berth_part *out, berth_error *err)
 {
@@ -120,7 +120,7 @@ static berth_status read_messages(const berth_json_node *list, conversation *c, 
     return BERTH_OK;
 }
 
-/* ---- chat()'s arguments ---------------------------------------------------------------------------------------------- */
+/* ---- chat()'s arguments ------------------------------------------------------------------------------------------ */
 
 static berth_status read_history(const berth_json_node *list, conversation *c, berth_error *err)
 {

@@ -12,7 +12,7 @@
 static const char *const kernel_sets[] = {"avx512", "avx2", "generic", "ref"}; /* as --kernels names them */
 enum { N_KERNEL_SETS = sizeof kernel_sets / sizeof kernel_sets[0] };
 
-/* ---- JSON ------------------------------------------------------------------------------------------------------------ */
+/* ---- JSON -------------------------------------------------------------------------------------------------------- */
 
 static void put_string(berth_buffer *out, const char *key, const char *value)
 {
@@ -102,7 +102,7 @@ static void json_devices(const berth_machine *m, berth_buffer *out)
     berth_buffer_putc(out, ']');
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------------------ */
+/* ---- text -------------------------------------------------------------------------------------------------------- */
 
 static void text_computer(const berth_computer *c, berth_buffer *out)
 {

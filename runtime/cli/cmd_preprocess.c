@@ -1,7 +1,8 @@
 /* cmd_preprocess.c - `berth preprocess`: pictures to pixel values, and the tile grid of a size or a picture.
  *
- * With --out, the pixel values of all pictures go to one safetensors file in the order given. Each picture's grid is a JSON object on standard output; with --jsonl rows
- * ask for grids (`w`, `h`) or for pictures (`file`), and the answers carry hashes instead of pixels. */
+ * With --out, the pixel values of all pictures go to one safetensors file in the order given. Each picture's grid is a
+ * JSON object on standard output; with --jsonl rows ask for grids (`w`, `h`) or for pictures (`file`), and the answers
+ * carry hashes instead of pixels. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -26,7 +27,7 @@ static const berth_preprocess_options published = {.tile = 448,
                                                    .mean = {0.485f, 0.456f, 0.406f},
                                                    .std = {0.229f, 0.224f, 0.225f}};
 
-/* ---- options --------------------------------------------------------------------------------------------------------- */
+/* ---- options ----------------------------------------------------------------------------------------------------- */
 
 static berth_status read_model(const char *dir, berth_preprocess_options *out, berth_error *err)
 {
@@ -64,7 +65,7 @@ static berth_status read_options(const cli_args *a, berth_preprocess_options *ou
     return BERTH_OK;
 }
 
-/* ---- what both ways share -------------------------------------------------------------------------------------------- */
+/* ---- what both ways share ---------------------------------------------------------------------------------------- */
 
 static void put_grid(const berth_grid *g, berth_buffer *out)
 {
@@ -76,7 +77,7 @@ static void put_grid(const berth_grid *g, berth_buffer *out)
 static berth_status count_values(int64_t n_tiles, int32_t tile, size_t *out, berth_error *err)
 {
     size_t n;
-    if (!berth_mul_size((size_t)tile * (size_t)tile, 3, &n) || !berth_mul_size(n, (size_t)n_tiles, &n) ||
+    if (!berth_mul_size((size_t)tile * (size_t)tile, 3, &n) || !berth_mul_size(n, (size_t)n_tiles, &n) || n == 0 ||
         n > PIXELS_MAX_BYTES / sizeof(float)) {
         return BERTH_FAIL(
             err, BERTH_INVALID_ARGUMENT,
@@ -87,7 +88,7 @@ static berth_status count_values(int64_t n_tiles, int32_t tile, size_t *out, ber
     return BERTH_OK;
 }
 
-/* ---- pictures to a file ---------------------------------------------------------------------------------------------- */
+/* ---- pictures to a file ------------------------------------------------------------------------------------------ */
 
 typedef struct pixels {
     float *data; /* owned, [n_tiles][3][tile][tile] */
@@ -100,17 +101,17 @@ static berth_status add_picture(const char *file, const berth_preprocess_options
 {
     berth_image image;
     berth_grid grid;
-    size_t before = 0, after = 0;
+    size_t fresh = 0, after = 0; /* values of this picture; of all so far, it included */
     berth_status st = berth_image_load(file, NULL, &image, err);
     if (st != BERTH_OK) return st;
     st = berth_grid_choose(image.width, image.height, o->tile, o->min_tiles, o->max_tiles, o->thumbnail, &grid, err);
     if (st != BERTH_OK) goto done;
-    st = count_values(p->n_tiles, o->tile, &before, err);
+    st = count_values(grid.n_tiles, o->tile, &fresh, err);
     if (st == BERTH_OK) st = count_values(p->n_tiles + grid.n_tiles, o->tile, &after, err);
     if (st == BERTH_OK && want_pixels) {
-        float *more = realloc(p->data, after * sizeof *more);
+        float *more = realloc(p->data, (after + 1) * sizeof *more);
         if (more != NULL) p->data = more;
-        st = more != NULL ? berth_image_tiles(&image, o, &grid, NULL, more + before, err)
+        st = more != NULL ? berth_image_tiles(&image, o, &grid, NULL, more + (after - fresh), err)
                           : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for %zu pixel values", after);
     }
     if (st != BERTH_OK) goto done;
@@ -157,7 +158,7 @@ static cli_exit pictures(const cli_args *a, const berth_preprocess_options *o)
     return code;
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------------------ */
+/* ---- rows -------------------------------------------------------------------------------------------------------- */
 
 typedef struct row_context {
     berth_preprocess_options options;
@@ -178,8 +179,8 @@ static berth_status put_hashes(const berth_image *image, const berth_preprocess_
     size_t n = 0;
     berth_status st = count_values(grid->n_tiles, o->tile, &n, err);
     if (st != BERTH_OK) return st;
-    uint8_t *u8 = malloc(n);
-    float *f32 = malloc(n * sizeof *f32);
+    uint8_t *u8 = malloc(n + 1);
+    float *f32 = malloc((n + 1) * sizeof *f32);
     st = u8 != NULL && f32 != NULL ? berth_image_tiles(image, o, grid, u8, f32, err)
                                    : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for %zu pixel values", n);
     if (st == BERTH_OK) {

@@ -1,7 +1,8 @@
 /* cmd_tokenize.c - `berth tokenize` and `berth detokenize`: text to ids and back, plain or as JSON rows.
  *
- * Plain text is what a user would type, so no special token is seen in it unless --special asks for that; a row says itself what it wants. Text that is not UTF-8 is refused
- * when plain; in a row its broken parts become U+FFFD and the answer says "valid": false. */
+ * Plain text is what a user would type, so no special token is seen in it unless --special asks for that; a row says
+ * itself what it wants. Text that is not UTF-8 is refused when plain; in a row its broken parts become U+FFFD and the
+ * answer says "valid": false. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,7 +29,7 @@ static berth_status open_tokenizer(const cli_args *a, berth_tokenizer **out, ber
                       cli_commands[a->command].usage);
 }
 
-/* ---- tokenize -------------------------------------------------------------------------------------------------------- */
+/* ---- tokenize ---------------------------------------------------------------------------------------------------- */
 
 static berth_status match_of(const berth_json_node *row, berth_match *out, berth_error *err)
 {
@@ -179,7 +180,7 @@ cli_exit cmd_tokenize(const cli_args *a)
     return code;
 }
 
-/* ---- detokenize ------------------------------------------------------------------------------------------------------ */
+/* ---- detokenize -------------------------------------------------------------------------------------------------- */
 
 static berth_status ids_of(const berth_json_node *row, berth_ids *out, berth_error *err)
 {
@@ -210,9 +211,10 @@ static void put_bytes(const berth_tokenizer *t, const berth_ids *ids, bool skip_
         if (token != NULL && !(special && skip_special)) berth_buffer_append(&bytes, token, len);
     }
     if (bytes.failed) out->failed = true;
-    if (bytes.len != text->len || (bytes.len > 0 && memcmp(bytes.data, text->data, bytes.len) != 0)) {
+    const char *spelled = bytes.data != NULL ? bytes.data : "", *shown = text->data != NULL ? text->data : "";
+    if (bytes.len != text->len || memcmp(spelled, shown, bytes.len) != 0) {
         berth_buffer_puts(out, ",\"bytes\":");
-        cli_put_hex(out, bytes.data, bytes.len);
+        cli_put_hex(out, spelled, bytes.len);
     }
     berth_buffer_deinit(&bytes);
 }

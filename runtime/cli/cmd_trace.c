@@ -1,6 +1,7 @@
 /* cmd_trace.c - `berth trace`: runs a model on given inputs and writes every named value to a safetensors file.
  *
- * The inputs come first, since the plan is made for just their tokens and tiles. They are read from a file, or made from a conversation as `berth run` makes them. */
+ * The inputs come first, since the plan is made for just their tokens and tiles. They are read from a file, or made
+ * from a conversation as `berth run` makes them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,7 @@
 
 enum { IDS_MAX = 1 << 24, TILES_MAX = 1 << 16 };
 
-/* ---- inputs ---------------------------------------------------------------------------------------------------------- */
+/* ---- inputs ------------------------------------------------------------------------------------------------------ */
 
 typedef struct inputs {
     berth_ids ids;
@@ -131,7 +132,7 @@ static berth_status make_inputs(const cli_args *a, inputs *in, berth_error *err)
     return st;
 }
 
-/* ---- output ---------------------------------------------------------------------------------------------------------- */
+/* ---- output ------------------------------------------------------------------------------------------------------ */
 
 typedef struct output {
     berth_safetensors_entry *entries; /* owned */
@@ -256,7 +257,7 @@ static berth_status write_trace(const cli_args *a, const inputs *in, const berth
     return st;
 }
 
-/* ---- command --------------------------------------------------------------------------------------------------------- */
+/* ---- command ----------------------------------------------------------------------------------------------------- */
 
 /* Engine and run, once the inputs are known. */
 static berth_status trace_inputs(const cli_args *a, const inputs *in, berth_trace *t, berth_error *err)

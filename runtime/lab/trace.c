@@ -1,7 +1,8 @@
 /* trace.c - the tap that gathers values, and the run behind it.
  *
- * Storage is laid out before the run: every value's whole shape follows from the program and the request, so a lane that hands over a part only copies it.
- * A value is written by one lane, so its parts come in order and need no lock. */
+ * Storage is laid out before the run: every value's whole shape follows from the program and the request, so a lane
+ * that hands over a part only copies it. A value is written by one lane, so its parts come in order and need no lock.
+ */
 #include "lab/trace.h"
 
 #include <stdio.h>
@@ -14,9 +15,10 @@
 
 enum { GLOB_MAX = 96, NEW_MAX = 1 << 24 };
 
-/* ---- globs ----------------------------------------------------------------------------------------------------------- */
+/* ---- globs ------------------------------------------------------------------------------------------------------- */
 
-/* The next glob of a list, cut at its comma; false at the end. One too long to be a name's glob is given cut, and matches nothing. */
+/* The next glob of a list, cut at its comma; false at the end. One too long to be a name's glob is given cut, and
+ * matches nothing. */
 static bool next_glob(const char **at, char out[GLOB_MAX])
 {
     *at += strspn(*at, ", ");
@@ -35,7 +37,7 @@ bool berth_trace_wants(const char *globs, const char *name)
     return false;
 }
 
-/* ---- storage --------------------------------------------------------------------------------------------------------- */
+/* ---- storage ----------------------------------------------------------------------------------------------------- */
 
 /* What of each symbol a whole request has. Sequences: the one. */
 static berth_sizes whole_sizes(const berth_core_plan *plan, const berth_trace_request *q)
@@ -115,7 +117,7 @@ static berth_status lay_out(const berth_core_plan *plan, const berth_trace_reque
     return st == BERTH_OK ? check_globs(q->values, out, err) : st;
 }
 
-/* ---- the tap --------------------------------------------------------------------------------------------------------- */
+/* ---- the tap ----------------------------------------------------------------------------------------------------- */
 
 static berth_traced *find(berth_trace *t, const char *program, const char *name)
 {
@@ -162,7 +164,7 @@ static berth_status check_whole(const berth_trace *t, berth_error *err)
     return BERTH_OK;
 }
 
-/* ---- run ------------------------------------------------------------------------------------------------------------- */
+/* ---- run --------------------------------------------------------------------------------------------------------- */
 
 static berth_status check_request(const berth_core_plan *plan, const berth_trace_request *q, berth_error *err)
 {

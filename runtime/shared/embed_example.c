@@ -1,4 +1,5 @@
-/* embed_example.c - the smallest program that embeds berth: what an installation must be able to build. Shows where a model would live, without loading it. */
+/* embed_example.c - the smallest program that embeds berth: what an installation must be able to build. Shows where a
+ * model would live, without loading it. */
 #include <berth/berth.h>
 #include <stdio.h>
 

@@ -1,4 +1,5 @@
-/* cli_commands_test.c - what commands say and how they end: exit codes, messages on standard error alone, plain text in and out, rows that fail. */
+/* cli_commands_test.c - what commands say and how they end: exit codes, messages on standard error alone, plain text in
+ * and out, rows that fail. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 #define MIXED  "-m " GOLDEN "text/mixed"
 #define NATIVE "-m " GOLDEN "models/ivl-native"
 
-/* ---- refusals --------------------------------------------------------------------------------------------------------- */
+/* ---- refusals ---------------------------------------------------------------------------------------------------- */
 
 typedef struct refusal {
     const char *arguments;
@@ -77,7 +78,7 @@ static void mistakes_are_refused_with_a_sentence(void **state)
     }
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------------------- */
+/* ---- text -------------------------------------------------------------------------------------------------------- */
 
 static void user_text_becomes_no_special_token(void **state)
 {
@@ -134,7 +135,7 @@ static void broken_text_and_ids_are_refused(void **state)
     program_deinit(&d);
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------------------------------------------------- */
 
 static void a_row_that_fails_spoils_no_other(void **state)
 {
@@ -193,7 +194,7 @@ static void output_rows_are_ascii(void **state)
     program_deinit(&r);
 }
 
-/* ---- pictures --------------------------------------------------------------------------------------------------------- */
+/* ---- pictures ---------------------------------------------------------------------------------------------------- */
 
 static void pixel_values_of_several_pictures_stand_in_order(void **state)
 {
@@ -242,7 +243,7 @@ static void picture_options_and_rows_are_checked(void **state)
     program_deinit(&r);
 }
 
-/* ---- lists ------------------------------------------------------------------------------------------------------------ */
+/* ---- lists ------------------------------------------------------------------------------------------------------- */
 
 static berth_json *parse(const program_result *r)
 {

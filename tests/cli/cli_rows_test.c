@@ -1,4 +1,5 @@
-/* cli_rows_test.c - every reference row through `berth tokenize`, `detokenize` and `preprocess --jsonl`: the answers in the rows' order, each stated member equal. */
+/* cli_rows_test.c - every reference row through `berth tokenize`, `detokenize` and `preprocess --jsonl`: the answers in
+ * the rows' order, each stated member equal. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* cli_trace_test.c - `berth trace` on the reference models: every recorded value within its tolerance, in the order of computation, and the same greedy tokens, wherever the parts live. */
+/* cli_trace_test.c - `berth trace` on the reference models: every recorded value within its tolerance, in the order of
+ * computation, and the same greedy tokens, wherever the parts live. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,7 +25,7 @@ static const char *const placements[] = {
     "--devices cpu*4 --strategy auto --kernels ref",
 };
 
-/* ---- reading --------------------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 static berth_safetensors *open_tensors(const char *path)
 {
@@ -43,7 +44,7 @@ static void *read_tensor(const berth_safetensors *f, const berth_safetensor *t)
     return data;
 }
 
-/* ---- comparing ------------------------------------------------------------------------------------------------------- */
+/* ---- comparing --------------------------------------------------------------------------------------------------- */
 
 typedef struct compared {
     const char *what; /* case and placement, for messages */
@@ -169,7 +170,7 @@ static void values_and_tokens_are_the_reference_s(void **state)
     berth_json_destroy(json);
 }
 
-/* ---- other ways in ----------------------------------------------------------------------------------------------------- */
+/* ---- other ways in ----------------------------------------------------------------------------------------------- */
 
 /* A case's messages in the form that users write, its pictures named one after the other. */
 static void write_messages(const char *path, const char *model, const berth_json_node *one)

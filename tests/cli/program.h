@@ -20,7 +20,8 @@ typedef struct program_result {
     size_t out_size, err_size;
 } program_result;
 
-/* Runs `berth` with words of `arguments`, which are set apart by single blanks ("\t" inside a word stands for a blank). Fails the test when it cannot be run. */
+/* Runs `berth` with words of `arguments`, which are set apart by single blanks ("\t" inside a word stands for a blank).
+ * Fails the test when it cannot be run. */
 program_result program(const program_run *run, const char *arguments);
 void program_deinit(program_result *r);
 
