@@ -147,27 +147,59 @@ static berth_status judge(const tally *t, const char *who, berth_error *err)
     return worst < 0 ? BERTH_OK : refuse(t, who, worst, most, err);
 }
 
+/* Whether sums of subtrees are sums of storages: one replica, no storage with two names. The usual case, and a plan must cost little. */
+static bool is_plain(const tally *t)
+{
+    bool plain = t->p->n_replicas == 1;
+    for (int32_t i = 0; plain && i < t->in->n_nodes; i++) plain = berth_node_at(t->in, i)->tied_to < 0;
+    return plain;
+}
+
+static void add_subtrees(tally *t)
+{
+    wide context = t->in->context_tokens > 0 ? (wide)t->in->context_tokens : 0;
+    for (int32_t i = 0; i < t->in->n_nodes;) {
+        const berth_node_view *node = berth_node_at(t->in, i);
+        int32_t device = t->p->device_of[i];
+        bool is_placed = device >= 0;
+        if (!is_placed && context > 0 && own_kv(t->in, i) > 0) {
+            device = berth_placement_device(t->p, t->in, 0, i, NULL);
+            if (device >= 0) t->loads[device].bytes += own_kv(t->in, i) * context;
+        }
+        if (is_placed) t->loads[device].bytes += node->weight_bytes + node->kv_bytes_per_token * context;
+        i += is_placed ? 1 + node->n_descendants : 1;
+    }
+    for (int32_t d = 0; d < t->in->n_devices; d++) t->loads[d].n_uses = t->loads[d].bytes > 0;
+}
+
+static berth_status add_storages(tally *t, berth_error *err)
+{
+    size_t n = (size_t)t->p->n_nodes,
+           n_all = n * (size_t)t->p->n_replicas; /* as large as device_of, which is allocated */
+    t->uses = calloc((size_t)t->p->n_replicas, (size_t)t->in->n_devices);
+    t->device = calloc(n_all, sizeof *t->device);
+    t->first_member = calloc(n, sizeof *t->first_member);
+    t->next_member = calloc(n, sizeof *t->next_member);
+    if (!t->uses || !t->device || !t->first_member || !t->next_member)
+        return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory to add up %zu modules", n_all);
+    resolve(t);
+    link_ties(t);
+    add_weights(t);
+    add_kv(t);
+    return BERTH_OK;
+}
+
 berth_status berth_placement_check_budgets(const berth_placement *p, const berth_strategy_input *in, const char *who,
                                            berth_error *err)
 {
-    size_t n = (size_t)p->n_nodes, n_all = n * (size_t)p->n_replicas; /* as large as p->device_of, which is allocated */
-    tally t = {.p = p,
-               .in = in,
-               .loads = calloc((size_t)in->n_devices, sizeof *t.loads),
-               .uses = calloc((size_t)p->n_replicas, (size_t)in->n_devices),
-               .device = calloc(n_all, sizeof *t.device),
-               .first_member = calloc(n, sizeof *t.first_member),
-               .next_member = calloc(n, sizeof *t.next_member)};
-    berth_status st;
-    if (t.loads && t.uses && t.device && t.first_member && t.next_member) {
-        resolve(&t);
-        link_ties(&t);
-        add_weights(&t);
-        add_kv(&t);
-        st = judge(&t, who, err);
-    } else {
-        st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory to add up %zu modules", n_all);
-    }
+    tally t = {.p = p, .in = in, .loads = calloc((size_t)in->n_devices, sizeof *t.loads)};
+    if (!t.loads) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory to add up %d devices", (int)in->n_devices);
+    berth_status st = BERTH_OK;
+    if (is_plain(&t))
+        add_subtrees(&t);
+    else
+        st = add_storages(&t, err);
+    if (st == BERTH_OK) st = judge(&t, who, err);
     free(t.loads);
     free(t.uses);
     free(t.device);
