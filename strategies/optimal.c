@@ -1,9 +1,10 @@
 /* optimal.c - the provably best cut of the chain of atoms, for one of three ends:
- *   optimal, optimal=throughput: the slowest stage as fast as can be (many requests in flight);
- *   optimal=latency: the least time for one token (few, fast devices; a hop costs its link's latency);
+ *   optimal, optimal=throughput: the slowest stage, or hop, as fast as can be (many requests in flight); among equals the fewest hops, then the shortest;
+ *   optimal=latency: the least time for one request (few, fast devices; short hops);
  *   optimal=capacity: the longest context that can be made to fit.
- * A stage's time is its bytes by its device's memory rate, where the rates of all devices are known, else by equal rates. Devices may be taken in any order where that is better
- * (up to 12; latency: 8). Tied tensors, KV cache and what is reserved count. Source: partition.h. */
+ * A stage's time is that of a whole request (work.h: pictures, prompt, new tokens) where the host says what a request is and knows all rates and the model's work; else its bytes by
+ * its device's memory rate; else by equal rates. Devices may be taken in any order where that is better (latency: up to 8 devices; by hops: up to 12; by
+ * memory and rates: any number of alike ones, up to 16 that all differ). Tied tensors, KV cache and what is reserved count. Source: partition.h. */
 #include "berth/strategy.h"
 
 #include <inttypes.h>
@@ -39,43 +40,70 @@ static berth_status optimal_check(const berth_strategy_input *in, berth_error *e
     return BERTH_OK;
 }
 
+/* What the search is given, owned. */
+typedef struct setup {
+    berth_partition_device *devices;
+    berth_work work;
+    berth_hops hops;
+    bool rates_known, work_known;
+    berth_partition_problem problem;
+} setup;
+
+static void setup_deinit(setup *s)
+{
+    free(s->devices);
+    berth_work_deinit(&s->work);
+    berth_hops_deinit(&s->hops);
+}
+
 /* Rates where all are known, else all 1. Gives whether they are known. */
 static bool read_devices(const berth_strategy_input *in, berth_partition_device *devices)
 {
     bool is_known = true;
     for (int32_t d = 0; d < in->n_devices; d++) {
-        double rate = berth_device_at(in, d)->bytes_per_second;
-        devices[d] = (berth_partition_device){.room = berth_device_room(in, d), .rate = rate};
-        is_known = is_known && rate > 0 && rate < 1e30;
+        const berth_device_view *view = berth_device_at(in, d);
+        devices[d] = (berth_partition_device){.room = berth_device_room(in, d), .rate = view->bytes_per_second};
+        is_known = is_known && view->bytes_per_second > 0 && view->bytes_per_second < 1e30;
     }
     for (int32_t d = 0; d < in->n_devices && !is_known; d++) devices[d].rate = 1;
     return is_known;
 }
 
-/* Latency of the link from a to b in seconds; 0 where none is given. */
-static void read_hops(const berth_strategy_input *in, double *hops)
+static berth_status setup_init(setup *s, const berth_chain *c, const berth_strategy_input *in, berth_error *err)
 {
-    for (int32_t i = 0; i < in->n_links; i++) {
-        const berth_link_view *link = berth_link_at(in, i);
-        bool is_known = link->latency_ns > 0 && link->latency_ns < 1e18;
-        if (link->from < 0 || link->to < 0 || link->from >= in->n_devices || link->to >= in->n_devices || !is_known)
-            continue;
-        hops[link->from * in->n_devices + link->to] = link->latency_ns * 1e-9;
-    }
+    *s = (setup){.devices = calloc((size_t)in->n_devices, sizeof *s->devices)};
+    if (!s->devices) return berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for the list of devices");
+    s->rates_known = read_devices(in, s->devices);
+    s->work_known = berth_work_is_known(in);
+    s->problem = (berth_partition_problem){.chain = c, .devices = s->devices, .n_devices = in->n_devices};
+    berth_status st = berth_hops_init(&s->hops, c, in, s->work_known, err);
+    if (st == BERTH_OK && s->work_known) st = berth_work_init(&s->work, c, in, err);
+    if (st != BERTH_OK) return st;
+    for (int32_t d = 0; d < in->n_devices && s->work_known; d++) s->devices[d].flops = berth_device_at(in, d)->flops;
+    if (s->work_known) s->problem.work = &s->work;
+    if (s->rates_known) s->problem.hops = &s->hops; /* seconds of hops mean nothing beside stages without rates */
+    return BERTH_OK;
 }
 
-/* Devices of which no two differ need no other order than the one given. */
-static bool differ(const berth_partition_device *devices, int32_t n)
+/* Seconds in hops, stage after stage; with the given order of devices in place of the one found where asked. */
+static double hop_seconds(const setup *s, const berth_partition *p, bool in_given_order)
 {
-    for (int32_t d = 1; d < n; d++)
-        if (devices[d].room != devices[0].room || devices[d].rate != devices[0].rate) return true;
-    return false;
+    double sum = 0;
+    int32_t before = -1, n_used = 0;
+    for (int32_t stage = 0; stage < p->n_devices; stage++) {
+        if (p->bounds[stage] == p->bounds[stage + 1]) continue;
+        int32_t device = in_given_order ? n_used++ : p->order[stage];
+        if (before >= 0) sum += 1e-12 * berth_hop(&s->hops, before, device, p->bounds[stage]);
+        before = device;
+    }
+    return sum;
 }
 
 /* The order of the stages that hold something, where it is not the order given. */
-static void note_order(const berth_strategy_input *in, berth_strategy_output *out, const berth_partition *p)
+static void note_order(const berth_strategy_input *in, berth_strategy_output *out, const setup *known,
+                       const berth_partition *p)
 {
-    char text[200] = "";
+    char text[200] = "", why[100] = "";
     size_t len = 0;
     int32_t last = -1;
     bool is_given = true;
@@ -87,56 +115,59 @@ static void note_order(const berth_strategy_input *in, berth_strategy_output *ou
         if (len + strlen(name) + 3 < sizeof text)
             len += (size_t)snprintf(text + len, sizeof text - len, "%s%s", len ? ", " : "", name);
     }
-    if (p->n_devices > BERTH_PARTITION_FREE_ORDER)
-        berth_note(out, "other orders of so many devices were not looked at");
-    if (!is_given) berth_note(out, "the stages run in the order %s, which is better than the order given", text);
+    if (!p->all_orders) berth_note(out, "other orders of so many devices were not looked at");
+    if (is_given) return;
+    double now = hop_seconds(known, p, false), given = hop_seconds(known, p, true);
+    if (now < given)
+        snprintf(why, sizeof why, ": hops take %.3g ms %s, and %.3g ms in that one", 1e3 * now,
+                 known->work_known ? "a request" : "a token", 1e3 * given);
+    berth_note(out, "the stages run in the order %s, which is better than the order given%s", text, why);
 }
 
-static berth_status run_objective(const berth_chain *c, const berth_strategy_input *in, berth_partition *p,
-                                  bool *rates_known, berth_error *err)
+static void note_value(const berth_strategy_input *in, berth_strategy_output *out, const setup *s,
+                       const berth_partition *p, objective what)
 {
-    int32_t n = in->n_devices;
-    berth_partition_device *devices = calloc((size_t)n, sizeof *devices);
-    double *hops = calloc((size_t)n * (size_t)n, sizeof *hops);
-    berth_status st = BERTH_OUT_OF_MEMORY;
-    if (!devices || !hops) {
-        berth_refuse(err, st, "no memory for the list of devices");
-        goto out;
+    if (what != CAPACITY && !s->rates_known)
+        berth_note(out, "the devices' rates are not all known: equal rates were assumed");
+    else if (what != CAPACITY && s->work_known)
+        berth_note(out,
+                   "predicted from rates: %s %.3g s for a request of %d tiles, %" PRId64 " tokens and %" PRId64
+                   " new ones",
+                   what == LATENCY ? "all stages and hops take" : "the slowest stage takes", p->value,
+                   (int)in->request_tiles, in->request_prompt_tokens, in->request_new_tokens);
+}
+
+static berth_status find(const setup *s, objective what, berth_partition *p, berth_error *err)
+{
+    switch (what) {
+    case LATENCY: return berth_partition_latency(&s->problem, p, err);
+    case CAPACITY: return berth_partition_capacity(&s->problem, true, MOST_TOKENS, p, err);
+    default: return berth_partition_throughput(&s->problem, true, p, err);
     }
-    *rates_known = read_devices(in, devices);
-    read_hops(in, hops);
-    switch (read_objective(in->argument)) {
-    case LATENCY: st = berth_partition_latency(c, devices, hops, n, p, err); break;
-    case CAPACITY: st = berth_partition_capacity(c, devices, n, differ(devices, n), MOST_TOKENS, p, err); break;
-    default: st = berth_partition_throughput(c, devices, n, differ(devices, n), p, err); break;
-    }
-out:
-    free(devices);
-    free(hops);
-    return st;
 }
 
 static berth_status optimal_place(const berth_strategy_input *in, berth_strategy_output *out, berth_error *err)
 {
     berth_chain chain;
     berth_partition p = {0};
-    bool rates_known = false;
+    setup s;
+    objective what = read_objective(in->argument);
     berth_status st = berth_chain_init(&chain, in, err);
     if (st != BERTH_OK) return st;
-    st = run_objective(&chain, in, &p, &rates_known, err);
+    st = setup_init(&s, &chain, in, err);
+    if (st == BERTH_OK) st = find(&s, what, &p, err);
     if (st == BERTH_DOES_NOT_FIT) st = berth_chain_refuse(&chain, in, 0, in->n_devices, "optimal", err);
     if (st == BERTH_OK) {
-        bool is_capacity = read_objective(in->argument) == CAPACITY;
         out->n_replicas = 1;
         berth_chain_place(&chain, in, out, 0, 0, p.order, in->n_devices, p.bounds);
-        if (is_capacity && p.value < MOST_TOKENS && chain.kv[chain.n] > 0)
+        if (what == CAPACITY && p.value < MOST_TOKENS && chain.kv[chain.n] > 0)
             berth_note(out, "a context of up to %" PRId64 " tokens fits", (int64_t)p.value);
-        if (!is_capacity && !rates_known)
-            berth_note(out, "the devices' rates are not all known: equal rates were assumed");
-        note_order(in, out, &p);
+        note_order(in, out, &s, &p);
+        note_value(in, out, &s, &p, what);
         berth_note_empty_devices(in, out);
     }
     berth_partition_deinit(&p);
+    setup_deinit(&s);
     berth_chain_deinit(&chain);
     return st;
 }

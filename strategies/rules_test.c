@@ -169,10 +169,11 @@ static void exact_partitions(void **state)
             devices[d] = (berth_partition_device){.room = (uint64_t)room[d], .rate = speed[d]};
         berth_chain c;
         berth_partition p;
+        const berth_partition_problem problem = {.chain = &c, .devices = devices, .n_devices = n_devices};
         bool is_feasible = true;
         make_chain(&c, bytes, n);
         berth_json_as_bool(berth_json_get(e, "feasible"), &is_feasible);
-        berth_status st = berth_partition_throughput(&c, devices, n_devices, false, &p, NULL);
+        berth_status st = berth_partition_throughput(&problem, false, &p, NULL);
         assert_int_equal(st, is_feasible ? BERTH_OK : BERTH_DOES_NOT_FIT);
         if (is_feasible) {
             if (p.value != (double)number(e, "bottleneck_num") / (double)number(e, "bottleneck_den"))
@@ -183,7 +184,7 @@ static void exact_partitions(void **state)
                 assert_true((double)berth_chain_bytes(&c, p.bounds[d], p.bounds[d + 1]) == load[d]);
             double in_order = p.value;
             berth_partition_deinit(&p);
-            assert_int_equal(berth_partition_throughput(&c, devices, n_devices, true, &p, NULL), BERTH_OK);
+            assert_int_equal(berth_partition_throughput(&problem, true, &p, NULL), BERTH_OK);
             if (!(p.value <= in_order)) fail_msg("%s: a free order is slower", id);
         }
         berth_partition_deinit(&p);

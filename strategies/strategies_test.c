@@ -476,6 +476,11 @@ static void abi_layout(void **state)
     PIN(berth_strategy_input, argument, 80);
     PIN(berth_strategy_input, context_tokens, 88);
     PIN(berth_strategy_input, max_tiles, 96);
+    PIN(berth_strategy_input, request_tiles, 100);
+    PIN(berth_strategy_input, request_prompt_tokens, 104);
+    PIN(berth_strategy_input, request_new_tokens, 112);
+    PIN(berth_strategy_input, hidden_bytes_per_token, 120);
+    PIN(berth_strategy_input, hidden_bytes_per_tile, 128);
     PIN(berth_strategy_output, struct_size, 0);
     PIN(berth_strategy_output, device_of, 8);
     PIN(berth_strategy_output, max_replicas, 16);

@@ -47,6 +47,13 @@ static berth_status measure_reserved(const berth_model_data *model, const berth_
     return st;
 }
 
+/* Products a second in the dtype that such a device computes with: bf16, else fp16, else fp32. */
+static double flops_of(const berth_device *m)
+{
+    if (m->flops[BERTH_BF16] > 0) return m->flops[BERTH_BF16];
+    return m->flops[BERTH_F16] > 0 ? m->flops[BERTH_F16] : m->flops[BERTH_F32];
+}
+
 static berth_status add_devices(const berth_machine *machine, berth_strategy_input *out, berth_error *err)
 {
     size_t n = (size_t)machine->n_devices;
@@ -60,11 +67,33 @@ static berth_status add_devices(const berth_machine *machine, berth_strategy_inp
     out->n_devices = machine->n_devices;
     for (int32_t d = 0; d < machine->n_devices; d++) {
         const berth_device *m = &machine->devices[d];
-        devices[d] = (berth_device_view){.name = m->name, .budget_bytes = m->memory_bytes, .physical = m->physical};
-        for (int32_t to = 0; to < machine->n_devices; to++)
-            if (to != d) links[out->n_links++] = (berth_link_view){.from = d, .to = to};
+        devices[d] = (berth_device_view){.name = m->name,
+                                         .budget_bytes = m->memory_bytes,
+                                         .flops = flops_of(m),
+                                         .bytes_per_second = m->bytes_per_second,
+                                         .physical = m->physical};
+        for (int32_t to = 0; to < machine->n_devices; to++) {
+            berth_link_rate rate = berth_machine_link(machine, d, to);
+            if (to == d) continue;
+            links[out->n_links++] = (berth_link_view){
+                .from = d, .to = to, .bytes_per_second = rate.bytes_per_second, .latency_ns = rate.latency_ns};
+        }
     }
     return BERTH_OK;
+}
+
+/* The request that strategies hold short: one picture of as many tiles as the model cuts one into, the tokens of these and of a short question, and an answer of some length. */
+enum { REQUEST_TEXT_TOKENS = 120, REQUEST_NEW_TOKENS = 600 };
+
+static void add_request(const berth_model_config *c, berth_strategy_input *out)
+{
+    if (c->has_vision) {
+        out->request_tiles = c->preprocess.max_tiles + (c->preprocess.thumbnail && c->preprocess.max_tiles > 1);
+        out->hidden_bytes_per_tile = sizeof(float) * (uint64_t)(1 + c->vision.n_patches) * (uint64_t)c->vision.hidden;
+    }
+    out->request_prompt_tokens = REQUEST_TEXT_TOKENS + (int64_t)out->request_tiles * c->vision.tokens_per_tile;
+    out->request_new_tokens = REQUEST_NEW_TOKENS;
+    out->hidden_bytes_per_token = sizeof(float) * (uint64_t)c->text.hidden; /* the residual stream is fp32 */
 }
 
 berth_status berth_strategy_input_init(const berth_model_data *model, const berth_machine *machine,
@@ -81,6 +110,7 @@ berth_status berth_strategy_input_init(const berth_model_data *model, const bert
     out->n_nodes = berth_model_data_n_nodes(model);
     out->context_tokens = (int64_t)berth_plan_blocks(&c) * BERTH_DEFAULT_BLOCK;
     out->max_tiles = c.tiles;
+    add_request(berth_model_data_config(model), out);
     int32_t n_threads = 1;
     for (int32_t d = 0; d < machine->n_devices; d++)
         if (berth_plan_threads(&machine->devices[d]) > n_threads) n_threads = berth_plan_threads(&machine->devices[d]);

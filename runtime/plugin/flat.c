@@ -88,7 +88,12 @@ static void put_input(berth_flat *f, const berth_strategy_input *in, const sizes
                                    .n_links = in->n_links,
                                    .argument = put_string(block, &at, in->argument),
                                    .context_tokens = in->context_tokens,
-                                   .max_tiles = in->max_tiles};
+                                   .max_tiles = in->max_tiles,
+                                   .request_tiles = in->request_tiles,
+                                   .request_prompt_tokens = in->request_prompt_tokens,
+                                   .request_new_tokens = in->request_new_tokens,
+                                   .hidden_bytes_per_token = in->hidden_bytes_per_token,
+                                   .hidden_bytes_per_tile = in->hidden_bytes_per_tile};
 }
 
 berth_status berth_flat_make(const berth_strategy_input *in, int32_t what, berth_flat **out, berth_error *err)

@@ -60,7 +60,12 @@ AT(berth_strategy_input, n_links, 72, 4);
 AT(berth_strategy_input, argument, 80, 8);
 AT(berth_strategy_input, context_tokens, 88, 8);
 AT(berth_strategy_input, max_tiles, 96, 4);
-SIZE(berth_strategy_input, 104);
+AT(berth_strategy_input, request_tiles, 100, 4);
+AT(berth_strategy_input, request_prompt_tokens, 104, 8);
+AT(berth_strategy_input, request_new_tokens, 112, 8);
+AT(berth_strategy_input, hidden_bytes_per_token, 120, 8);
+AT(berth_strategy_input, hidden_bytes_per_tile, 128, 8);
+SIZE(berth_strategy_input, 136);
 
 AT(berth_strategy_output, struct_size, 0, 8);
 AT(berth_strategy_output, device_of, 8, 8);

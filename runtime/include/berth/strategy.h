@@ -70,6 +70,12 @@ typedef struct berth_strategy_input {
     const char *argument;   /* what stands after '=' in "replicate=2"; NULL = nothing */
     int64_t context_tokens; /* KV tokens to plan for, all sequences together */
     int32_t max_tiles;      /* image tiles in one encode pass */
+    /* The request whose time is to be short; present where struct_size covers it, zeros = not known. */
+    int32_t request_tiles;           /* tiles of its pictures */
+    int64_t request_prompt_tokens;   /* its prompt, pictures included */
+    int64_t request_new_tokens;      /* made one after the other */
+    uint64_t hidden_bytes_per_token; /* what one token's hidden state takes on its way to the next device */
+    uint64_t hidden_bytes_per_tile;  /* the same for one tile inside the vision tower */
 } berth_strategy_input;
 
 /* Filled by `place`. device_of[r * n_nodes + i] is the device of node i in replica r, or -1 where the node itself is not placed (its
