@@ -74,9 +74,18 @@ static const char *dtype_of(const berth_node_view *v)
     }
 }
 
-static berth_status add_tensors(const berth_strategy_input *in, int32_t module, bool buffers, berth_tree *t,
-                                berth_error *err)
+typedef struct builder {
+    const berth_strategy_input *in;
+    berth_tree *tree;
+    int32_t *space;    /* [n_nodes] children of the modules that are being added: a level's are no other level's */
+    int32_t *entry_of; /* [n_nodes] module, or ~tensor until the modules are counted */
+    berth_error *err;
+} builder;
+
+static berth_status add_tensors(builder *b, int32_t module, bool buffers)
 {
+    const berth_strategy_input *in = b->in;
+    berth_error *err = b->err;
     int32_t end = module + berth_node_at(in, module)->n_descendants;
     for (int32_t i = module + 1; i <= end; i += 1 + berth_node_at(in, i)->n_descendants) {
         const berth_node_view *v = berth_node_at(in, i);
@@ -86,8 +95,9 @@ static berth_status add_tensors(const berth_strategy_input *in, int32_t module, 
         if (!dtype)
             return berth_refuse(err, BERTH_UNSUPPORTED, "%.200s has %d bits an element, a width accelerate has not",
                                 v->path, v->element_bits);
-        berth_status st = berth_tree_add_tensor(t, last_name(v->path), v->n_elements, dtype, is_buffer, err);
+        berth_status st = berth_tree_add_tensor(b->tree, last_name(v->path), v->n_elements, dtype, is_buffer, err);
         if (st != BERTH_OK) return st;
+        b->entry_of[i] = ~(b->tree->n_tensors - 1);
     }
     return BERTH_OK;
 }
@@ -108,18 +118,18 @@ static int32_t collect_children(const berth_strategy_input *in, int32_t module, 
     return n;
 }
 
-/* As deep as the tree, at most MOST_LEVELS. `space` has room for the children of all levels. */
-static berth_status add_module(const berth_strategy_input *in, int32_t module, int level, int32_t *space, berth_tree *t,
-                               berth_error *err)
+/* As deep as the tree, at most MOST_LEVELS. `space`: what is left of b->space. */
+static berth_status add_module(builder *b, int32_t module, int level, int32_t *space)
 {
-    const berth_node_view *v = berth_node_at(in, module);
+    const berth_node_view *v = berth_node_at(b->in, module);
     if (level == MOST_LEVELS)
-        return berth_refuse(err, BERTH_UNSUPPORTED, "%.200s lies %d modules deep", v->path, level);
-    berth_status st = berth_tree_add_module(t, v->path, v->class_name, err);
-    if (st == BERTH_OK) st = add_tensors(in, module, false, t, err);
-    if (st == BERTH_OK) st = add_tensors(in, module, true, t, err);
-    int32_t n = st == BERTH_OK ? collect_children(in, module, space) : 0;
-    for (int32_t i = 0; st == BERTH_OK && i < n; i++) st = add_module(in, space[i], level + 1, space + n, t, err);
+        return berth_refuse(b->err, BERTH_UNSUPPORTED, "%.200s lies %d modules deep", v->path, level);
+    berth_status st = berth_tree_add_module(b->tree, v->path, v->class_name, b->err);
+    b->entry_of[module] = b->tree->n_modules - 1;
+    if (st == BERTH_OK) st = add_tensors(b, module, false);
+    if (st == BERTH_OK) st = add_tensors(b, module, true);
+    int32_t n = st == BERTH_OK ? collect_children(b->in, module, space) : 0;
+    for (int32_t i = 0; st == BERTH_OK && i < n; i++) st = add_module(b, space[i], level + 1, space + n);
     return st;
 }
 
@@ -135,15 +145,30 @@ static berth_status tie(const berth_strategy_input *in, berth_tree *t, berth_err
     return BERTH_OK;
 }
 
+/* entry_of [n_nodes] is filled. */
+static berth_status build(const berth_strategy_input *in, berth_tree *out, int32_t *entry_of, berth_error *err)
+{
+    builder b = {.in = in,
+                 .tree = out,
+                 .space = malloc((size_t)in->n_nodes * sizeof *b.space),
+                 .entry_of = entry_of,
+                 .err = err};
+    if (!b.space) return berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for the model's modules");
+    berth_status st = add_module(&b, 0, 0, b.space);
+    free(b.space);
+    for (int32_t i = 0; st == BERTH_OK && i < in->n_nodes; i++)
+        if (entry_of[i] < 0) entry_of[i] = out->n_modules + ~entry_of[i];
+    if (st == BERTH_OK) st = berth_tree_finish(out, err);
+    return st == BERTH_OK ? tie(in, out, err) : st;
+}
+
 berth_status berth_accelerate_tree(const berth_strategy_input *in, berth_tree *out, berth_error *err)
 {
     *out = (berth_tree){0};
-    int32_t *space = malloc((size_t)in->n_nodes * sizeof *space); /* a level's children are no other level's */
-    if (!space) return berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for the model's modules");
-    berth_status st = add_module(in, 0, 0, space, out, err);
-    free(space);
-    if (st == BERTH_OK) st = berth_tree_finish(out, err);
-    if (st == BERTH_OK) st = tie(in, out, err);
+    int32_t *entry_of = malloc((size_t)in->n_nodes * sizeof *entry_of);
+    if (!entry_of) return berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for the model's modules");
+    berth_status st = build(in, out, entry_of, err);
+    free(entry_of);
     return st;
 }
 
@@ -162,15 +187,24 @@ static int32_t collect_classes(const berth_strategy_input *in, const char **clas
     return n;
 }
 
-static berth_status read_devices(const berth_strategy_input *in, berth_accelerate_model *out, berth_error *err)
+/* Each entry is covered by its own key, else as its parent is; parents come first. */
+static berth_status read_devices(const berth_strategy_input *in, const int32_t *entry_of, berth_accelerate_model *out,
+                                 berth_error *err)
 {
+    const berth_tree *t = &out->tree;
+    int32_t n = t->n_modules + t->n_tensors;
+    int32_t *device = malloc((size_t)n * sizeof *device);
     out->device_of = malloc((size_t)in->n_nodes * sizeof *out->device_of);
-    if (!out->device_of) return berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for accelerate's map");
-    for (int32_t i = 0; i < in->n_nodes; i++) {
-        int32_t entry = berth_tree_find(&out->tree, berth_node_at(in, i)->path);
-        if (entry < 0 || !berth_accelerate_device(&out->tree, &out->result, entry, &out->device_of[i]))
-            out->device_of[i] = INT32_MIN;
+    if (!device || !out->device_of) {
+        free(device);
+        return berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for accelerate's map");
     }
+    for (int32_t i = 0; i < n; i++) device[i] = INT32_MIN;
+    for (int32_t i = 0; i < out->result.n_map; i++) device[out->result.map[i].entry] = out->result.map[i].device;
+    for (int32_t i = 1; i < n; i++)
+        if (device[i] == INT32_MIN) device[i] = device[berth_tree_parent(t, i)];
+    for (int32_t i = 0; i < in->n_nodes; i++) out->device_of[i] = device[entry_of[i]];
+    free(device);
     return BERTH_OK;
 }
 
@@ -181,7 +215,12 @@ berth_status berth_accelerate_for_input(const berth_strategy_input *in, berth_ac
     const char *classes[MOST_CLASSES];
     *out = (berth_accelerate_model){0};
     berth_accelerate_budget *budgets = calloc((size_t)in->n_devices + 1, sizeof *budgets);
-    if (!budgets) return berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for %d budgets", in->n_devices);
+    int32_t *entry_of = malloc((size_t)in->n_nodes * sizeof *entry_of);
+    if (!budgets || !entry_of) {
+        free(budgets);
+        free(entry_of);
+        return berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for %d budgets", in->n_devices);
+    }
     for (int32_t d = 0; d < in->n_devices; d++)
         budgets[d] = (berth_accelerate_budget){.device = d, .bytes = (double)berth_device_at(in, d)->budget_bytes};
     budgets[in->n_devices] = (berth_accelerate_budget){.device = BERTH_ACCELERATE_CPU, .bytes = (double)cpu_bytes};
@@ -192,10 +231,11 @@ berth_status berth_accelerate_for_input(const berth_strategy_input *in, berth_ac
                                           .n_no_split = collect_classes(in, classes),
                                           .budgets = budgets,
                                           .n_budgets = in->n_devices + (cpu_bytes > 0)};
-    berth_status st = berth_accelerate_tree(in, &out->tree, err);
+    berth_status st = build(in, &out->tree, entry_of, err);
     if (st == BERTH_OK) st = berth_accelerate_place(&req, &out->result, err);
-    if (st == BERTH_OK) st = read_devices(in, out, err);
+    if (st == BERTH_OK) st = read_devices(in, entry_of, out, err);
     free(budgets);
+    free(entry_of);
     return st;
 }
 

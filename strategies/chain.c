@@ -111,17 +111,19 @@ berth_status berth_chain_init(berth_chain *c, const berth_strategy_input *in, be
 {
     *c = (berth_chain){.context_tokens = in->context_tokens > 0 ? in->context_tokens : 0};
     traits *t = read_traits(in);
-    int32_t *atom_of = calloc((size_t)in->n_nodes, sizeof *atom_of);
-    bool ok = t && atom_of && allocate(c, in->n_nodes);
+    bool ok = t && allocate(c, in->n_nodes);
     for (int32_t i = 0; ok && i < in->n_nodes; i++) {
         const berth_node_view *node = berth_node_at(in, i);
         if (!is_atom(node, &t[i])) continue;
         add_piece(c, node, i, t[i].holds_tie);
         i += node->n_descendants;
     }
-    ok = ok && collect_ties(c, in, atom_of);
+    if (ok && t[0].holds_tie) { /* rare, and one more walk over all nodes */
+        int32_t *atom_of = calloc((size_t)in->n_nodes, sizeof *atom_of);
+        ok = atom_of && collect_ties(c, in, atom_of);
+        free(atom_of);
+    }
     free(t);
-    free(atom_of);
     if (ok) return BERTH_OK;
     berth_chain_deinit(c);
     return berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for the list of the model's parts");
