@@ -249,18 +249,37 @@ static void bench_strategies(const options *o, const char *model, const berth_st
     }
 }
 
+/* Its map over a tree that is there already, as accelerate's own planner has it; and the tree. */
 static void bench_accelerate(const options *o, const char *model, const berth_strategy_input *in)
 {
-    double us[MAX_ROUNDS];
+    static const char *const no_split[] = {"InternVisionModel", "Qwen2DecoderLayer"};
+    berth_accelerate_budget budgets[MAX_DEVICES + 1];
+    double map_us[MAX_ROUNDS], tree_us[MAX_ROUNDS];
+    for (int32_t d = 0; d < in->n_devices; d++)
+        budgets[d] = (berth_accelerate_budget){.device = d, .bytes = (double)berth_device_at(in, d)->budget_bytes};
+    budgets[in->n_devices] = (berth_accelerate_budget){.device = BERTH_ACCELERATE_CPU, .bytes = 64e9};
     for (int r = 0; r < o->rounds; r++) {
-        berth_accelerate_model a;
+        berth_tree modules;
+        berth_accelerate_result result;
         berth_error err = {0};
         double from = thread_us();
-        need(berth_accelerate_for_input(in, BERTH_ACCELERATE_BALANCED, 16, (uint64_t)64 << 30, &a, &err), &err);
-        us[r] = thread_us() - from;
-        berth_accelerate_model_deinit(&a);
+        need(berth_accelerate_tree(in, &modules, &err), &err);
+        tree_us[r] = thread_us() - from;
+        const berth_accelerate_request req = {.tree = &modules,
+                                              .strategy = BERTH_ACCELERATE_BALANCED,
+                                              .dtype_bits = 16,
+                                              .no_split = no_split,
+                                              .n_no_split = 2,
+                                              .budgets = budgets,
+                                              .n_budgets = in->n_devices + 1};
+        from = thread_us();
+        need(berth_accelerate_place(&req, &result, &err), &err);
+        map_us[r] = thread_us() - from;
+        berth_accelerate_deinit(&result);
+        berth_tree_deinit(&modules);
     }
-    report(o, model, "accelerate's map", us, o->rounds);
+    report(o, model, "accelerate's map", map_us, o->rounds);
+    report(o, model, "accelerate's tree", tree_us, o->rounds);
 }
 
 static void bench_model(const options *o, const char *name, const berth_node_view *nodes, int32_t n_nodes,
