@@ -70,22 +70,23 @@ bool berth_rule_deepspeed_balanced(const double *weights, int32_t n_items, int32
         berth_rule_deepspeed_uniform(n_items, n_parts, bounds);
         return true;
     }
-    size_t width = (size_t)n_parts + 1;
-    cell *table = malloc(((size_t)n_items + 1) * width * sizeof *table);
+    size_t width = (size_t)n_items + 1; /* of a row: one number of parts */
+    cell *table = malloc(((size_t)n_parts + 1) * width * sizeof *table);
     double *prefix = calloc((size_t)n_items + 1, sizeof *prefix);
     bool ok = table && prefix;
-    for (size_t i = 0; ok && i < ((size_t)n_items + 1) * width; i++)
+    for (size_t i = 0; ok && i < ((size_t)n_parts + 1) * width; i++)
         table[i] = (cell){.largest = INFINITY, .smallest = INFINITY};
     if (ok) table[0].largest = 0;
     for (int32_t i = 1; ok && i <= n_items; i++) {
         prefix[i] = prefix[i - 1] + weights[i - 1];
         for (int32_t j = 1; j <= n_parts && j <= i; j++) {
-            cell *here = &table[(size_t)i * width + (size_t)j];
+            cell *here = &table[(size_t)j * width + (size_t)i];
+            const cell *row = &table[(size_t)(j - 1) * width];
             double best = INFINITY;
             for (int32_t k = 0; k < i; k++) {
-                const cell *before = &table[(size_t)k * width + (size_t)j - 1];
-                double part = prefix[i] - prefix[k], largest = fmax(before->largest, part),
-                       smallest = fmin(before->smallest, part);
+                double part = prefix[i] - prefix[k], largest = row[k].largest, smallest = row[k].smallest;
+                if (part > largest) largest = part;
+                if (part < smallest) smallest = part;
                 if (!(best >= largest - smallest)) continue;
                 best = largest - smallest;
                 *here = (cell){.largest = largest, .smallest = smallest, .cut = k};
@@ -93,7 +94,7 @@ bool berth_rule_deepspeed_balanced(const double *weights, int32_t n_items, int32
         }
     }
     bounds[n_parts] = n_items;
-    for (int32_t p = n_parts; ok && p > 0; p--) bounds[p - 1] = table[(size_t)bounds[p] * width + (size_t)p].cut;
+    for (int32_t p = n_parts; ok && p > 0; p--) bounds[p - 1] = table[(size_t)p * width + (size_t)bounds[p]].cut;
     free(table);
     free(prefix);
     return ok;

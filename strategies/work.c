@@ -23,44 +23,27 @@ bool berth_work_is_known(const berth_strategy_input *in)
 
 /* ---- work ---- */
 
-/* What an atom's tensors are read for, in bytes a pass. */
-typedef struct reads {
-    double tile, token;
-} reads;
-
-static reads read_bytes(const berth_strategy_input *in, int32_t node)
-{
-    reads r = {0, 0};
-    for (int32_t i = node; i <= node + berth_node_at(in, node)->n_descendants; i++) {
-        const berth_node_view *v = berth_node_at(in, i);
-        if (!(v->flags & BERTH_NODE_TENSOR)) continue;
-        double bytes = (double)v->n_elements * v->element_bits / 8; /* a tied tensor's too: it is read here as well */
-        if (v->flops_per_tile > 0) r.tile += bytes;
-        if (v->flops_per_token > 0) r.token += bytes;
-    }
-    return r;
-}
-
 static double at_least_0(double x)
 {
     return x > 0 && x < 1e60 ? x : 0;
 }
 
-static void add_piece(const berth_strategy_input *in, int32_t node, bool is_head, berth_work_sums *s)
+/* `tied`: bytes that the piece reads besides its own. */
+static void add_piece(const berth_strategy_input *in, int32_t node, bool is_head, uint64_t tied, berth_work_sums *s)
 {
     const berth_node_view *v = berth_node_at(in, node);
     double tiles = at_least_0(in->request_tiles), prompt = (double)in->request_prompt_tokens;
     double made = (double)in->request_new_tokens, mean_context = prompt + made / 2;
     double per_token = at_least_0(v->flops_per_token);
-    reads r = read_bytes(in, node);
+    double bytes = (double)v->weight_bytes + (double)tied;
     if (tiles > 0) {
         s->encode_flops += tiles * at_least_0(v->flops_per_tile);
-        s->encode_bytes += r.tile;
+        if (v->flops_per_tile > 0) s->encode_bytes += bytes;
     }
     s->prefill_flops += (is_head ? 1 : prompt) * per_token;
-    s->prefill_bytes += r.token;
+    if (per_token > 0) s->prefill_bytes += bytes;
     s->decode_flops += made * per_token;
-    s->decode_bytes += made * (r.token + (double)v->kv_bytes_per_token * mean_context);
+    s->decode_bytes += made * ((per_token > 0 ? bytes : 0) + (double)v->kv_bytes_per_token * mean_context);
 }
 
 /* The last atom with a KV cache; -1 = none. */
@@ -71,6 +54,15 @@ static int32_t last_with_kv(const berth_chain *c)
     return last;
 }
 
+/* Bytes of tensors that are stored in another atom and used in this one. */
+static uint64_t tied_bytes(const berth_chain *c, int32_t atom)
+{
+    uint64_t sum = 0;
+    for (int32_t i = 0; i < c->n_ties; i++)
+        if (c->ties[i].member == atom) sum += c->ties[i].bytes;
+    return sum;
+}
+
 berth_status berth_work_init(berth_work *w, const berth_chain *c, const berth_strategy_input *in, berth_error *err)
 {
     int32_t last = last_with_kv(c);
@@ -78,11 +70,12 @@ berth_status berth_work_init(berth_work *w, const berth_chain *c, const berth_st
     if (!w->sums) return berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for the work of %d parts", c->n);
     for (int32_t p = 0, last_atom = -1; p < c->n_pieces; p++) {
         int32_t atom = c->piece_atom[p];
+        uint64_t tied = last_atom < atom ? tied_bytes(c, atom) : 0;
         while (last_atom < atom) {
             last_atom++;
             w->sums[last_atom + 1] = w->sums[last_atom];
         }
-        add_piece(in, c->piece_node[p], last >= 0 && atom > last, &w->sums[atom + 1]);
+        add_piece(in, c->piece_node[p], last >= 0 && atom > last, tied, &w->sums[atom + 1]);
     }
     return BERTH_OK;
 }
