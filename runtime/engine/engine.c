@@ -52,7 +52,9 @@ static berth_status make_unit(berth_core *core, int32_t d, bool *wanted, berth_e
         berth_arena_init(&u->arena, u->info->name, arena_bytes(plan, d, copied), u->info->memory_bytes, err);
     if (st == BERTH_OK && core->options.strict && u->arena.base)
         memset(u->arena.base, 0xff, u->arena.size); /* NaN: what is read before it is written does not pass for zeros */
-    if (st == BERTH_OK) st = berth_weights_init(&u->weights, plan->model, wanted, plan->compute[d], &u->arena, load_progress, core, err);
+    if (st == BERTH_OK)
+        st =
+            berth_weights_init(&u->weights, plan->model, wanted, plan->compute[d], &u->arena, load_progress, core, err);
     if (st != BERTH_OK) return st;
     u->allocated.weights = u->weights.bytes;
     u->staging_bytes = core->exec.transport->staging_bytes;
