@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "plugin/plugin_internal.h"
 #include "small_model.h"
@@ -107,6 +108,33 @@ static void no_request_is_read_outside_of_itself(void **state)
     assert_true(n_resolved > 1000 && n_refused > 1000 && sum > 0);
 }
 
+/* Its own program of another version, or anything else on its descriptor 3. */
+static void the_host_refuses_requests_that_are_not_its_own(void **state)
+{
+    (void)state;
+    size_t size;
+    berth_flat *made = request(&size);
+    for (int i = 0; i < 4; i++) {
+        unsigned char *block = moved(made, size);
+        if (i == 1) block[0]++;
+        if (i == 2) block[offsetof(berth_flat, build)]++;
+        if (i == 3) block[size - 1] = 1;
+        berth_buffer reply = {0};
+        berth_child_end end;
+        berth_error err;
+        assert_int_equal(
+            berth_child_run(STRATEGY_HOST, PLUGIN_DIR "/good.so", block, size, 1 << 20, 600000, &reply, &end, &err),
+            BERTH_OK);
+        berth_reply r;
+        berth_reply_read(reply.data, reply.len, &r);
+        assert_int_equal(r.is_whole, i == 0);
+        if (i > 0) assert_int_equal(WEXITSTATUS(end.wait_status), BERTH_HOST_NO_REQUEST);
+        berth_buffer_deinit(&reply);
+        free(block);
+    }
+    free(made);
+}
+
 /* ---- replies ---- */
 
 static size_t add(char *bytes, size_t n, uint32_t kind, const void *data, size_t size)
@@ -201,6 +229,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_mean_the_same_elsewhere),
         cmocka_unit_test(no_request_is_read_outside_of_itself),
+        cmocka_unit_test(the_host_refuses_requests_that_are_not_its_own),
         cmocka_unit_test(a_reply_is_whole_at_its_last_byte_only),
         cmocka_unit_test(records_that_cannot_be_are_garbage),
         cmocka_unit_test(no_reply_is_read_outside_of_itself),
