@@ -245,6 +245,7 @@ static const op_case cases[] = {
     LINEAR(9, 48, 11, 1, BERTH_F32),
     LINEAR(11, 13, 2, 0, BERTH_BF16),
     LINEAR(31, 1027, 71, 1, BERTH_BF16),
+    LINEAR(33, 70, 9, 1, BERTH_F16),
     LINEAR(97, 588, 129, 1, BERTH_F16),
     LINEAR(199, 544, 66, 0, BERTH_F32),
     LINEAR(211, 36, 1, 1, BERTH_BF16),
