@@ -106,13 +106,23 @@ static void choose_read(bench *b)
     b->read_way = best_way;
 }
 
+/* Widest first. */
+static const struct {
+    const char *set;
+    const kernel_probe *probe;
+} probes[] = {
+#if defined(__x86_64__)
+    {"avx512", &kernel_probe_avx512},
+    {"avx2", &kernel_probe_avx2},
+#endif
+    {"generic", &kernel_probe_generic},
+};
+
 static const kernel_probe *widest_probe(void)
 {
-#if defined(__x86_64__)
-    if (berth_kernels_cpu("avx512")) return &kernel_probe_avx512;
-    if (berth_kernels_cpu("avx2")) return &kernel_probe_avx2;
-#endif
-    return &kernel_probe_generic;
+    size_t i = 0;
+    while (!berth_kernels_cpu(probes[i].set)) i++;
+    return probes[i].probe;
 }
 
 static void print_ops(const char *what, const kernel_tape *t)

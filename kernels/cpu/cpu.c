@@ -49,7 +49,7 @@ static bool has_avx512(void)
 
 #endif
 
-enum { TRIAL_ROWS = 24, TRIAL_IN = 256, TRIAL_OUT = 64, TRIAL_ROUNDS = 9 };
+enum { TRIAL_ROWS = 48, TRIAL_IN = 256, TRIAL_OUT = 64, TRIAL_ROUNDS = 9 };
 
 /* Fastest of some rounds of a small fp32 product, in nanoseconds. Memory is the caller's stack. */
 static int64_t trial_ns(const berth_kernels *set, berth_op_call *call)
