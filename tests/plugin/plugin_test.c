@@ -23,7 +23,7 @@
 #include "small_model.h"
 
 #define PLUGIN(name) PLUGIN_DIR "/" name ".so"
-#define THIS_FILE BERTH_SOURCE_DIR "/tests/plugin/plugin_test.c"
+#define THIS_FILE    BERTH_SOURCE_DIR "/tests/plugin/plugin_test.c"
 
 static const berth_plugin_options here = {0},
                                   isolated = {.isolated = true, .timeout_ms = 600000, .host = STRATEGY_HOST};
