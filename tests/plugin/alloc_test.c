@@ -105,6 +105,8 @@ static void every_allocation_may_fail(void **state)
             n_calls = 0;
             berth_status st = way == 2 ? list_once(&err) : call_once(way, &err);
             fail_at = 0;
+            if (st == BERTH_OK && n_calls < at)
+                continue; /* an answer that came in fewer parts takes fewer allocations */
             if (st != BERTH_OUT_OF_MEMORY) fail_msg("way %d, allocation %ld: status %d: %s", way, at, st, err.message);
             assert_int_equal(err.status, st);
             assert_int_equal(count_descriptors(), before);
