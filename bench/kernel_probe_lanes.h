@@ -25,7 +25,8 @@ BERTH_INLINE float probe_read_way(const char *data, size_t n, const int way)
     const size_t step = 8 * BERTH_LANES * sizeof(float), streams = way == 2 ? 4 : 1, part = n / streams;
     vu sums[8] = {{0}};
     for (size_t at = 0; at < part; at += step / streams) {
-        BERTH_UNROLL for (size_t i = 0; i < 8; i++) {
+        BERTH_UNROLL for (size_t i = 0; i < 8; i++)
+        {
             const char *p = data + (i % streams) * part + at + i / streams * BERTH_LANES * sizeof(float);
             sums[i] ^= (vu)v_load(p);
             if (way == 1 && i * BERTH_LANES % 16 == 0) __builtin_prefetch(p + 2048, 0, 3);

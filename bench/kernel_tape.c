@@ -107,8 +107,9 @@ static berth_op_call *call(kernel_tape *t, berth_op_kind kind, berth_tensor out,
     t->attrs[t->n_calls++].eps = 1e-6f;
     return c;
 }
-#define CALL(t, kind, out, ...)                                                                                       \
-    call(t, kind, out, (int32_t)(sizeof((berth_tensor[]){__VA_ARGS__}) / sizeof(berth_tensor)), (berth_tensor[]){__VA_ARGS__})
+#define CALL(t, kind, out, ...)                                                                                        \
+    call(t, kind, out, (int32_t)(sizeof((berth_tensor[]){__VA_ARGS__}) / sizeof(berth_tensor)),                        \
+         (berth_tensor[]){__VA_ARGS__})
 
 static berth_tensor linear(kernel_tape *t, berth_tensor x, int64_t n_out, bool bias)
 {
@@ -148,7 +149,8 @@ typedef struct language_state {
     int64_t block, n_blocks;
 } language_state;
 
-static berth_tensor language_attention(kernel_tape *t, const kernel_language_shape *s, const language_state *state, berth_tensor h)
+static berth_tensor language_attention(kernel_tape *t, const kernel_language_shape *s, const language_state *state,
+                                       berth_tensor h)
 {
     berth_tensor q = linear(t, h, s->heads * s->head_dim, true), k = linear(t, h, s->kv_heads * s->head_dim, true);
     berth_tensor v = linear(t, h, s->kv_heads * s->head_dim, true);
@@ -156,7 +158,8 @@ static berth_tensor language_attention(kernel_tape *t, const kernel_language_sha
     CALL(t, BERTH_OP_ROPE, k, k, state->rope);
     berth_tensor kv = random_activation(t, state->n_blocks * 2 * s->kv_heads * state->block, s->head_dim, 0);
     kv.n_dims = 5;
-    kv.dims[0] = state->n_blocks, kv.dims[1] = 2, kv.dims[2] = s->kv_heads, kv.dims[3] = state->block, kv.dims[4] = s->head_dim;
+    kv.dims[0] = state->n_blocks, kv.dims[1] = 2, kv.dims[2] = s->kv_heads, kv.dims[3] = state->block,
+    kv.dims[4] = s->head_dim;
     CALL(t, BERTH_OP_KV_APPEND, kv, k, v, state->slots);
     berth_tensor o = activation(t, s->n_tokens, s->heads * s->head_dim, 0);
     CALL(t, BERTH_OP_ATTENTION_PAGED, o, q, kv, state->positions, state->token_seq, state->block_table);
@@ -189,7 +192,8 @@ void kernel_tape_language(kernel_tape *t, const kernel_language_shape *s, const 
     state.block_table = ints(t, state.n_blocks, 0, 1);
     state.block_table.n_dims = 2, state.block_table.dims[1] = state.n_blocks, state.block_table.dims[0] = 1;
     state.rope = activation(t, s->n_tokens, 2, s->head_dim / 2);
-    CALL(t, BERTH_OP_ROPE_TABLE, state.rope, state.positions, state.token_seq, random_activation(t, 1, s->head_dim / 2, 0));
+    CALL(t, BERTH_OP_ROPE_TABLE, state.rope, state.positions, state.token_seq,
+         random_activation(t, 1, s->head_dim / 2, 0));
     berth_tensor x = random_activation(t, s->n_tokens, s->hidden, 0);
     for (int64_t i = 0; i < s->n_layers; i++) language_layer(t, s, &state, x);
     berth_tensor last = activation(t, 1, s->hidden, 0);
@@ -231,14 +235,16 @@ void kernel_tape_vision(kernel_tape *t, const kernel_vision_shape *s)
     take_weights(t, (size_t)(s->n_layers * layer + ends) * berth_dtype_size(t->dtype), NULL);
     berth_tensor pixels = random_activation(t, s->n_tiles, 3, s->side * s->side);
     pixels.n_dims = 4, pixels.dims[2] = pixels.dims[3] = s->side;
-    berth_tensor patches = activation(t, s->n_tiles, n_patches, flat), x = activation(t, s->n_tiles, 1 + n_patches, s->c);
+    berth_tensor patches = activation(t, s->n_tiles, n_patches, flat),
+                 x = activation(t, s->n_tiles, 1 + n_patches, s->c);
     CALL(t, BERTH_OP_PATCHIFY, patches, pixels);
     t->attrs[t->n_calls - 1].patch = (int32_t)s->patch;
     berth_tensor embedded = linear(t, patches, s->c, true);
     embedded.n_dims = 3, embedded.dims[0] = s->n_tiles, embedded.dims[1] = n_patches, embedded.dims[2] = s->c;
     CALL(t, BERTH_OP_VISION_EMBED, x, embedded, weight(t, s->c, 0), weight(t, 1 + n_patches, s->c));
     for (int64_t i = 0; i < s->n_layers; i++) vision_layer(t, s, x);
-    berth_tensor rest = activation(t, s->n_tiles, n_patches, s->c), z = activation(t, s->n_tiles, n_patches / 4, 4 * s->c);
+    berth_tensor rest = activation(t, s->n_tiles, n_patches, s->c),
+                 z = activation(t, s->n_tiles, n_patches / 4, 4 * s->c);
     CALL(t, BERTH_OP_DROP_CLS, rest, x);
     CALL(t, BERTH_OP_PIXEL_SHUFFLE, z, rest);
     t->attrs[t->n_calls - 1].factor = 2;

@@ -21,7 +21,8 @@ typedef struct kernel_tape {
 } kernel_tape;
 
 typedef struct kernel_language_shape {
-    int64_t hidden, heads, kv_heads, head_dim, ffn, vocab, n_layers, n_tokens, n_before; /* n_before tokens stand in the cache */
+    int64_t hidden, heads, kv_heads, head_dim, ffn, vocab, n_layers, n_tokens,
+        n_before; /* n_before tokens stand in the cache */
 } kernel_language_shape;
 
 typedef struct kernel_vision_shape {

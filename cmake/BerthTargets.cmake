@@ -37,15 +37,19 @@ function(berth_part name)
     target_link_libraries(berth_${name} PUBLIC berth_flags Threads::Threads m PRIVATE ${P_LINKS})
 endfunction()
 
-# berth_test(NAME SOURCES a_test.c LINKS berth_base ARGS ...): a cmocka program, registered with ctest under NAME.
+# berth_test(NAME SOURCES a_test.c LINKS berth_base ARGS ... LABELS ...): a cmocka program, registered with ctest under NAME.
+# The label "threads" marks what the thread sanitizer is to see.
 # The macro BERTH_SOURCE_DIR names the checkout, for tests that read bundled files.
 function(berth_test name)
     if(NOT BERTH_TESTS)
         return()
     endif()
-    cmake_parse_arguments(T "" "" "SOURCES;LINKS;ARGS" ${ARGN})
+    cmake_parse_arguments(T "" "" "SOURCES;LINKS;ARGS;LABELS" ${ARGN})
     add_executable(${name} ${T_SOURCES})
     target_compile_definitions(${name} PRIVATE BERTH_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
     target_link_libraries(${name} PRIVATE ${T_LINKS} PkgConfig::CMOCKA)
     add_test(NAME ${name} COMMAND ${name} ${T_ARGS})
+    if(T_LABELS)
+        set_tests_properties(${name} PROPERTIES LABELS "${T_LABELS}")
+    endif()
 endfunction()

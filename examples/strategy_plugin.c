@@ -3,8 +3,8 @@
  *     cc -shared -fPIC strategy_plugin.c -o my.so $(pkg-config --cflags berth)
  *     berth plan -m MODEL --devices 'cpu*3' --strategy ./my.so=2
  *
- * The rule: the language model's embedding and its first layers go to the first device, up to the share of the whole that the argument gives (2 = a half, the
- * default; 3 = a third), and the rest in execution order to the next device with room. A layer is never divided.
+ * The rule: what runs first goes to the first device, up to the share of the whole that the argument gives (2 = a half, the default; 3 = a third), and the
+ * rest in execution order to the next devices with room. What may not be divided is not.
  * Source: none; it is the smallest rule that shows every part of the interface. */
 #include <berth/strategy.h>
 
@@ -41,7 +41,11 @@ static uint64_t bytes_of(const berth_strategy_input *in, int32_t i)
 {
     const berth_node_view *node = berth_node_at(in, i);
     uint64_t bytes = node->weight_bytes + node->kv_bytes_per_token * (uint64_t)in->context_tokens;
-    if (node->tied_to >= 0) bytes += berth_node_at(in, node->tied_to)->weight_bytes; /* at most too much */
+    for (int32_t k = i; k <= i + node->n_descendants;
+         k++) { /* a tied tensor's bytes stand where it is stored; it may need them here too */
+        const berth_node_view *inner = berth_node_at(in, k);
+        if (inner->tied_to >= 0) bytes += berth_node_at(in, inner->tied_to)->weight_bytes;
+    }
     return bytes;
 }
 

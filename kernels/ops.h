@@ -6,6 +6,8 @@
  * Rules for all: tensors are row-major and contiguous, data 64-byte aligned unless it is a weight (weights lie in their file: element-aligned at best, so load
  * unaligned). Activations are fp32, or, through berth_kernels_run, fp16 or bf16 (the fp32 op on widened operands, its result rounded to nearest even, fp16 overflowing to infinity at 65520); weights fp32,
  * fp16 or bf16 as stored; sums in fp32 or wider. The same bits on every run and for every number of threads.
+ * A row's bits (a token's, in ATTENTION_PAGED) do not depend on the other rows of a call either: prefill in chunks, decode and batches agree exactly within one set of
+ * kernels; sets of different vector widths differ in the last bits.
  * Shapes are checked when the program is checked, so kernels trust them; nothing allocates: scratch comes from the context. Below, n = all leading dimensions
  * of a tensor multiplied; `in[i]`, `out[i]` in the order listed. */
 #ifndef BERTH_KERNELS_OPS_H
@@ -88,7 +90,8 @@ typedef enum berth_op_kind {
      * Head h reads kv head h / (heads / kv_heads). Scores times attrs.scale. Tokens of one sequence stand together in ascending position. Scores are never all held at once for long contexts. */
     BERTH_OP_ATTENTION_PAGED,
 
-    /* in: logits [n, V]; out: fp32 [n, BERTH_LOGIT_STATS]: see berth_logit_stat. argmax as torch: lowest index on ties, NaN wins. */
+    /* in: logits [n, V]; out: fp32 [n, BERTH_LOGIT_STATS]: see berth_logit_stat. argmax as torch: lowest index on ties, NaN wins.
+     * MIN and MAX are of what is not NaN, infinities included; both NaN where all is. Columns behind ARGMAX are 0. */
     BERTH_OP_LOGIT_STATS,
 
     /* in: x, fp32, fp16 or bf16; out: y, the same shape in another of these, each element rounded to nearest even. Any device widens what it cannot compute with. */

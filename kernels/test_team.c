@@ -2,10 +2,11 @@
 #include "kernels/test_team.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { SPINS = 20000 };
+enum { SPINS = 2000 };
 
 typedef struct test_team test_team;
 
@@ -79,7 +80,12 @@ static void run(berth_team *base, void (*fn)(void *arg, int32_t thread, int32_t 
     atomic_store_explicit(&team->n_busy, base->n_threads - 1, memory_order_relaxed);
     next_generation(team);
     fn(arg, 0, base->n_threads);
-    while (atomic_load_explicit(&team->n_busy, memory_order_acquire) > 0) pause_briefly();
+    for (int i = 0; atomic_load_explicit(&team->n_busy, memory_order_acquire) > 0; i++) {
+        if (i < SPINS)
+            pause_briefly();
+        else
+            sched_yield(); /* the others may be waiting for this core */
+    }
 }
 
 berth_team *berth_test_team_create(int32_t n_threads)

@@ -27,6 +27,7 @@ typedef struct paths {
     cell *cells;      /* [set][last][atoms done] */
     int32_t *same_as; /* [n] the first device like it */
     int32_t *longest; /* [n][width] end of the longest run, of devices like no earlier one */
+    int32_t *least;   /* [n + 1] with m devices left, fewer atoms done than this cannot be finished */
     double *seconds;  /* [n][width][width] of those, for runs that fit; not for PATH_HOPS */
 } paths;
 
@@ -62,6 +63,21 @@ static void measure_runs(paths *t)
     }
 }
 
+/* What m devices can finish, whichever they are. */
+static void find_least(paths *t)
+{
+    t->least[0] = t->p->chain->n;
+    for (int32_t m = 1; m <= t->n; m++) {
+        int32_t at = t->least[m - 1];
+        for (int32_t d = 0; d < t->n; d++) {
+            if (t->same_as[d] < d) continue;
+            const int32_t *row = t->longest + (size_t)d * t->width;
+            while (at > 0 && row[at - 1] >= t->least[m - 1]) at--; /* an earlier start ends no later */
+        }
+        t->least[m] = at;
+    }
+}
+
 static double with_hop(const paths *t, double value, int32_t from, int32_t to, int32_t cut)
 {
     double ps = t->p->hops ? berth_hop(t->p->hops, from, to, cut) : 0;
@@ -90,19 +106,21 @@ static cell best_before(const paths *t, uint32_t rest, int32_t d, int32_t from)
 /* The rows of one set of devices, one for each that may be the last; smaller sets are filled already. */
 static void fill_set(const paths *t, uint32_t set)
 {
+    int32_t n_used = __builtin_popcount(set), first_from = t->least[t->n - n_used + 1],
+            first_to = t->least[t->n - n_used];
     for (int32_t d = 0; d < t->n; d++) {
         if (!(set >> d & 1)) continue;
         cell *row = row_of(t, set, d);
         uint32_t rest = set & ~((uint32_t)1 << d);
-        for (size_t i = 0; i < t->width; i++) row[i] = (cell){.value = INFINITY, .before = -1};
-        for (int32_t from = 0; from < t->p->chain->n; from++) {
+        for (size_t i = (size_t)first_to; i < t->width; i++) row[i] = (cell){.value = INFINITY, .before = -1};
+        for (int32_t from = first_from; from < t->p->chain->n; from++) {
             if (rest == 0 && from > 0) break;
             cell here = best_before(t, rest, d, from);
             if (!(here.value < INFINITY)) continue;
             size_t kind_row = (size_t)t->same_as[d] * t->width + (size_t)from;
             const double *seconds = t->seconds ? t->seconds + kind_row * t->width : NULL;
             double so_far = here.value;
-            for (int32_t to = from + 1; to <= t->longest[kind_row]; to++) {
+            for (int32_t to = from < first_to ? first_to : from + 1; to <= t->longest[kind_row]; to++) {
                 if (t->end == BERTH_PATH_SUM) here.value = so_far + seconds[to];
                 if (t->end == BERTH_PATH_SLOWEST) here.value = so_far > seconds[to] ? so_far : seconds[to];
                 /* Among equals the later start: the devices before it are as full as can be. */
@@ -140,15 +158,17 @@ static bool allocate(paths *t)
 {
     t->cells = malloc(((size_t)t->n << t->n) * t->width * sizeof *t->cells);
     t->same_as = calloc((size_t)t->n, sizeof *t->same_as);
+    t->least = calloc((size_t)t->n + 1, sizeof *t->least);
     t->longest = calloc((size_t)t->n * t->width, sizeof *t->longest);
     if (t->end != BERTH_PATH_HOPS) t->seconds = malloc((size_t)t->n * t->width * t->width * sizeof *t->seconds);
-    return t->cells && t->same_as && t->longest && (t->seconds || t->end == BERTH_PATH_HOPS);
+    return t->cells && t->same_as && t->least && t->longest && (t->seconds || t->end == BERTH_PATH_HOPS);
 }
 
 static void release(paths *t)
 {
     free(t->cells);
     free(t->same_as);
+    free(t->least);
     free(t->longest);
     free(t->seconds);
 }
@@ -167,6 +187,7 @@ berth_status berth_path_find(const berth_partition_problem *p, berth_path_end en
         return berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for the search");
     }
     measure_runs(&t);
+    find_least(&t);
     for (uint32_t set = 1; set < (uint32_t)1 << t.n; set++) {
         fill_set(&t, set);
         for (int32_t d = t.n - 1; d >= 0; d--) {

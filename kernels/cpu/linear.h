@@ -20,7 +20,7 @@ enum {
     LINEAR_CHUNK = 64,                       /* outputs of one piece of work, many rows */
     LINEAR_PANEL = 144,                      /* rows of x whose block stays in L2: 288 KiB */
     LINEAR_PANELS = 2,                       /* panels between two meetings of the threads */
-    LINEAR_FEW = 8,                          /* at most this many rows go the first way */
+    LINEAR_FEW = 32,         /* at most this many rows go the first way: measured equal there on Zen 3 */
     LINEAR_AHEAD = 1024,     /* bytes between reading and fetching, few rows; measured 768..3072 on Zen 3 */
     LINEAR_STREAM = 1 << 20, /* bytes of weights of one piece of work, few rows */
 };

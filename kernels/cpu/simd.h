@@ -1,7 +1,8 @@
-/* simd.h - vectors of BERTH_LANES floats, the only place that knows instructions.
+/* simd.h - vectors of BERTH_LANES floats. With simd_*.h beside it the only place that knows instructions.
  *
  * The including file defines BERTH_LANES (4, 8 or 16) and is compiled for the instructions it may use. Arithmetic is written with the
- * compilers' vector types; what they have no operator for (fused multiply-add, widening of fp16) is chosen here. 16 lanes also
+ * compilers' vector types; what they have no operator for (fused multiply-add, widening of fp16) comes from
+ * simd_*.h. 16 lanes also
  * compile for AVX2, as two halves: so the 16-lane logic is tested on machines without AVX-512.
  *
  * AVX-512's bf16 dot product (vdpbf16ps) is left out on purpose: it takes both factors as bf16, so fp32 activations would have to be rounded
@@ -14,10 +15,6 @@
 #include <string.h>
 
 #include "base/dtype.h"
-
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
 
 #define BERTH_INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
@@ -70,73 +67,16 @@ BERTH_INLINE vf v_select(vi mask, vf yes, vf no)
     return (vf)(((vi)yes & mask) | ((vi)no & ~mask));
 }
 
-/* a * b + c, rounded once where the processor can. */
-BERTH_INLINE vf v_fma(vf a, vf b, vf c)
-{
+/* Each gives v_fma (a * b + c, rounded once where the processor can), v_max (the greater; b where either is NaN), v_widen_bf16, v_widen_f16. */
 #if BERTH_LANES == 16 && defined(__AVX512F__)
-    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif BERTH_LANES == 8 && defined(__FMA__)
-    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#elif BERTH_LANES == 16 && defined(__FMA__)
-    union {
-        vf v;
-        __m256 half[2];
-    } x = {.v = a}, y = {.v = b}, z = {.v = c};
-    z.half[0] = _mm256_fmadd_ps(x.half[0], y.half[0], z.half[0]);
-    z.half[1] = _mm256_fmadd_ps(x.half[1], y.half[1], z.half[1]);
-    return z.v;
-#else
-    return a * b + c;
-#endif
-}
-
-/* The greater; b where either is NaN. */
-BERTH_INLINE vf v_max(vf a, vf b)
-{
-#if BERTH_LANES == 16 && defined(__AVX512F__)
-    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
-#elif BERTH_LANES == 8 && defined(__AVX__)
-    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
-#else
-    return v_select(a > b, a, b);
-#endif
-}
-
-BERTH_INLINE vf v_widen_bf16(vh h)
-{
-#if BERTH_LANES == 16 && defined(__AVX512F__)
-    return (vf)((vu)_mm512_cvtepu16_epi32((__m256i)h) << 16);
+#include "kernels/cpu/simd_avx512.h"
+#elif BERTH_LANES == 16 && defined(__AVX2__)
+#include "kernels/cpu/simd_halves.h"
 #elif BERTH_LANES == 8 && defined(__AVX2__)
-    return (vf)((vu)_mm256_cvtepu16_epi32((__m128i)h)
-                << 16); /* gcc 12 makes four instructions of __builtin_convertvector */
+#include "kernels/cpu/simd_avx2.h"
 #else
-    return (vf)(__builtin_convertvector(h, vu) << 16);
+#include "kernels/cpu/simd_plain.h"
 #endif
-}
-
-BERTH_INLINE vf v_widen_f16(vh h)
-{
-#if BERTH_LANES == 16 && defined(__AVX512F__)
-    return (vf)_mm512_cvtph_ps((__m256i)h);
-#elif BERTH_LANES == 8 && defined(__F16C__)
-    return (vf)_mm256_cvtph_ps((__m128i)h);
-#elif BERTH_LANES == 16 && defined(__F16C__)
-    union {
-        vh h;
-        __m128i half[2];
-    } in = {.h = h};
-    union {
-        __m256 half[2];
-        vf v;
-    } out = {.half = {_mm256_cvtph_ps(in.half[0]), _mm256_cvtph_ps(in.half[1])}};
-    return out.v;
-#else
-    /* Exponent and mantissa moved into place are the value times 2^-112, denormals too; infinity and NaN get their exponent. */
-    vu u = __builtin_convertvector(h, vu), sign = (u & 0x8000) << 16, rest = (u & 0x7FFF) << 13;
-    vu special = (vu)((u & 0x7C00) == 0x7C00) & 0x7F800000;
-    return (vf)((vu)((vf)rest * 0x1p112f) | special | sign);
-#endif
-}
 
 /* BERTH_LANES weights of a dtype at any address. */
 BERTH_INLINE vf v_load_weights(const void *p, berth_dtype dtype)

@@ -5,21 +5,21 @@
 #include "api/api.h"
 #include "base/status.h"
 
-/* CPU devices compute in fp32 whatever the weights are stored in; a device that computes in less comes with its backend. */
-static berth_status check_dtype(const char *dtype, berth_error *err)
+static berth_status read_dtype(const char *text, berth_plan_dtype *out, berth_error *err)
 {
-    if (dtype == NULL || strcmp(dtype, "auto") == 0 || strcmp(dtype, "fp32") == 0 || strcmp(dtype, "float32") == 0)
-        return BERTH_OK;
-    static const char *const known[] = {"bf16", "bfloat16", "fp16", "float16"};
+    static const struct {
+        const char *name;
+        berth_plan_dtype dtype;
+    } known[] = {{"auto", BERTH_PLAN_AUTO},    {"fp32", BERTH_PLAN_FP32},    {"float32", BERTH_PLAN_FP32},
+                 {"fp16", BERTH_PLAN_FP16},    {"float16", BERTH_PLAN_FP16}, {"bf16", BERTH_PLAN_BF16},
+                 {"bfloat16", BERTH_PLAN_BF16}};
+    *out = BERTH_PLAN_AUTO;
+    if (text == NULL) return BERTH_OK;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        if (strcmp(dtype, known[i]) == 0) {
-            return BERTH_FAIL(err, BERTH_UNSUPPORTED,
-                              "dtype \"%s\": cpu devices compute in fp32 (weights are read as stored, fp32, fp16 or "
-                              "bf16); use \"auto\" or \"fp32\"",
-                              dtype);
-        }
+        *out = known[i].dtype;
+        if (strcmp(text, known[i].name) == 0) return BERTH_OK;
     }
-    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "dtype \"%s\" is not known; use \"auto\" or \"fp32\"", dtype);
+    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "dtype \"%s\" is not known; use auto, fp32, fp16 or bf16", text);
 }
 
 static berth_status check_ranges(const berth_plan_options *o, berth_error *err)
@@ -49,12 +49,13 @@ berth_status berth_plan_create(const berth_model *model, const berth_plan_option
     *out = NULL;
     berth_plan_options o;
     berth_status st = berth_options_copy(&o, sizeof o, options, "berth_plan_options", err);
-    if (st == BERTH_OK) st = check_dtype(o.dtype, err);
+    berth_plan_dtype dtype;
+    if (st == BERTH_OK) st = read_dtype(o.dtype, &dtype, err);
     if (st == BERTH_OK) st = check_ranges(&o, err);
     if (st != BERTH_OK) return st;
     berth_plan *p = calloc(1, sizeof *p);
     if (p == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for a plan handle");
-    st = berth_machine_parse(o.devices, &p->machine, err);
+    st = berth_machine_parse_with(o.devices, o.profile_dir, &p->machine, err);
     if (st != BERTH_OK) {
         free(p);
         return st;
@@ -66,6 +67,7 @@ berth_status berth_plan_create(const berth_model *model, const berth_plan_option
                                       .max_tiles = o.max_tiles,
                                       .trace = o.trace != 0,
                                       .kernels = o.kernels,
+                                      .dtype = dtype,
                                       .plugins = {.dir = o.strategy_dir,
                                                   .host = o.strategy_host,
                                                   .isolated = o.isolated != 0,
@@ -153,7 +155,10 @@ berth_status berth_plan_get_device(const berth_plan *plan, int32_t device, berth
                                     .limit = b->limit,
                                     .kv_per_token = b->kv_per_token,
                                     .n_cores = d->n_cores,
-                                    .shares_cores = d->shares_cores};
+                                    .shares_cores = d->shares_cores,
+                                    .context = b->context,
+                                    .profile = d->profile,
+                                    .dtype = berth_dtype_name(plan->core->compute[device])};
     return hand_out(out, &full, sizeof full, "berth_plan_device", err);
 }
 

@@ -14,7 +14,7 @@ static void put_string(berth_buffer *b, const char *key, const char *text)
     berth_buffer_json_string(b, text, strlen(text));
 }
 
-static void put_device(berth_buffer *b, const berth_device *d, const berth_device_bytes *n)
+static void put_device(berth_buffer *b, const berth_device *d, berth_dtype compute, const berth_device_bytes *n)
 {
     berth_buffer_puts(b, "    {");
     put_string(b, "name", d->name);
@@ -22,9 +22,12 @@ static void put_device(berth_buffer *b, const berth_device *d, const berth_devic
                         ", \"n_cores\": %d, \"shares_cores\": %s, \"weight_bytes\": %" PRIu64 ", \"kv_bytes\": %" PRIu64
                         ", \"kv_bytes_per_token\": %" PRIu64 ", \"feature_bytes\": %" PRIu64
                         ", \"activation_bytes\": %" PRIu64 ", \"workspace_bytes\": %" PRIu64
-                        ", \"total_bytes\": %" PRIu64 ", \"limit_bytes\": %" PRIu64 "}",
+                        ", \"total_bytes\": %" PRIu64 ", \"limit_bytes\": %" PRIu64 ", \"context_bytes\": %" PRIu64
+                        ", ",
                         (int)d->n_cores, d->shares_cores ? "true" : "false", n->weights, n->kv, n->kv_per_token,
-                        n->features, n->activations, n->workspace, n->total, n->limit);
+                        n->features, n->activations, n->workspace, n->total, n->limit, n->context);
+    put_string(b, "profile", d->profile);
+    berth_buffer_printf(b, ", \"dtype\": \"%s\"}", berth_dtype_name(compute));
 }
 
 /* Bytes that copies move between memories for the program's largest pass, one row an edge. */
@@ -104,7 +107,7 @@ char *berth_plan_json(const berth_plan *plan, uint32_t flags)
     berth_buffer_printf(&b, "  \"fits\": %s, \"missing_bytes\": %" PRIu64 ",\n  \"devices\": [\n",
                         c->fits ? "true" : "false", c->fits ? 0 : c->missing_bytes);
     for (int32_t d = 0; d < plan->machine.n_devices; d++) {
-        put_device(&b, &plan->machine.devices[d], &c->devices[d]);
+        put_device(&b, &plan->machine.devices[d], c->compute[d], &c->devices[d]);
         berth_buffer_puts(&b, d + 1 < plan->machine.n_devices ? ",\n" : "\n  ],\n  \"replicas\": [\n");
     }
     for (int32_t r = 0; r < c->placement->n_replicas; r++) {

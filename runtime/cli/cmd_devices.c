@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/status.h"
 #include "base/text.h"
 #include "cli/setup.h"
@@ -141,18 +142,50 @@ static void text_cores(const berth_device *d, berth_buffer *out)
 
 static void text_devices(const berth_machine *m, berth_buffer *out)
 {
-    berth_buffer_printf(out, "\n%-18s %10s  cores\n", "device", "memory");
+    int width = 10;
+    for (int32_t i = 0; i < m->n_devices; i++)
+        if ((int)strlen(m->devices[i].name) > width) width = (int)strlen(m->devices[i].name);
+    berth_buffer_printf(out, "\n%-*s %10s  cores\n", width, "device", "memory");
     for (int32_t i = 0; i < m->n_devices; i++) {
+        const berth_device *d = &m->devices[i];
         char memory[32];
-        berth_buffer_printf(out, "%-18s %10s  ", m->devices[i].name,
-                            berth_format_bytes(m->devices[i].memory_bytes, memory, sizeof memory));
-        text_cores(&m->devices[i], out);
-        if (m->devices[i].shares_cores) berth_buffer_puts(out, " (shared)");
-        if (m->devices[i].profile[0])
-            berth_buffer_printf(out, "  wears %s, compute capability %d.%d", m->devices[i].profile,
-                                (int)m->devices[i].capability / 10, (int)m->devices[i].capability % 10);
+        berth_buffer_printf(out, "%-*s %10s  ", width, d->name,
+                            berth_format_bytes(d->memory_bytes, memory, sizeof memory));
+        text_cores(d, out);
+        berth_buffer_puts(out, d->shares_cores ? " (shared)" : "");
+        if (d->profile[0])
+            berth_buffer_printf(out, "; compute capability %d.%d, %s beside it for the backend",
+                                (int)d->capability / 10, (int)d->capability % 10,
+                                berth_format_bytes(d->context_bytes, memory, sizeof memory));
         berth_buffer_putc(out, '\n');
     }
+}
+
+/* Both directions in one row where they are equal. */
+static void text_links(const berth_machine *m, berth_buffer *out)
+{
+    bool any = false;
+    for (int32_t i = 0; i < m->n_links; i++) {
+        const berth_link *l = &m->links[i];
+        const berth_link_rate back = berth_machine_link(m, l->to, l->from);
+        const bool same = back.bytes_per_second == l->rate.bytes_per_second && back.latency_ns == l->rate.latency_ns;
+        if (same && l->from > l->to) continue;
+        if (!any) berth_buffer_printf(out, "\n%-10s %-24s %10s %10s\n", "link", "kind", "GB/s", "latency");
+        any = true;
+        char edge[32];
+        snprintf(edge, sizeof edge, "%d %s %d", (int)l->from, same ? "-" : ">", (int)l->to);
+        berth_buffer_printf(out, "%-10s %-24s %10.1f %7.1f us\n", edge, l->rate.kind, l->rate.bytes_per_second / 1e9,
+                            l->rate.latency_ns / 1e3);
+    }
+}
+
+static berth_status save(const char *path, const berth_machine *m, berth_error *err)
+{
+    berth_buffer text = {0};
+    berth_status st = berth_machine_save(m, &text, err);
+    if (st == BERTH_OK) st = berth_file_write(path, text.data, text.len, err);
+    berth_buffer_deinit(&text);
+    return st;
 }
 
 static berth_status describe(const cli_args *a, berth_buffer *out, berth_error *err)
@@ -161,7 +194,8 @@ static berth_status describe(const cli_args *a, berth_buffer *out, berth_error *
     berth_machine machine = {0};
     berth_buffer list = {0};
     berth_status st = cli_device_list(a, &list, err);
-    if (st == BERTH_OK) st = berth_machine_parse(list.data, &machine, err);
+    if (st == BERTH_OK) st = berth_machine_parse_with(list.data, cli_profile_dir(a), &machine, err);
+    if (st == BERTH_OK && a->set[OPT_SAVE]) st = save(a->text[OPT_SAVE], &machine, err);
     if (st == BERTH_OK) st = berth_computer_read(&computer, err);
     if (st == BERTH_OK && a->set[OPT_JSON]) {
         berth_buffer_putc(out, '{');
@@ -173,6 +207,7 @@ static berth_status describe(const cli_args *a, berth_buffer *out, berth_error *
     } else if (st == BERTH_OK) {
         text_computer(&computer, out);
         text_devices(&machine, out);
+        text_links(&machine, out);
     }
     berth_machine_deinit(&machine);
     berth_buffer_deinit(&list);

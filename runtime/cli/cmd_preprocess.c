@@ -13,7 +13,7 @@
 #include "base/status.h"
 #include "cli/rows.h"
 #include "image/image.h"
-#include "model/config.h"
+#include "model/model.h"
 #include "model/safetensors.h"
 
 enum { MAX_TILES = 1024, MAX_TILE_SIDE = 16384 };
@@ -32,7 +32,8 @@ static const berth_preprocess_options published = {.tile = 448,
 static berth_status read_model(const char *dir, berth_preprocess_options *out, berth_error *err)
 {
     berth_model_config config;
-    berth_status st = berth_config_read(dir, &config, err);
+    berth_status st = berth_model_dir_check(dir, err);
+    if (st == BERTH_OK) st = berth_config_read(dir, &config, err);
     if (st != BERTH_OK) return st;
     if (!config.has_vision)
         return BERTH_FAIL(err, BERTH_UNSUPPORTED, "%s is a text-only model; it prepares no pictures", dir);

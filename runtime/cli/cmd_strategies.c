@@ -65,15 +65,15 @@ static berth_status put_plugin(berth_buffer *out, const char *name, const berth_
 {
     char *path;
     const char *argument;
-    berth_plugin_words words;
+    berth_plugin_words words = {0};
     berth_status st = berth_plugin_find(name, o, &path, &argument, err);
     if (st != BERTH_OK || path == NULL) return st;
     berth_error why = {0};
     if (berth_strategy_find(name, &argument) != NULL)
-        BERTH_FAIL(&why, BERTH_INVALID_ARGUMENT, "a strategy of that name is built in; rename %s", path);
+        st = BERTH_FAIL(&why, BERTH_INVALID_ARGUMENT, "a strategy of that name is built in; rename %s", path);
     else
-        berth_plugin_describe(path, o, &words, &why);
-    const bool bad = why.status != BERTH_OK;
+        st = berth_plugin_describe(path, o, &words, &why);
+    const bool bad = st != BERTH_OK;
     put_row(out,
             &(row){.name = name,
                    .about = bad ? NULL : words.about,

@@ -11,6 +11,7 @@
 #include "base/utf8.h"
 #include "cli/chat_rows.h"
 #include "cli/rows.h"
+#include "model/model.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
@@ -23,7 +24,10 @@ enum {
 static berth_status open_tokenizer(const cli_args *a, berth_tokenizer **out, berth_error *err)
 {
     *out = NULL;
-    if (a->set[OPT_MODEL]) return berth_tokenizer_open(a->text[OPT_MODEL], out, err);
+    if (a->set[OPT_MODEL]) {
+        berth_status st = berth_model_dir_check(a->text[OPT_MODEL], err);
+        return st == BERTH_OK ? berth_tokenizer_open(a->text[OPT_MODEL], out, err) : st;
+    }
     return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
                       "no tokenizer given; -m DIR names a folder with tokenizer.json\nusage: %s",
                       cli_commands[a->command].usage);

@@ -28,6 +28,12 @@ static const char *keep(cli_conversation *c, char *text)
     return c->texts[c->n_texts++] = text;
 }
 
+/* Pictures are files; nothing is fetched, and data: URLs are not taken apart. */
+static bool is_url(const char *name)
+{
+    return strncmp(name, "http://", 7) == 0 || strncmp(name, "https://", 8) == 0 || strncmp(name, "data:", 5) == 0;
+}
+
 /* ---- from options ---------------------------------------------------------------------------------------------------- */
 
 static berth_status read_prompt(const cli_args *a, cli_conversation *c, const char **out, size_t *out_size,
@@ -67,7 +73,7 @@ static berth_status from_options(const cli_args *a, cli_conversation *c, berth_e
     for (int32_t i = 0; i < n_images; i++) {
         const char *file = a->list[OPT_IMAGE][i];
         if (*file == '\0') return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--image is empty; name a picture file");
-        if (strncmp(file, "http://", 7) == 0 || strncmp(file, "https://", 8) == 0) {
+        if (is_url(file)) {
             return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
                               "--image %s: a URL is not supported; download the picture and name the file", file);
         }
@@ -121,6 +127,10 @@ static berth_status add_part(cli_conversation *c, const char *file, const berth_
         const char *name = picture_name(part);
         if (name == NULL || *name == '\0')
             return BERTH_FAIL(err, BERTH_BAD_FILE, "%s: message %zu has an image part without a file name", file, turn);
+        if (is_url(name))
+            return BERTH_FAIL(err, BERTH_BAD_FILE,
+                              "%s: message %zu: a URL is not supported; download the picture and name the file", file,
+                              turn);
         const char *path = picture_path(c, file, name);
         if (path == NULL) return no_memory(err);
         *out = (berth_content){.kind = BERTH_CONTENT_IMAGE_FILE, .data = path, .size = strlen(path)};

@@ -31,21 +31,32 @@ const char *cli_device_name(const berth_plan *plan, int32_t device)
 
 void cli_render_devices(const berth_plan *plan, cli_style style, berth_buffer *out)
 {
+    int width = 8;
+    bool any_context = false;
+    for (int32_t i = 0; i < berth_plan_n_devices(plan); i++) {
+        berth_plan_device d = {.struct_size = sizeof d};
+        if (berth_plan_get_device(plan, i, &d, NULL) != BERTH_OK) continue;
+        if ((int)strlen(d.name) > width) width = (int)strlen(d.name);
+        any_context = any_context || d.context > 0;
+    }
     paint(out, style, dim);
-    berth_buffer_printf(out, "  %-8s %10s %10s %10s %10s %10s %10s %10s  cores\n", "device", "weights", "KV",
-                        "features", "activat.", "workspace", "total", "limit");
+    berth_buffer_printf(out, "  %-*s %10s %10s %10s %10s %10s %10s %10s", width, "device", "weights", "KV", "features",
+                        "activat.", "workspace", "total", "limit");
+    berth_buffer_puts(out, any_context ? "    context  dtype  cores\n" : "  cores\n");
     paint(out, style, plain);
     for (int32_t i = 0; i < berth_plan_n_devices(plan); i++) {
         berth_plan_device d = {.struct_size = sizeof d};
         if (berth_plan_get_device(plan, i, &d, NULL) != BERTH_OK) continue;
         paint(out, style, color_of(i));
-        berth_buffer_printf(out, "  %-8s", d.name);
+        berth_buffer_printf(out, "  %-*s", width, d.name);
         paint(out, style, plain);
-        const uint64_t cells[] = {d.weights, d.kv, d.features, d.activations, d.workspace, d.total, d.limit};
-        for (size_t c = 0; c < sizeof cells / sizeof cells[0]; c++) {
+        const uint64_t cells[] = {d.weights, d.kv, d.features, d.activations, d.workspace, d.total, d.limit, d.context};
+        const size_t n = sizeof cells / sizeof cells[0] - (any_context ? 0 : 1);
+        for (size_t c = 0; c < n; c++) {
             char text[24];
             berth_buffer_printf(out, " %10s", cells[c] == 0 ? "-" : berth_format_bytes(cells[c], text, sizeof text));
         }
+        if (any_context) berth_buffer_printf(out, "  %-5s", d.dtype);
         berth_buffer_printf(out, "  %d%s\n", (int)d.n_cores, d.shares_cores ? " shared" : "");
     }
 }

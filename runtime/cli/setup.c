@@ -41,21 +41,30 @@ static berth_status apply_max_memory(const char *list, berth_machine *m, berth_e
     return BERTH_OK;
 }
 
-/* --threads: the machine keeps its first n cores; devices that lose all of theirs share the kept ones. */
-static void apply_threads(int32_t n, berth_machine *m)
+/* "INDEX/cores=...": the first cores of a device; each keeps one at least. */
+static void put_cores(const berth_device *d, int32_t index, int64_t most, berth_buffer *out)
 {
-    for (int32_t d = 0; d < m->n_devices; d++) {
-        berth_device *dev = &m->devices[d];
-        if (dev->n_cores > n) dev->n_cores = n;
-    }
+    berth_buffer_printf(out, ",%d", (int)index);
+    for (int32_t i = 0; i < d->n_cores && i < most; i++)
+        berth_buffer_printf(out, "%s%d", i == 0 ? "/cores=" : "+", (int)d->cores[i]);
 }
 
-static void print_device(berth_buffer *out, const berth_device *d)
+/* What --threads and --max-memory change stands behind the list, as changes of its devices. */
+static berth_status put_changes(const cli_args *a, berth_machine *m, berth_buffer *out, berth_error *err)
 {
-    berth_buffer_puts(out, d->name);
-    if (d->memory_given) berth_buffer_printf(out, "/mem=%llu", (unsigned long long)d->memory_bytes);
-    for (int32_t i = 0; i < d->n_cores; i++)
-        berth_buffer_printf(out, "%s%d", i == 0 ? "/cores=" : "+", (int)d->cores[i]);
+    uint64_t before[BERTH_MACHINE_DEVICES];
+    for (int32_t d = 0; d < m->n_devices; d++) {
+        before[d] = m->devices[d].memory_bytes;
+        m->devices[d].memory_bytes = 0;
+    }
+    berth_status st = a->set[OPT_MAX_MEMORY] ? apply_max_memory(a->text[OPT_MAX_MEMORY], m, err) : BERTH_OK;
+    for (int32_t d = 0; st == BERTH_OK && d < m->n_devices; d++) {
+        const uint64_t bytes = m->devices[d].memory_bytes;
+        if (a->set[OPT_THREADS]) put_cores(&m->devices[d], d, a->number[OPT_THREADS], out);
+        if (bytes != 0 && bytes != before[d])
+            berth_buffer_printf(out, ",%d/mem=%llu", (int)d, (unsigned long long)bytes);
+    }
+    return st;
 }
 
 berth_status cli_device_list(const cli_args *a, berth_buffer *out, berth_error *err)
@@ -64,22 +73,21 @@ berth_status cli_device_list(const cli_args *a, berth_buffer *out, berth_error *
     if (*list == '\0')
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
                           "--devices is empty; name at least one device, for example cpu or cpu*4");
-    if (!a->set[OPT_MAX_MEMORY] && !a->set[OPT_THREADS]) {
-        berth_buffer_puts(out, list);
-    } else {
+    berth_buffer_puts(out, list);
+    if (a->set[OPT_MAX_MEMORY] || a->set[OPT_THREADS]) {
         berth_machine m;
-        berth_status st = berth_machine_parse(list, &m, err);
+        berth_status st = berth_machine_parse_with(list, cli_profile_dir(a), &m, err);
         if (st != BERTH_OK) return st;
-        if (a->set[OPT_THREADS]) apply_threads((int32_t)a->number[OPT_THREADS], &m);
-        if (a->set[OPT_MAX_MEMORY]) st = apply_max_memory(a->text[OPT_MAX_MEMORY], &m, err);
-        for (int32_t d = 0; st == BERTH_OK && d < m.n_devices; d++) {
-            if (d > 0) berth_buffer_putc(out, ',');
-            print_device(out, &m.devices[d]);
-        }
+        st = put_changes(a, &m, out, err);
         berth_machine_deinit(&m);
         if (st != BERTH_OK) return st;
     }
     return out->failed ? BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the device list") : BERTH_OK;
+}
+
+const char *cli_profile_dir(const cli_args *a)
+{
+    return a->set[OPT_PROFILE_DIR] ? a->text[OPT_PROFILE_DIR] : NULL;
 }
 
 static void log_to_stderr(void *user, berth_log_level level, const char *message)
@@ -111,6 +119,7 @@ berth_status cli_setup_open(const cli_args *a, bool allow_missing_weights, bool 
         .strategy = a->set[OPT_STRATEGY] ? a->text[OPT_STRATEGY] : NULL,
         .device_map = out->device_map,
         .dtype = a->set[OPT_DTYPE] ? a->text[OPT_DTYPE] : NULL,
+        .profile_dir = cli_profile_dir(a),
         .context = a->set[OPT_CONTEXT] ? a->number[OPT_CONTEXT] : context,
         .n_seqs = (int32_t)a->number[OPT_BATCH],
         .chunk = (int32_t)a->number[OPT_CHUNK],

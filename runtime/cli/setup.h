@@ -19,6 +19,7 @@ void cli_setup_close(cli_setup *s);
 
 /* The device list of --devices with --threads and --max-memory worked in. */
 berth_status cli_device_list(const cli_args *a, berth_buffer *out, berth_error *err);
+const char *cli_profile_dir(const cli_args *a); /* of --profile-dir; NULL */
 
 /* Loads the plan's model; a progress bar on a terminal. The setup's plan belongs to the engine afterwards. Refuses a plan that does not fit (BERTH_DOES_NOT_FIT). */
 berth_status cli_engine_open(const cli_args *a, cli_setup *s, berth_engine **out, berth_error *err);

@@ -47,12 +47,14 @@ static berth_status make_unit(berth_core *core, int32_t d, bool *wanted, berth_e
     u->info = &plan->machine->devices[d];
     berth_plan_wanted(plan, d, wanted);
     uint64_t weights, copied;
-    berth_weights_measure(plan->model, wanted, &weights, &copied);
+    berth_weights_measure(plan->model, wanted, plan->compute[d], &weights, &copied);
     berth_status st =
         berth_arena_init(&u->arena, u->info->name, arena_bytes(plan, d, copied), u->info->memory_bytes, err);
     if (st == BERTH_OK && core->options.strict && u->arena.base)
         memset(u->arena.base, 0xff, u->arena.size); /* NaN: what is read before it is written does not pass for zeros */
-    if (st == BERTH_OK) st = berth_weights_init(&u->weights, plan->model, wanted, &u->arena, load_progress, core, err);
+    if (st == BERTH_OK)
+        st =
+            berth_weights_init(&u->weights, plan->model, wanted, plan->compute[d], &u->arena, load_progress, core, err);
     if (st != BERTH_OK) return st;
     u->allocated.weights = u->weights.bytes;
     u->staging_bytes = core->exec.transport->staging_bytes;
@@ -272,7 +274,7 @@ static berth_status choose_transport(berth_core *core, berth_error *err)
     const char *name = core->options.transport ? core->options.transport : "local";
     core->exec.transport = berth_transport_find(name);
     if (core->exec.transport) return BERTH_OK;
-    return BERTH_FAIL(err, BERTH_NOT_FOUND, "transport \"%s\" is not known; there are local and staged", name);
+    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "transport \"%s\" is not known; there are local and staged", name);
 }
 
 static berth_status build_core(berth_core *core, berth_error *err)
@@ -360,5 +362,6 @@ berth_device_bytes berth_core_allocated(const berth_core *core, int32_t device)
     b.total = b.weights + b.kv + b.features + b.activations + b.workspace;
     b.limit = u->info->memory_bytes;
     b.kv_per_token = core->plan->devices[device].kv_per_token;
+    b.context = core->plan->devices[device].context;
     return b;
 }

@@ -28,7 +28,7 @@ static berth_status unknown_strategy(const char *name, const berth_plugin_option
     berth_plugin_names in_folder = {0};
     berth_status st = plugins->dir ? berth_plugin_names_read(plugins->dir, &in_folder, err) : BERTH_OK;
     if (st != BERTH_OK) return st;
-    st = BERTH_FAIL(err, BERTH_NOT_FOUND, "strategy \"%s\" is not known; there are", name);
+    st = BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "strategy \"%s\" is not known; there are", name);
     for (int32_t i = 0; i < berth_strategy_count(); i++)
         offer(name, berth_strategy_at(i)->name, i > 0, &best, &near, err);
     for (int32_t i = 0; i < in_folder.n; i++) offer(name, in_folder.names[i], true, &best, &near, err);
@@ -83,8 +83,10 @@ berth_pass_env berth_core_plan_env(const berth_core_plan *plan, int32_t replica,
                             .n_nodes = berth_model_data_n_nodes(plan->model),
                             .n_devices = plan->machine->n_devices,
                             .device_names = names,
+                            .device_dtypes = plan->device_dtypes,
                             .placement = plan->placement,
-                            .replica = replica};
+                            .replica = replica,
+                            .compute = plan->compute};
 }
 
 static berth_status make_programs(berth_core_plan *plan, berth_error *err)
@@ -119,7 +121,8 @@ static berth_status add_replica_bytes(berth_core_plan *plan, const berth_replica
             continue;
         }
         d->kv += stores[i].bytes;
-        d->kv_per_token += (uint64_t)2 * (uint64_t)m->text.n_kv_heads * (uint64_t)m->text.head_dim * sizeof(float);
+        d->kv_per_token += (uint64_t)2 * (uint64_t)m->text.n_kv_heads * (uint64_t)m->text.head_dim *
+                           berth_dtype_size(plan->compute[stores[i].device]);
     }
     free(stores);
     const berth_program *both[] = {r->encode, r->step};
@@ -140,7 +143,7 @@ static berth_status add_weight_bytes(berth_core_plan *plan, berth_error *err)
     for (int32_t d = 0; d < plan->machine->n_devices; d++) {
         uint64_t copied;
         berth_plan_wanted(plan, d, wanted);
-        berth_weights_measure(plan->model, wanted, &plan->devices[d].weights, &copied);
+        berth_weights_measure(plan->model, wanted, plan->compute[d], &plan->devices[d].weights, &copied);
     }
     free(wanted);
     return BERTH_OK;
@@ -161,6 +164,7 @@ berth_status berth_plan_add_up(berth_core_plan *plan, berth_error *err)
     for (int32_t d = 0; d < plan->machine->n_devices; d++) {
         berth_device_bytes *b = &plan->devices[d];
         b->limit = plan->machine->devices[d].memory_bytes;
+        b->context = plan->machine->devices[d].context_bytes;
         b->total = b->weights + b->kv + b->features + b->activations + b->workspace;
         if (b->total <= b->limit) continue;
         plan->fits = false;
@@ -189,7 +193,8 @@ berth_status berth_core_plan_create(const berth_model_data *model, const berth_m
     plan->block = BERTH_DEFAULT_BLOCK;
     plan->n_blocks = berth_plan_blocks(&plan->config);
     plan->feature_rows = berth_plan_feature_rows(model, &plan->config);
-    st = make_placement(plan, strategy, device_map, device_map_len, err);
+    st = berth_plan_policy(machine, plan->config.dtype, plan->compute, plan->device_dtypes, err);
+    if (st == BERTH_OK) st = make_placement(plan, strategy, device_map, device_map_len, err);
     plan->config.plugins = (berth_plugin_options){0}; /* borrowed until here */
     if (st == BERTH_OK) st = make_programs(plan, err);
     if (st == BERTH_OK) st = berth_plan_add_up(plan, err);

@@ -12,6 +12,10 @@
 #include "plugin/plugin.h"
 #include "program/passes.h"
 
+/* What devices multiply in. AUTO: bf16 where a device has it (compute capability 8.0), else fp16 with an fp32 residual
+ * stream; fp32 on plain cpu devices. */
+typedef enum berth_plan_dtype { BERTH_PLAN_AUTO, BERTH_PLAN_FP32, BERTH_PLAN_FP16, BERTH_PLAN_BF16 } berth_plan_dtype;
+
 typedef struct berth_plan_config {
     int64_t context;     /* KV tokens of one sequence; 0 = min(max_positions, 4096) or what a request needs */
     int32_t n_seqs;      /* sequences whose KV is kept at once; 0 = 1 */
@@ -22,11 +26,13 @@ typedef struct berth_plan_config {
     bool kernels_ref;    /* the plain-loop kernels */
     const char *kernels; /* a named kernel set; NULL = the fastest */
     berth_plugin_options plugins; /* borrowed while the plan is made */
+    berth_plan_dtype dtype;
 } berth_plan_config;
 
 typedef struct berth_device_bytes { /* of one device, all replicas on it */
     uint64_t weights, kv, features, activations, workspace, total, limit;
     uint64_t kv_per_token;
+    uint64_t context; /* what a backend takes for itself, outside of limit and total */
 } berth_device_bytes;
 
 typedef struct berth_replica_plan {
@@ -47,6 +53,8 @@ typedef struct berth_core_plan {
     bool fits;
     int32_t worst_device; /* the device that misses most when !fits */
     uint64_t missing_bytes;
+    berth_dtype compute[BERTH_MACHINE_DEVICES];    /* what each device multiplies in */
+    uint32_t device_dtypes[BERTH_MACHINE_DEVICES]; /* a bit for each dtype it can */
 } berth_core_plan;
 
 /* `strategy` is a registered name or a plug-in (plugin/plugin.h), with its argument ("replicate=2"); or `device_map`

@@ -77,6 +77,7 @@ static berth_status run_passes(berth_program *p, const berth_pass_env *env, cons
     const berth_allot_options allot = {.kernels = kernels, .n_threads = n_threads};
     if (!p) return BERTH_OK;
     berth_status st = berth_place(p, env, err);
+    if (st == BERTH_OK) berth_dtypes(p, env);
     if (st == BERTH_OK) st = berth_route(p, env, err);
     if (st == BERTH_OK) st = berth_check(p, env, err);
     if (st == BERTH_OK) st = berth_allot(p, &allot, err);

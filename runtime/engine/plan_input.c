@@ -4,6 +4,7 @@
  * allotted, and that is reserved on every device, since no device gets more of the activations than one that has all.
  * */
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/plan_internal.h"
 #include "engine/store.h"
@@ -26,8 +27,8 @@ static berth_status add_up_reserved(const berth_replica_plan *r, uint64_t *out, 
 }
 
 static berth_status measure_reserved(const berth_model_data *model, const berth_plan_config *config,
-                                     const berth_kernels *kernels, int32_t n_threads, const berth_strategy_input *in,
-                                     uint64_t *out, berth_error *err)
+                                     const berth_kernels *kernels, int32_t n_threads, const berth_dtype *compute,
+                                     const berth_strategy_input *in, uint64_t *out, berth_error *err)
 {
     static const char all_on_first[] = "{\"\": 0}";
     const char *name = berth_device_at(in, 0)->name;
@@ -38,8 +39,12 @@ static berth_status measure_reserved(const berth_model_data *model, const berth_
     berth_status st =
         berth_placement_from_map(all_on_first, sizeof all_on_first - 1, "one device", &one, &placement, err);
     if (st != BERTH_OK) return st;
-    berth_pass_env env = {
-        .nodes = in->nodes, .n_nodes = in->n_nodes, .n_devices = 1, .device_names = &name, .placement = placement};
+    berth_pass_env env = {.nodes = in->nodes,
+                          .n_nodes = in->n_nodes,
+                          .n_devices = 1,
+                          .device_names = &name,
+                          .placement = placement,
+                          .compute = compute};
     st = berth_plan_programs(model, config, &env, kernels, &n_threads, &r, err);
     if (st == BERTH_OK) st = add_up_reserved(&r, out, err);
     berth_replica_plan_deinit(&r);
@@ -47,17 +52,12 @@ static berth_status measure_reserved(const berth_model_data *model, const berth_
     return st;
 }
 
-/* Products a second in the dtype that such a device computes with: bf16, else fp16, else fp32. */
-static double flops_of(const berth_device *m)
-{
-    if (m->flops[BERTH_BF16] > 0) return m->flops[BERTH_BF16];
-    return m->flops[BERTH_F16] > 0 ? m->flops[BERTH_F16] : m->flops[BERTH_F32];
-}
-
-static berth_status add_devices(const berth_machine *machine, berth_strategy_input *out, berth_error *err)
+/* Devices and every pair's link. Behind the devices, in the same block, is room for nodes. */
+static berth_status add_devices(const berth_machine *machine, const berth_dtype *compute, size_t n_nodes,
+                                berth_strategy_input *out, berth_error *err)
 {
     size_t n = (size_t)machine->n_devices;
-    berth_device_view *devices = calloc(n, sizeof *devices);
+    berth_device_view *devices = calloc(1, n * sizeof *devices + n_nodes * sizeof(berth_node_view));
     berth_link_view *links = calloc(n * n + 1, sizeof *links);
     out->devices = devices;
     out->links = links;
@@ -69,12 +69,12 @@ static berth_status add_devices(const berth_machine *machine, berth_strategy_inp
         const berth_device *m = &machine->devices[d];
         devices[d] = (berth_device_view){.name = m->name,
                                          .budget_bytes = m->memory_bytes,
-                                         .flops = flops_of(m),
+                                         .flops = m->flops[compute[d]],
                                          .bytes_per_second = m->bytes_per_second,
                                          .physical = m->physical};
         for (int32_t to = 0; to < machine->n_devices; to++) {
-            berth_link_rate rate = berth_machine_link(machine, d, to);
             if (to == d) continue;
+            berth_link_rate rate = berth_machine_link(machine, d, to);
             links[out->n_links++] = (berth_link_view){
                 .from = d, .to = to, .bytes_per_second = rate.bytes_per_second, .latency_ns = rate.latency_ns};
         }
@@ -82,7 +82,52 @@ static berth_status add_devices(const berth_machine *machine, berth_strategy_inp
     return BERTH_OK;
 }
 
-/* The request that strategies hold short: one picture of as many tiles as the model cuts one into, the tokens of these and of a short question, and an answer of some length. */
+/* The tree with the bytes that weights and keys take on the devices. Where devices differ: on the one that takes most. */
+static void add_nodes(const berth_model_data *model, const berth_dtype *compute, berth_strategy_input *out)
+{
+    const berth_node_view *stored = berth_model_data_nodes(model);
+    int32_t n = berth_model_data_n_nodes(model), n_as_stored = 0;
+    for (int32_t d = 0; d < out->n_devices; d++) n_as_stored += compute[d] == BERTH_F32;
+    out->nodes = stored;
+    out->node_size = sizeof *stored;
+    out->n_nodes = n;
+    if (n_as_stored == out->n_devices) return;
+    berth_node_view *nodes = (berth_node_view *)((berth_device_view *)(uintptr_t)out->devices + out->n_devices);
+    memcpy(nodes, stored, (size_t)n * sizeof *nodes);
+    for (int32_t i = 0; i < n; i++) {
+        if (n_as_stored == 0) nodes[i].kv_bytes_per_token = stored[i].kv_bytes_per_token / 2; /* counted as fp32 */
+        uint64_t was = stored[i].weight_bytes, narrow = (uint64_t)stored[i].n_elements * 2;
+        bool is_weight = (stored[i].flags & BERTH_NODE_TENSOR) && !(stored[i].flags & BERTH_NODE_BUFFER) && was > 0;
+        if (!is_weight || (narrow <= was && n_as_stored > 0) || narrow == was) continue;
+        nodes[i].element_bits = 16;
+        for (int32_t k = i; k >= 0; k = nodes[k].parent) nodes[k].weight_bytes += narrow - was; /* may wrap, and back */
+    }
+    out->nodes = nodes;
+}
+
+/* For each device what measure_reserved says of its dtype. */
+static berth_status add_reserved(const berth_model_data *model, const berth_machine *machine,
+                                 const berth_plan_config *config, const berth_kernels *kernels,
+                                 const berth_dtype *compute, berth_strategy_input *out, berth_error *err)
+{
+    berth_device_view *devices = (berth_device_view *)(uintptr_t)out->devices;
+    int32_t n_threads = 1;
+    bool known[BERTH_BF16 + 1] = {false};
+    uint64_t reserved[BERTH_BF16 + 1];
+    for (int32_t d = 0; d < machine->n_devices; d++)
+        if (berth_plan_threads(&machine->devices[d]) > n_threads) n_threads = berth_plan_threads(&machine->devices[d]);
+    for (int32_t d = 0; d < out->n_devices; d++) {
+        berth_dtype dtype = compute[d];
+        berth_status st = BERTH_OK;
+        if (!known[dtype]) st = measure_reserved(model, config, kernels, n_threads, &dtype, out, &reserved[dtype], err);
+        if (st != BERTH_OK) return st;
+        known[dtype] = true;
+        devices[d].reserved_bytes = reserved[dtype];
+    }
+    return BERTH_OK;
+}
+
+/* The request that strategies hold short (docs/devices.md): one picture of as many tiles as the model cuts one into, the tokens of these and of a short question, and an answer. */
 enum { REQUEST_TEXT_TOKENS = 120, REQUEST_NEW_TOKENS = 600 };
 
 static void add_request(const berth_model_config *c, berth_strategy_input *out)
@@ -102,26 +147,19 @@ berth_status berth_strategy_input_init(const berth_model_data *model, const bert
     *out = (berth_strategy_input){.struct_size = sizeof *out};
     berth_plan_config c = *config;
     const berth_kernels *kernels;
+    berth_dtype compute[BERTH_MACHINE_DEVICES];
+    uint32_t dtypes[BERTH_MACHINE_DEVICES];
     berth_status st = berth_plan_config_fill(model, &c, &kernels, err);
-    if (st == BERTH_OK) st = add_devices(machine, out, err);
-    if (st != BERTH_OK) goto fail;
-    out->nodes = berth_model_data_nodes(model);
-    out->node_size = sizeof(berth_node_view);
-    out->n_nodes = berth_model_data_n_nodes(model);
-    out->context_tokens = (int64_t)berth_plan_blocks(&c) * BERTH_DEFAULT_BLOCK;
-    out->max_tiles = c.tiles;
-    add_request(berth_model_data_config(model), out);
-    int32_t n_threads = 1;
-    for (int32_t d = 0; d < machine->n_devices; d++)
-        if (berth_plan_threads(&machine->devices[d]) > n_threads) n_threads = berth_plan_threads(&machine->devices[d]);
-    uint64_t reserved = 0;
-    st = measure_reserved(model, &c, kernels, n_threads, out, &reserved, err);
-    if (st != BERTH_OK) goto fail;
-    berth_device_view *devices = (berth_device_view *)(uintptr_t)out->devices;
-    for (int32_t d = 0; d < out->n_devices; d++) devices[d].reserved_bytes = reserved;
-    return BERTH_OK;
-fail:
-    berth_strategy_input_deinit(out);
+    if (st == BERTH_OK) st = berth_plan_policy(machine, c.dtype, compute, dtypes, err);
+    if (st == BERTH_OK) st = add_devices(machine, compute, (size_t)berth_model_data_n_nodes(model), out, err);
+    if (st == BERTH_OK) {
+        add_nodes(model, compute, out);
+        out->context_tokens = (int64_t)berth_plan_blocks(&c) * BERTH_DEFAULT_BLOCK;
+        out->max_tiles = c.tiles;
+        add_request(berth_model_data_config(model), out);
+        st = add_reserved(model, machine, &c, kernels, compute, out, err);
+    }
+    if (st != BERTH_OK) berth_strategy_input_deinit(out);
     return st;
 }
 

@@ -9,6 +9,11 @@
 berth_status berth_plan_config_fill(const berth_model_data *model, berth_plan_config *config,
                                     const berth_kernels **out_kernels, berth_error *err);
 
+/* What each device computes in, [n_devices], and a bit for each dtype it can. BERTH_UNSUPPORTED where a device would have to
+ * emulate what is asked for. */
+berth_status berth_plan_policy(const berth_machine *machine, berth_plan_dtype want, berth_dtype *out_compute,
+                               uint32_t *out_dtypes, berth_error *err);
+
 /* KV blocks for the whole plan, and rows of the feature store. */
 int32_t berth_plan_blocks(const berth_plan_config *config);
 int64_t berth_plan_feature_rows(const berth_model_data *model, const berth_plan_config *config);

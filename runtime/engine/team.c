@@ -115,7 +115,7 @@ berth_status berth_cpu_team_create(int32_t n_threads, const int32_t *cores, int3
     if (n_threads > 1) t->helpers = calloc((size_t)n_threads - 1, sizeof *t->helpers);
     berth_status st = BERTH_OK;
     if (n_threads > 1 && !t->helpers) st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a team of %d threads", (int)n_threads);
-    for (int32_t i = 0; st == BERTH_OK && i < n_threads - 1; i++) {
+    for (int32_t i = 0; st == BERTH_OK && t->helpers && i < n_threads - 1; i++) {
         helper *h = &t->helpers[i];
         *h = (helper){.team = t, .index = i + 1};
         bool one = pin && cores && n_cores > 0;

@@ -1,6 +1,7 @@
 #include "engine/weights.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -9,17 +10,32 @@
 
 #include "base/checked.h"
 
-enum { READ_AHEAD = 64 << 20 }; /* asked for between two reports of progress */
+enum {
+    READ_AHEAD = 64 << 20, /* asked for between two reports of progress */
+    WIDE = 4096,           /* values rounded at a time */
+};
+#define F16_MAX 65504.0f
 
-static bool is_misaligned(const berth_param *p)
+static berth_dtype dtype_on_device(const berth_param *p, berth_dtype compute)
 {
-    return p->offset % berth_dtype_size(p->dtype) != 0;
+    return compute == BERTH_F32 ? p->dtype : compute;
 }
 
-static uint64_t bytes_on_device(const berth_param *p)
+static bool is_copied(const berth_param *p, berth_dtype compute)
 {
-    size_t rounded = p->n_bytes;
-    return is_misaligned(p) && berth_round_up(p->n_bytes, BERTH_ARENA_ALIGN, &rounded) ? rounded : p->n_bytes;
+    return p->offset % berth_dtype_size(p->dtype) != 0 || dtype_on_device(p, compute) != p->dtype;
+}
+
+static size_t n_elements(const berth_param *p)
+{
+    return p->n_bytes / berth_dtype_size(p->dtype);
+}
+
+/* Rounding up cannot overflow: the parameter lies in a file, and no dtype on a device is wider than in files. */
+static uint64_t bytes_on_device(const berth_param *p, berth_dtype compute)
+{
+    size_t bytes = n_elements(p) * berth_dtype_size(dtype_on_device(p, compute)), rounded = bytes;
+    return is_copied(p, compute) && berth_round_up(bytes, BERTH_ARENA_ALIGN, &rounded) ? rounded : bytes;
 }
 
 /* Has an earlier wanted parameter the same bytes (a tied head)? The model names such twins by shard and offset. */
@@ -36,15 +52,16 @@ static int32_t twin_before(const berth_model_data *model, const bool *wanted, in
                : -1;
 }
 
-void berth_weights_measure(const berth_model_data *model, const bool *wanted, uint64_t *out_bytes, uint64_t *out_copied)
+void berth_weights_measure(const berth_model_data *model, const bool *wanted, berth_dtype compute, uint64_t *out_bytes,
+                           uint64_t *out_copied)
 {
     *out_bytes = *out_copied = 0;
     for (int32_t i = 0; i < berth_model_data_n_params(model); i++) {
         if (!wanted[i] || twin_before(model, wanted, i) >= 0) continue;
         const berth_param *p = berth_model_data_param(model, i);
-        uint64_t bytes = bytes_on_device(p);
+        uint64_t bytes = bytes_on_device(p, compute);
         *out_bytes += bytes;
-        if (is_misaligned(p)) *out_copied += bytes;
+        if (is_copied(p, compute)) *out_copied += bytes;
     }
 }
 
@@ -92,23 +109,59 @@ static berth_status map_shards(berth_weights *w, const bool *wanted, berth_error
     return BERTH_OK;
 }
 
+/* What fp16 cannot hold, of n widened values. */
+static void find_too_large(const float *x, size_t n, int64_t *count, float *largest)
+{
+    for (size_t i = 0; i < n; i++) {
+        float size = fabsf(x[i]);
+        if (!(size > F16_MAX) || isinf(size)) continue; /* what is not finite in the file is found when it does harm */
+        (*count)++;
+        if (size > *largest) *largest = size;
+    }
+}
+
+/* Copies a parameter into the arena in the device's dtype. */
+static berth_status round_weight(const berth_param *p, const uint8_t *at, berth_dtype to, uint8_t *out,
+                                 const berth_arena *arena, berth_error *err)
+{
+    if (to == p->dtype) {
+        memcpy(out, at, p->n_bytes);
+        return BERTH_OK;
+    }
+    float wide[WIDE];
+    float largest = 0;
+    int64_t too_large = 0;
+    size_t n = n_elements(p), from_size = berth_dtype_size(p->dtype), to_size = berth_dtype_size(to);
+    for (size_t i = 0; i < n; i += WIDE) {
+        size_t m = n - i < WIDE ? n - i : WIDE;
+        berth_widen_f32(wide, at + i * from_size, p->dtype, m);
+        if (to == BERTH_F16) find_too_large(wide, m, &too_large, &largest);
+        berth_narrow_f32(out + i * to_size, wide, to, m);
+    }
+    if (too_large == 0) return BERTH_OK;
+    return BERTH_FAIL(
+        err, BERTH_UNSUPPORTED,
+        "weight %s: %lld of its %zu values are over 65504 in magnitude (the largest is %g), which fp16, the dtype "
+        "of device %s, cannot hold; use dtype fp32, or a device with bf16",
+        p->tensor, (long long)too_large, n, (double)largest, arena->name);
+}
+
 static berth_status place_param(berth_weights *w, int32_t i, berth_arena *arena, berth_error *err)
 {
     const berth_param *p = berth_model_data_param(w->model, i);
     if (p->shard < 0 || p->shard >= w->n_maps || (!w->maps[p->shard].base && p->n_bytes))
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s: the model was opened without its weights", p->tensor);
     const uint8_t *at = w->maps[p->shard].base + (p->offset - w->maps[p->shard].offset);
-    w->bytes += bytes_on_device(p);
-    if (!is_misaligned(p)) {
+    w->bytes += bytes_on_device(p, w->compute);
+    if (!is_copied(p, w->compute)) {
         w->data[i] = at;
         return berth_arena_charge(arena, p->n_bytes, err);
     }
     void *copy;
-    berth_status st = berth_arena_take(arena, bytes_on_device(p), &copy, err);
+    berth_status st = berth_arena_take(arena, bytes_on_device(p, w->compute), &copy, err);
     if (st != BERTH_OK) return st;
-    memcpy(copy, at, p->n_bytes);
     w->data[i] = copy;
-    return BERTH_OK;
+    return round_weight(p, at, dtype_on_device(p, w->compute), copy, arena, err);
 }
 
 /* Starts reading what is not in memory yet. What is costs nothing here: its pages are entered when first touched, many
@@ -125,10 +178,11 @@ static void read_ahead(const berth_weights *w, void (*seen)(void *user, uint64_t
     }
 }
 
-berth_status berth_weights_init(berth_weights *w, const berth_model_data *model, const bool *wanted, berth_arena *arena,
-                                void (*seen)(void *user, uint64_t bytes), void *user, berth_error *err)
+berth_status berth_weights_init(berth_weights *w, const berth_model_data *model, const bool *wanted,
+                                berth_dtype compute, berth_arena *arena, void (*seen)(void *user, uint64_t bytes),
+                                void *user, berth_error *err)
 {
-    *w = (berth_weights){.model = model, .n_maps = berth_model_data_n_shards(model)};
+    *w = (berth_weights){.model = model, .compute = compute, .n_maps = berth_model_data_n_shards(model)};
     int32_t n = berth_model_data_n_params(model);
     w->maps = calloc((size_t)w->n_maps + 1, sizeof *w->maps);
     w->data = calloc((size_t)n + 1, sizeof *w->data);

@@ -29,7 +29,7 @@ static berth_status refuse_file(const char *path, mode_t mode, berth_error *err)
                       path);
 }
 
-static berth_status check_dir(const char *dir, berth_error *err)
+berth_status berth_model_dir_check(const char *dir, berth_error *err)
 {
     struct stat st;
     if (!dir || !*dir)
@@ -84,7 +84,7 @@ berth_status berth_model_data_open(const char *dir, const berth_model_data_optio
                                    berth_error *err)
 {
     *out = NULL;
-    berth_status st = check_dir(dir, err);
+    berth_status st = berth_model_dir_check(dir, err);
     if (st != BERTH_OK) return st;
     berth_model_data *m = calloc(1, sizeof *m);
     if (!m) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "model handle");

@@ -75,6 +75,11 @@ typedef struct berth_model_data_options {
  * BERTH_IO_ERROR. */
 berth_status berth_model_data_open(const char *dir, const berth_model_data_options *options, berth_model_data **out,
                                    berth_error *err);
+
+/* Is `dir` a folder at all? For those who read single files of it. The errors of opening: BERTH_UNSUPPORTED for a GGUF
+ * file, BERTH_BAD_FILE, BERTH_NOT_FOUND, BERTH_IO_ERROR, BERTH_INVALID_ARGUMENT for an empty path. */
+berth_status berth_model_dir_check(const char *dir, berth_error *err);
+
 void berth_model_data_retain(berth_model_data *m);
 void berth_model_data_release(berth_model_data *m); /* NULL is fine */
 

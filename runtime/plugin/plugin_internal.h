@@ -49,10 +49,10 @@ enum { BERTH_PLUGIN_DESCRIBE = 1, BERTH_PLUGIN_PLACE = 2 };
 /* Pointers are offsets from the block's start until it is resolved; 0 = NULL. Both ends are the same build of berth: `build` says so. */
 typedef struct berth_flat {
     char magic[8];
-    char build[24]; /* BERTH_VERSION */
-    uint64_t size;  /* of the block */
+    char build[24];        /* BERTH_VERSION */
+    uint64_t size;         /* of the block */
     uint64_t memory_bytes; /* limit of the child's address space */
-    int32_t what;   /* BERTH_PLUGIN_DESCRIBE or _PLACE */
+    int32_t what;          /* BERTH_PLUGIN_DESCRIBE or _PLACE */
     berth_strategy_input in;
 } berth_flat;
 
@@ -80,7 +80,7 @@ typedef struct berth_reply_head {
 enum { BERTH_REPLY_MAGIC = 0x42725031, BERTH_REPLY_SLACK = 8192 }; /* slack: all but device_of */
 
 typedef struct berth_reply { /* points into the bytes read */
-    bool is_whole;            /* a last record is there: FAILED, PLACED, INPUTS or DONE */
+    bool is_whole;           /* a last record is there: FAILED, PLACED, INPUTS or DONE */
     bool is_garbage;
     uint32_t kind;            /* of the last record */
     berth_plugin_phase phase; /* the last one told */
@@ -98,8 +98,8 @@ enum { BERTH_HOST_REQUEST_FD = 3, BERTH_HOST_REPLY_FD = 4 };
 
 typedef struct berth_child_end {
     bool timed_out, too_much, reaped_by_other;
-    int wait_status;  /* of waitpid, where not reaped_by_other */
-    char words[512];  /* the beginning of what it wrote to standard error; any bytes, with a NUL behind */
+    int wait_status; /* of waitpid, where not reaped_by_other */
+    char words[512]; /* the beginning of what it wrote to standard error; any bytes, with a NUL behind */
 } berth_child_end;
 
 /* Runs `host plugin` with the request on its descriptor 3, and reads from its descriptor 4 until a whole reply, the end, `most` bytes or the deadline. The child and its process

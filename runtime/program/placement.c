@@ -160,7 +160,7 @@ berth_status berth_placement_accept(const berth_placement_answer *a, const berth
     bool is_count = a->n_replicas >= 1 && a->n_replicas <= in->n_devices;
     berth_placement *p;
     berth_status st = berth_placement_create(in, is_count ? a->n_replicas : 1, &p, err);
-    if (st != BERTH_OK) return st;
+    if (st != BERTH_OK || !p) return st;
     if (is_count)
         memcpy(p->device_of, a->device_of, (size_t)a->n_replicas * (size_t)in->n_nodes * sizeof *p->device_of);
     st = accept(p, in, a, err);

@@ -31,6 +31,7 @@ static const refusal refusals[] = {
     {"tokenize " MIXED " text", 2, "takes no operands"},
     {"tokenize -m " GOLDEN "text", 3, "tokenizer.json"},
     {"tokenize -m " GOLDEN "nowhere", 3, "nowhere"},
+    {"tokenize -m " GOLDEN "text/mixed/tokenizer.json", 3, "not a directory"},
     {"detokenize", 2, "-m DIR"},
     {"preprocess", 2, "no picture given"},
     {"preprocess -i x.png", 2, "no model given"},

@@ -285,7 +285,7 @@ static void settings_out_of_range_are_refused(void **state)
         {{.chunk = -1}, "single", "chunk", BERTH_INVALID_ARGUMENT},
         {{.max_tiles = -3}, "single", "tiles", BERTH_INVALID_ARGUMENT},
         {{.kernels = "quantum"}, "single", "quantum", BERTH_INVALID_ARGUMENT},
-        {{.chunk = 0}, "balansed", "did you mean balanced", BERTH_NOT_FOUND},
+        {{.chunk = 0}, "balansed", "did you mean balanced", BERTH_INVALID_ARGUMENT},
         {{.chunk = 0}, "", NULL, BERTH_OK},
         {{.chunk = 0}, NULL, NULL, BERTH_OK},
     };
@@ -302,7 +302,7 @@ static void settings_out_of_range_are_refused(void **state)
     golden_engine e;
     berth_error err = {0};
     golden_must(golden_plan(&e, &g, "cpu", NULL, NULL, &err), &err, "plan");
-    assert_int_equal(golden_start(&e, &(berth_core_options){.transport = "pigeon"}, &err), BERTH_NOT_FOUND);
+    assert_int_equal(golden_start(&e, &(berth_core_options){.transport = "pigeon"}, &err), BERTH_INVALID_ARGUMENT);
     golden_stop(&e);
     golden_close(&g);
 }

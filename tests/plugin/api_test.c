@@ -99,7 +99,7 @@ static void errors_reach_the_embedder(void **state)
     refuse(o, BERTH_INVALID_ARGUMENT, "strategy_timeout_ms = -5");
     refuse(options("bad=nothing"), BERTH_INVALID_ARGUMENT, "strategy bad (" PLUGIN_DIR "/bad.so) put tensor");
     refuse(options("bad=write-node"), BERTH_BAD_FILE, "wrote to its inputs");
-    refuse(options("goood"), BERTH_NOT_FOUND, "did you mean good?");
+    refuse(options("goood"), BERTH_INVALID_ARGUMENT, "did you mean good?");
     refuse(options("./nowhere.so"), BERTH_NOT_FOUND, "nowhere.so");
     o = options("goood");
     o.strategy_dir = "/nowhere";

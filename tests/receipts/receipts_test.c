@@ -4,6 +4,7 @@
  * device count. Everything goes through the public interface, as an embedder would. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -79,7 +80,7 @@ static berth_engine *open_engine(berth_model *model, const char *devices, const 
     return engine;
 }
 
-static void expect_answer(berth_engine *engine, const row *r, const char *where)
+static berth_result answer_of(berth_engine *engine, const row *r, const char *where)
 {
     const berth_content content[2] = {{.kind = BERTH_CONTENT_IMAGE_FILE, .data = r->file, .size = strlen(r->file)},
                                       {.kind = BERTH_CONTENT_TEXT, .data = r->question, .size = strlen(r->question)}};
@@ -94,7 +95,18 @@ static void expect_answer(berth_engine *engine, const row *r, const char *where)
     if (berth_engine_run(engine, &request, &result, &err) != BERTH_OK)
         fail_msg("%s, %s: %s", where, r->file, err.message);
     assert_int_equal(result.n_prompt_tokens, r->n_prompt);
-    if (result.n_tokens != r->n_ids || memcmp(result.token_ids, r->ids, (size_t)r->n_ids * sizeof r->ids[0]) != 0) {
+    return result;
+}
+
+static bool is_reference(const berth_result *a, const row *r)
+{
+    return a->n_tokens == r->n_ids && memcmp(a->token_ids, r->ids, (size_t)r->n_ids * sizeof r->ids[0]) == 0;
+}
+
+static void expect_answer(berth_engine *engine, const row *r, const char *where)
+{
+    berth_result result = answer_of(engine, r, where);
+    if (!is_reference(&result, r)) {
         fail_msg("%s, %s, \"%s\": other tokens than the reference: %s", where, r->file, r->question, result.text);
     }
     berth_result_deinit(&result);
@@ -148,6 +160,32 @@ static void every_strategy_on_every_device_count(void **state)
     close_model(o);
 }
 
+/* Coarser arithmetic: a few receipts may read otherwise than in the reference's fp32, most must not; one stage or four is all the same. */
+static void worn_devices_read_most_receipts(void **state)
+{
+    (void)state;
+    static const char *const lists[][2] = {{"A10", "4xL4"}, {"V100", "4xV100-SXM2-16GB"}};
+    const opened o = open_model();
+    for (size_t i = 0; i < 2; i++) {
+        berth_engine *one = open_engine(o.model, lists[i][0], "single", 0),
+                     *four = open_engine(o.model, lists[i][1], "balanced", 0);
+        int32_t n_same = 0, n_asked = 0;
+        for (int32_t k = 0; k < n_rows; k += 3, n_asked++) {
+            berth_result a = answer_of(one, &rows[k], lists[i][0]), b = answer_of(four, &rows[k], lists[i][1]);
+            n_same += is_reference(&a, &rows[k]);
+            assert_int_equal(a.n_tokens, b.n_tokens);
+            assert_memory_equal(a.token_ids, b.token_ids, (size_t)a.n_tokens * sizeof a.token_ids[0]);
+            berth_result_deinit(&a);
+            berth_result_deinit(&b);
+        }
+        print_message("%s: %d of %d answers are the reference's\n", lists[i][0], (int)n_same, (int)n_asked);
+        assert_true(n_same * 10 >= n_asked * 8);
+        berth_engine_destroy(one);
+        berth_engine_destroy(four);
+    }
+    close_model(o);
+}
+
 static void strict_mode_gives_the_same_tokens(void **state)
 {
     (void)state;
@@ -163,6 +201,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_receipt_and_question_on_one_device),
         cmocka_unit_test(every_strategy_on_every_device_count),
+        cmocka_unit_test(worn_devices_read_most_receipts),
         cmocka_unit_test(strict_mode_gives_the_same_tokens),
     };
     return cmocka_run_group_tests(tests, read_rows, NULL);

@@ -55,7 +55,7 @@ typedef struct berth_plan_options {
     const char *devices;        /* "cpu*4/mem=8GiB", ...; NULL = "cpu". The grammar is in docs/devices.md */
     const char *strategy;       /* "auto", "balanced_low_0", "replicate=2", a plug-in "./mine.so=2", ...; NULL = "auto" */
     const char *device_map;     /* JSON text, Hugging Face form; replaces the strategy */
-    const char *dtype;          /* "auto" or "fp32"; what devices compute in. NULL = "auto" */
+    const char *dtype;          /* "auto", "fp32", "fp16", "bf16": what devices compute in. NULL = "auto": bf16 where a device has it, else fp16; fp32 on plain cpu devices */
     int64_t context;            /* tokens of one sequence, tokens; 0 = min(the model's, 4096) */
     int32_t n_seqs;             /* sequences kept at once; 0 = 1 */
     int32_t chunk;              /* tokens of one prefill pass; 0 = 512 */
@@ -67,10 +67,12 @@ typedef struct berth_plan_options {
     int32_t isolated;           /* nonzero: a plug-in runs in a process of its own; its crash, loop or garbage is an error and nothing more */
     int32_t strategy_timeout_ms;/* isolated: the plug-in is ended after so long; 0 = 5000 */
     const char *strategy_host;  /* isolated: path of berth-strategy-host; NULL = beside the program, or where berth was installed */
+    const char *profile_dir;    /* a folder looked in first for NAME.json where `devices` names a profile or machine; NULL = none */
 } berth_plan_options;
 
 /* Decides placement and memory, and proves that every operand of every op lies where the op runs. Succeeds also when the plan does not fit (berth_plan_fits).
- * Errors: BERTH_INVALID_ARGUMENT, BERTH_UNSUPPORTED, BERTH_DOES_NOT_FIT (the strategy finds no placement), BERTH_AFFINITY. */
+ * Errors: BERTH_INVALID_ARGUMENT, BERTH_UNSUPPORTED, BERTH_DOES_NOT_FIT (the strategy finds no placement, or answers one over a device's limit), BERTH_AFFINITY; for a
+ * plug-in also BERTH_NOT_FOUND, BERTH_BAD_FILE (does not load, crashed, answered garbage), BERTH_DEADLINE. docs/strategy-plugins.md has the rules. */
 BERTH_API berth_status berth_plan_create(const berth_model *model, const berth_plan_options *options, berth_plan **out, berth_error *err);
 BERTH_API void berth_plan_destroy(berth_plan *plan);
 
@@ -80,6 +82,9 @@ typedef struct berth_plan_device { /* one device, all replicas on it; bytes */
     uint64_t weights, kv, features, activations, workspace, total, limit;
     uint64_t kv_per_token;
     int32_t n_cores, shares_cores;
+    uint64_t context;              /* what a backend takes for itself, outside of total and limit */
+    const char *profile;           /* what the device wears, "A10"; "" = nothing */
+    const char *dtype;             /* what it computes in: "f32", "f16", "bf16" */
 } berth_plan_device;
 
 typedef struct berth_plan_module { /* one node of the module tree */

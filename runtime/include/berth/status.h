@@ -21,7 +21,7 @@ extern "C" {
 typedef enum berth_status {
     BERTH_OK = 0,
     BERTH_INVALID_ARGUMENT, /* the caller asked for something that cannot be meant: an option, a name, a range */
-    BERTH_NOT_FOUND,        /* a file, tensor, device or strategy of that name is not there */
+    BERTH_NOT_FOUND,        /* a file, folder or tensor of that name is not there */
     BERTH_IO_ERROR,         /* the operating system refused a read, write or mapping; native_code is errno */
     BERTH_BAD_FILE,         /* a model, tokenizer or picture is malformed, inconsistent or over a limit */
     BERTH_UNSUPPORTED,      /* well formed, but this build or device cannot do it; the message says what can */

@@ -1,0 +1,23 @@
+/* simd_avx2.h - 8 lanes with AVX2, FMA and F16C; part of simd.h. */
+#include <immintrin.h>
+
+BERTH_INLINE vf v_fma(vf a, vf b, vf c)
+{
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+
+BERTH_INLINE vf v_max(vf a, vf b)
+{
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+}
+
+/* gcc 12 makes four instructions of __builtin_convertvector here. */
+BERTH_INLINE vf v_widen_bf16(vh h)
+{
+    return (vf)((vu)_mm256_cvtepu16_epi32((__m128i)h) << 16);
+}
+
+BERTH_INLINE vf v_widen_f16(vh h)
+{
+    return (vf)_mm256_cvtph_ps((__m128i)h);
+}
