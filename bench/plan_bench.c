@@ -15,6 +15,7 @@
 #include "model/safetensors.h"
 #include "strategies/accelerate_model.h"
 #include "strategies/registry.h"
+#include "strategies/work.h"
 
 enum { MAX_ROUNDS = 999, MAX_DEVICES = 16, N_OPEN_TENSORS = 100000 };
 
@@ -172,7 +173,7 @@ static berth_model_data *open_config(const char *text)
 static const char internvl_8b[] =
     "{\"model_type\":\"internvl_chat\",\"architectures\":[\"InternVLChatModel\"],\"torch_dtype\":\"bfloat16\","
     "\"downsample_ratio\":0.5,\"ps_version\":\"v2\",\"select_layer\":-1,\"force_image_size\":448,"
-    "\"template\":\"internvl2_5\",\"max_dynamic_patch\":12,\"use_thumbnail\":true,"
+    "\"template\":\"internvl2_5\",\"dynamic_image_size\":true,\"max_dynamic_patch\":12,\"use_thumbnail\":true,"
     "\"llm_config\":{\"architectures\":[\"Qwen2ForCausalLM\"],\"model_type\":\"qwen2\",\"hidden_size\":3584,"
     "\"num_hidden_layers\":28,\"num_attention_heads\":28,\"num_key_value_heads\":4,\"intermediate_size\":18944,"
     "\"vocab_size\":151674,\"max_position_embeddings\":32768,\"rms_norm_eps\":1e-06,\"rope_theta\":1000000.0,"
@@ -282,6 +283,67 @@ static void bench_accelerate(const options *o, const char *model, const berth_st
     report(o, model, "accelerate's tree", tree_us, o->rounds);
 }
 
+/* The slowest device for one request (work.h) under a map; hops are left out, which favours accelerate's. */
+static double slowest_device(const berth_strategy_input *in, const int32_t *device_of)
+{
+    berth_chain c;
+    berth_work w;
+    berth_error err = {0};
+    double most = 0;
+    need(berth_chain_init(&c, in, &err), &err);
+    need(berth_work_init(&w, &c, in, &err), &err);
+    for (int32_t d = 0; d < in->n_devices; d++) {
+        berth_work_sums sum[2] = {{0}};
+        for (int32_t p = 0; p < c.n_pieces; p++) {
+            int32_t atom = c.piece_atom[p], node = c.piece_node[p];
+            if (p > 0 && c.piece_atom[p - 1] == atom) continue;
+            while (device_of[node] < 0 && berth_node_at(in, node)->n_descendants > 0) node++; /* a part tells */
+            if (device_of[node] != d) continue;
+            const berth_work_sums *a = &w.sums[atom], *b = &w.sums[atom + 1];
+            sum[1].encode_flops += b->encode_flops - a->encode_flops;
+            sum[1].encode_bytes += b->encode_bytes - a->encode_bytes;
+            sum[1].prefill_flops += b->prefill_flops - a->prefill_flops;
+            sum[1].prefill_bytes += b->prefill_bytes - a->prefill_bytes;
+            sum[1].decode_flops += b->decode_flops - a->decode_flops;
+            sum[1].decode_bytes += b->decode_bytes - a->decode_bytes;
+        }
+        const berth_work of_device = {.sums = sum};
+        double seconds = berth_work_seconds(&of_device, 0, 1, berth_device_at(in, d)->flops,
+                                            berth_device_at(in, d)->bytes_per_second);
+        if (seconds > most) most = seconds;
+    }
+    berth_work_deinit(&w);
+    berth_chain_deinit(&c);
+    return most;
+}
+
+/* How much sooner the slowest device is done than under accelerate's map, on devices of 16 GiB. */
+static void compare_stages(const options *o, const char *model, const berth_strategy_input *given, int32_t *device_of)
+{
+    berth_strategy_input in = *given;
+    berth_device_view devices[MAX_DEVICES];
+    berth_accelerate_model a;
+    berth_error err = {0};
+    for (int32_t d = 0; d < in.n_devices; d++) {
+        devices[d] = *berth_device_at(given, d);
+        devices[d].budget_bytes = (uint64_t)16 << 30;
+    }
+    in.devices = devices;
+    need(berth_accelerate_for_input(&in, BERTH_ACCELERATE_BALANCED, 16, (uint64_t)64 << 30, &a, &err), &err);
+    double theirs = slowest_device(&in, a.device_of);
+    berth_accelerate_model_deinit(&a);
+    berth_strategy_output out = {.struct_size = sizeof out, .device_of = device_of, .max_replicas = in.n_devices};
+    memset(device_of, 0xff, (size_t)in.n_devices * (size_t)in.n_nodes * sizeof *device_of);
+    need(berth_strategy_find("optimal", &in.argument)->place(&in, &out, &err), &err);
+    double ours = slowest_device(&in, device_of);
+    if (o->json)
+        printf("{\"model\":\"%s\",\"what\":\"slowest stage\",\"optimal_s\":%.4f,\"accelerate_s\":%.4f}\n", model, ours,
+               theirs);
+    else
+        printf("%-14s slowest stage, predicted: optimal %.3f s, accelerate's map %.3f s, %.2f times\n", model, ours,
+               theirs, theirs / ours);
+}
+
 static void bench_model(const options *o, const char *name, const berth_node_view *nodes, int32_t n_nodes,
                         int32_t n_devices, bool registers)
 {
@@ -305,8 +367,8 @@ static void bench_model(const options *o, const char *name, const berth_node_vie
     in.hidden_bytes_per_token = 4 * 3584;
     in.hidden_bytes_per_tile = 4 * 1025 * 1024;
     set_devices(&in, devices, links, n_devices, true);
-    options few = *o;
-    bench_strategies(&few, name, &in, device_of, " +rates");
+    bench_strategies(o, name, &in, device_of, " +rates");
+    if (registers && n_devices == 4) compare_stages(o, name, &in, device_of);
     free(device_of);
 }
 

@@ -69,7 +69,7 @@ def main():
             peer(model)
             peer_us.append((time.thread_time() - start) * 1e6)
         out = subprocess.run([sys.argv[1], "--json", "--only", "internvl3-8b", "--rounds", "15"], capture_output=True, text=True, check=True)
-        ours = {row["what"]: row["median_us"] for row in map(json.loads, out.stdout.splitlines())}
+        ours = {row["what"]: row.get("median_us") for row in map(json.loads, out.stdout.splitlines())}
         rows.append((statistics.median(peer_us), ours["accelerate's map"], ours["accelerate's tree"], ours["optimal +rates"]))
     print(f"accelerate {accelerate.__version__}, torch {torch.__version__}, python {platform.python_version()}; {ROUNDS} rounds")
     print(f"accelerate                {statistics.median(r[0] for r in rows):10.1f} us")

@@ -53,7 +53,8 @@ static int drop_golden(void **state)
 static const char remote[] =
     "{\"model_type\":\"internvl_chat\",\"architectures\":[\"InternVLChatModel\"],\"torch_dtype\":\"bfloat16\","
     "\"downsample_ratio\":0.5,\"ps_version\":\"v2\",\"select_layer\":-1,\"force_image_size\":448,"
-    "\"template\":\"internvl2_5\",\"min_dynamic_patch\":1,\"max_dynamic_patch\":12,\"use_thumbnail\":true,"
+    "\"template\":\"internvl2_5\",\"dynamic_image_size\":true,\"min_dynamic_patch\":1,\"max_dynamic_patch\":12,\"use_"
+    "thumbnail\":true,"
     "\"llm_config\":{\"architectures\":[\"Qwen2ForCausalLM\"],\"model_type\":\"qwen2\"," TEXT_SIZES "},"
     "\"vision_config\":{\"architectures\":[\"InternVisionModel\"],\"model_type\":\"intern_vit_6b\"," VISION_SIZES
     ",\"norm_type\":\"layer_norm\",\"qkv_bias\":true,\"qk_normalization\":false,\"hidden_act\":\"gelu\"}}";
