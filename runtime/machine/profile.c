@@ -1,4 +1,5 @@
-/* profile.c - reading profiles and machine files; see profile.h. A machine file names profiles, a profile names nothing: so reading nests one deep. */
+/* profile.c - reading profiles and machine files; see profile.h. A machine file names profiles, a profile names
+ * nothing: so reading nests one deep. */
 #include "machine/profile.h"
 
 #include <math.h>
@@ -24,7 +25,7 @@ static void bad(reader *r, const char *field, const char *why)
     if (r->status == BERTH_OK) r->status = BERTH_FAIL(r->err, BERTH_BAD_FILE, "%s: \"%s\" %s", r->what, field, why);
 }
 
-/* ---- fields ------------------------------------------------------------------------------------------------------------ */
+/* ---- fields ------------------------------------------------------------------------------------------------------ */
 
 /* The number of a figure, bare or with its source; false when the field is not there. */
 static bool figure(reader *r, const berth_json_node *node, const char *field, double *out)
@@ -110,7 +111,7 @@ static void check_name(reader *r, const char *name)
         bad(r, "name", "must be 1 to 18 visible characters of ASCII, without any of , / * : = \" and backslash");
 }
 
-/* ---- profiles ---------------------------------------------------------------------------------------------------------- */
+/* ---- profiles ---------------------------------------------------------------------------------------------------- */
 
 /* What a profile says of a device, over what is there. */
 static void read_profile(reader *r, const berth_json_node *root, berth_device *d, berth_link_rate *peer)
@@ -137,7 +138,7 @@ static void read_profile(reader *r, const berth_json_node *root, berth_device *d
     d->bytes_per_second = per_second * fraction;
 }
 
-/* ---- machine files ------------------------------------------------------------------------------------------------------ */
+/* ---- machine files ----------------------------------------------------------------------------------------------- */
 
 static void read_cores(reader *r, const berth_json_node *list, berth_device *d)
 {
@@ -259,7 +260,7 @@ static void read_machine(reader *r, const berth_json_node *root, berth_worn *w)
     for (const berth_json_node *e = berth_json_first(links); e; e = berth_json_next(e)) read_link(r, e, w);
 }
 
-/* ---- either ------------------------------------------------------------------------------------------------------------- */
+/* ---- either ------------------------------------------------------------------------------------------------------ */
 
 berth_status berth_worn_parse(const char *text, size_t n, const char *what, const char *profile_dir, berth_worn *out,
                               berth_error *err)
