@@ -1,8 +1,11 @@
-/* narrow.c - ops on fp16 and bf16 activations, bit for bit what a device with 16-bit storage and fp32 accumulation computes.
+/* narrow.c - ops on fp16 and bf16 activations, bit for bit what a device with 16-bit storage and fp32 accumulation
+ * computes.
  *
- * An op on narrow operands is the fp32 op on their widened values, its result rounded once, to nearest even. So any set's kernel serves: operands are widened into the workspace, the
- * kernel runs, the result is rounded. Ops that only move rows of stores that outlive a run (KV, features) would widen the whole store for a few rows; they, and attention over a
- * narrow KV cache, have loops of their own. Easy to get wrong: the output may take over an input's memory, so inputs are widened before anything is written. */
+ * An op on narrow operands is the fp32 op on their widened values, its result rounded once, to nearest even. So any
+ * set's kernel serves: operands are widened into the workspace, the kernel runs, the result is rounded. Ops that only
+ * move rows of stores that outlive a run (KV, features) would widen the whole store for a few rows; they, and
+ * attention over a narrow KV cache, have loops of their own. Easy to get wrong: the output may take over an input's
+ * memory, so inputs are widened before anything is written. */
 #include "kernels/narrow.h"
 
 #include <string.h>
@@ -53,7 +56,7 @@ static void convert_all(const berth_op_call *call, void *dst, berth_dtype to, co
     berth_cpu_parallel(call, n, GRAIN, convert_range, &c);
 }
 
-/* ---- ops with loops of their own --------------------------------------------------------------------------------------- */
+/* ---- ops with loops of their own --------------------------------------------------------------------------------- */
 
 static void copy_row(const berth_tensor *to, size_t to_row, const berth_tensor *from, size_t from_row, size_t d)
 {
@@ -102,7 +105,7 @@ static berth_kernel_fn own_loops(const berth_op_call *call)
     }
 }
 
-/* ---- all others: widen, run, round ------------------------------------------------------------------------------------- */
+/* ---- all others: widen, run, round ------------------------------------------------------------------------------- */
 
 static bool is_activation(const berth_op_call *call, int32_t i)
 {

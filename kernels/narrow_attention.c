@@ -1,7 +1,9 @@
 /* narrow_attention.c - attention over a paged cache of 16-bit keys and values.
  *
- * Scores, weights and sums are fp32; keys and values are widened a block at a time, once for a few tokens and all query heads that share them. Softmax is computed as the
- * blocks come (Milakov and Gimelshein 2018, arXiv 1805.02867), always in the order of positions, so that a token's result depends neither on its neighbours nor on threads. */
+ * Scores, weights and sums are fp32; keys and values are widened a block at a time, once for a few tokens and all
+ * query heads that share them. Softmax is computed as the blocks come (Milakov and Gimelshein 2018, arXiv
+ * 1805.02867), always in the order of positions, so that a token's result depends neither on its neighbours nor on
+ * threads. */
 #include <math.h>
 #include <string.h>
 

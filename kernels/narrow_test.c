@@ -1,5 +1,6 @@
-/* narrow_test.c - 16-bit activations: every rounding boundary of both dtypes, every op with every mix of operand dtypes against widening and rounding one element at a time, and attention over
- * a 16-bit cache against the reference in double. */
+/* narrow_test.c - 16-bit activations: every rounding boundary of both dtypes, every op with every mix of operand
+ * dtypes against widening and rounding one element at a time, and attention over a 16-bit cache against the reference
+ * in double. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -39,10 +40,10 @@ static uint16_t round_array(float f, berth_dtype dtype)
     return h;
 }
 
-/* ---- rounding ---------------------------------------------------------------------------------------------------------- */
+/* ---- rounding ---------------------------------------------------------------------------------------------------- */
 
-/* Rounding is monotone, so right at every boundary between neighbours (the middle itself to the even one, one step beside it to the nearer) is right everywhere. The last boundary is the one to
- * infinity: 65520 for fp16. */
+/* Rounding is monotone, so right at every boundary between neighbours (the middle itself to the even one, one step
+ * beside it to the nearer) is right everywhere. The last boundary is the one to infinity: 65520 for fp16. */
 static void check_boundaries(berth_dtype dtype, uint16_t infinity)
 {
     for (uint32_t h = 0; h < infinity; h++) {
@@ -115,7 +116,7 @@ static void every_16_bit_value_survives(void **state)
         }
 }
 
-/* ---- ops --------------------------------------------------------------------------------------------------------------- */
+/* ---- ops --------------------------------------------------------------------------------------------------------- */
 
 #define ACT(...)    berth_bed_activation(b, -2, 2, BERTH_DIMS(__VA_ARGS__))
 #define WEIGHT(...) berth_bed_weight(b, weights, -1, 1, BERTH_DIMS(__VA_ARGS__))
@@ -269,7 +270,8 @@ static void *oracle(const berth_kernels *set, mix *m)
     return out;
 }
 
-/* Attention's loops sum in another order than the reference: 2e-6 off (operands are up to 2), which rounding may make a unit in the last place. */
+/* Attention's loops sum in another order than the reference: 2e-6 off (operands are up to 2), which rounding may make
+ * a unit in the last place. */
 static void check_near(const mix *m, const void *got, const void *want)
 {
     berth_dtype dtype = m->narrow.out.dtype;

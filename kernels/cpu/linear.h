@@ -17,9 +17,10 @@ enum {
     LINEAR_COLS = 4,    /* outputs of a register tile: what v_sum4 folds */
     LINEAR_ROWS = BERTH_LANES == 16 ? 6 : 3, /* rows of a register tile: 12 sums of 16 registers, or 24 of 32 */
     LINEAR_PACK = 8,                         /* weight rows widened at a time: 16 KiB */
-    LINEAR_CHUNK = 64,                       /* outputs of one piece of work, many rows */
-    LINEAR_PANEL = 144,                      /* rows of x whose block stays in L2: 288 KiB */
-    LINEAR_PANELS = 2,                       /* panels between two meetings of the threads */
+    LINEAR_CHUNK_MIN = 32,
+    LINEAR_CHUNK_MAX = 256,  /* outputs of one piece of work, many rows */
+    LINEAR_PANEL = 96,       /* rows of x whose block stays in L2: 192 KiB */
+    LINEAR_PANELS = 2,       /* panels between two meetings of the threads */
     LINEAR_FEW = 32,         /* at most this many rows go the first way: measured equal there on Zen 3 */
     LINEAR_AHEAD = 1024,     /* bytes between reading and fetching, few rows; measured 768..3072 on Zen 3 */
     LINEAR_STREAM = 1 << 20, /* bytes of weights of one piece of work, few rows */
@@ -34,6 +35,7 @@ typedef struct linear_job {
     const float *bias; /* [n_out] or NULL */
     float *y;          /* [n, n_out] */
     float *packed;     /* many rows: [block][panel rows][block width] of x */
+    size_t chunk;      /* many rows: outputs of a piece */
     char *scratch;     /* many rows: a piece of LINEAR_PACK * LINEAR_BLOCK floats for each thread */
 } linear_job;
 
@@ -156,15 +158,15 @@ static void linear_panel(const linear_job *job, const float *x, size_t n_rows, c
                               berth_cpu_min(LINEAR_COLS, n_cols - j), first, last);
 }
 
-/* One piece: LINEAR_CHUNK outputs for one panel. Items count chunks first, panels second. */
+/* Item: a chunk of outputs for one panel. Panels count first, so that a chunk's weights are still near when the next panel needs them. */
 static void linear_many_piece(void *arg, size_t begin, size_t end, int32_t thread)
 {
     const linear_job *job = arg;
-    size_t n_chunks = (job->n_out + LINEAR_CHUNK - 1) / LINEAR_CHUNK;
+    size_t n_panels = (job->n + LINEAR_PANEL - 1) / LINEAR_PANEL;
     float *w = (float *)(void *)(job->scratch + (size_t)thread * LINEAR_PACK * LINEAR_BLOCK * sizeof(float));
     for (size_t item = begin; item < end; item++) {
-        size_t panel = item / n_chunks * LINEAR_PANEL, panel_rows = berth_cpu_min(LINEAR_PANEL, job->n - panel);
-        size_t o_begin = item % n_chunks * LINEAR_CHUNK, o_end = berth_cpu_min(o_begin + LINEAR_CHUNK, job->n_out);
+        size_t panel = item % n_panels * LINEAR_PANEL, panel_rows = berth_cpu_min(LINEAR_PANEL, job->n - panel);
+        size_t o_begin = item / n_panels * job->chunk, o_end = berth_cpu_min(o_begin + job->chunk, job->n_out);
         const float *x = job->packed + panel * linear_padded(job->n_in);
         for (size_t k = 0; k < job->n_in; k += LINEAR_BLOCK) {
             size_t n = berth_cpu_min(LINEAR_BLOCK, job->n_in - k), width = linear_padded(n);
@@ -178,9 +180,15 @@ static void linear_many_piece(void *arg, size_t begin, size_t end, int32_t threa
     }
 }
 
+/* Outputs of a piece: as many as may be, for a block of a panel is brought to L2 once for all of them, but some pieces for every thread. */
+static size_t linear_chunk(size_t n_out, size_t n_panels, size_t n_threads)
+{
+    size_t share = n_out * n_panels / (4 * n_threads) / LINEAR_PACK * LINEAR_PACK;
+    return berth_cpu_max(LINEAR_CHUNK_MIN, berth_cpu_min(LINEAR_CHUNK_MAX, share));
+}
+
 static void linear_many(const berth_op_call *call, const linear_job *whole)
 {
-    size_t n_chunks = (whole->n_out + LINEAR_CHUNK - 1) / LINEAR_CHUNK;
     for (size_t t = 0; t < whole->n; t += LINEAR_PANEL * LINEAR_PANELS) {
         linear_job part = *whole;
         part.n = berth_cpu_min(LINEAR_PANEL * LINEAR_PANELS, whole->n - t);
@@ -188,6 +196,8 @@ static void linear_many(const berth_op_call *call, const linear_job *whole)
         part.y += t * whole->n_out;
         berth_cpu_parallel(call, part.n, 1 + BERTH_CPU_GRAIN / part.n_in, linear_pack_x, &part);
         size_t n_panels = (part.n + LINEAR_PANEL - 1) / LINEAR_PANEL;
+        part.chunk = linear_chunk(part.n_out, n_panels, (size_t)berth_cpu_threads(call));
+        size_t n_chunks = (part.n_out + part.chunk - 1) / part.chunk;
         berth_cpu_parallel(call, n_panels * n_chunks, 1, linear_many_piece, &part);
     }
 }

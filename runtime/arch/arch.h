@@ -36,8 +36,8 @@ typedef struct berth_build_options {
     int64_t n_blocks;     /* KV blocks a layer; 0 = enough for max_tokens */
     int64_t feature_rows; /* rows of the feature store; 0 = max_tiles * tokens_per_tile */
     int32_t block;        /* tokens a block; 0 = BERTH_DEFAULT_BLOCK */
-    bool
-        trace; /* traced values are outputs too: route brings each to the host, as "name@host" (berth_program_find_copy) */
+    /* traced values are outputs too: route brings each to the host, as "name@host" (berth_program_find_copy) */
+    bool trace;
 } berth_build_options;
 
 typedef struct berth_programs {

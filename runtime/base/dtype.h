@@ -37,8 +37,8 @@ uint16_t berth_f32_to_f16(float f);
 /* Widens n elements of `dtype` (F32, F16 or BF16) at `src` to fp32; src and dst do not overlap unless equal and F32. */
 void berth_widen_f32(float *dst, const void *src, berth_dtype dtype, size_t n);
 
-/* Rounds n fp32 elements to `dtype` (F32, F16 or BF16), each as berth_f32_to_f16 and berth_f32_to_bf16 do; dst may stand at any byte, and
- * does not overlap src unless equal and F32. */
+/* Rounds n fp32 elements to `dtype` (F32, F16 or BF16), each as berth_f32_to_f16 and berth_f32_to_bf16 do; dst may
+ * stand at any byte, and does not overlap src unless equal and F32. */
 void berth_narrow_f32(void *dst, const float *src, berth_dtype dtype, size_t n);
 
 #endif

@@ -29,15 +29,25 @@ const char *cli_device_name(const berth_plan *plan, int32_t device)
     return d.name;
 }
 
+enum { SHORT_NAME = 8 }; /* "cpu:0" and its like; worn devices have longer names */
+
+static int name_width(const berth_plan *plan)
+{
+    int width = SHORT_NAME;
+    for (int32_t i = 0; i < berth_plan_n_devices(plan); i++) {
+        const int len = (int)strlen(cli_device_name(plan, i));
+        if (len > width) width = len;
+    }
+    return width;
+}
+
 void cli_render_devices(const berth_plan *plan, cli_style style, berth_buffer *out)
 {
-    int width = 8;
+    const int width = name_width(plan);
     bool any_context = false;
     for (int32_t i = 0; i < berth_plan_n_devices(plan); i++) {
         berth_plan_device d = {.struct_size = sizeof d};
-        if (berth_plan_get_device(plan, i, &d, NULL) != BERTH_OK) continue;
-        if ((int)strlen(d.name) > width) width = (int)strlen(d.name);
-        any_context = any_context || d.context > 0;
+        if (berth_plan_get_device(plan, i, &d, NULL) == BERTH_OK && d.context > 0) any_context = true;
     }
     paint(out, style, dim);
     berth_buffer_printf(out, "  %-*s %10s %10s %10s %10s %10s %10s %10s", width, "device", "weights", "KV", "features",
@@ -174,10 +184,10 @@ static int cell_width(int32_t n, cli_style style)
 }
 
 /* Columns of one section are drawn together, sections are set apart by a blank and labelled above. */
-static void draw_labels(const column *columns, int32_t n, cli_style style, berth_buffer *out)
+static void draw_labels(const berth_plan *plan, const column *columns, int32_t n, cli_style style, berth_buffer *out)
 {
     const int cell = cell_width(n, style);
-    berth_buffer_printf(out, "  %-8s ", "");
+    berth_buffer_printf(out, "  %-*s ", name_width(plan), "");
     paint(out, style, dim);
     for (int32_t i = 0; i < n;) {
         int32_t end = i;
@@ -197,7 +207,7 @@ static void draw_row(const berth_plan *plan, int32_t replica, int32_t device, co
 {
     const int cell = cell_width(n, style);
     paint(out, style, color_of(device));
-    berth_buffer_printf(out, "  %-8s ", cli_device_name(plan, device));
+    berth_buffer_printf(out, "  %-*s ", name_width(plan), cli_device_name(plan, device));
     for (int32_t i = 0; i < n;) {
         int32_t end = i;
         int drawn = 0;
@@ -218,10 +228,11 @@ void cli_render_strip(const berth_plan *plan, int32_t replica, cli_style style, 
     enum { MAX_COLUMNS = 4096 };
     column *columns = calloc(MAX_COLUMNS, sizeof *columns);
     if (columns == NULL) return;
+    style.width -= name_width(plan) - SHORT_NAME;
     const int32_t n = squeeze(columns, collect(plan, columns, MAX_COLUMNS), style.width > 40 ? style.width - 30 : 20);
     uint64_t most = 1;
     for (int32_t i = 0; i < n; i++) most = columns[i].bytes > most ? columns[i].bytes : most;
-    draw_labels(columns, n, style, out);
+    draw_labels(plan, columns, n, style, out);
     for (int32_t d = 0; d < berth_plan_n_devices(plan); d++) draw_row(plan, replica, d, columns, n, most, style, out);
     free(columns);
 }

@@ -82,7 +82,8 @@ static berth_status add_devices(const berth_machine *machine, const berth_dtype 
     return BERTH_OK;
 }
 
-/* The tree with the bytes that weights and keys take on the devices. Where devices differ: on the one that takes most. */
+/* The tree with the bytes that weights and keys take on the devices. Where devices differ: on the one that takes
+ * most. */
 static void add_nodes(const berth_model_data *model, const berth_dtype *compute, berth_strategy_input *out)
 {
     const berth_node_view *stored = berth_model_data_nodes(model);

@@ -1,16 +1,22 @@
 /* machine.h - the devices a user asked for: grammar, core sets, limits, links.
  *
- * Owns the text form ("cpu*4/mem=8GiB,cuda:0*2") and what hwloc says of this computer. Holds numbers only: arenas, lanes and threads are the engine's.
+ * Owns the text form ("cpu*4/mem=8GiB,cuda:0*2") and what hwloc says of this computer. Holds numbers only: arenas,
+ * lanes and threads are the engine's.
  *
  * Grammar, used by every option that names devices:
  *   list  = item *("," item)
- *   item  = ("cpu" | "cpu:" N | "cuda:" N | "all" | [K "x"] PROFILE [":" N] | MACHINE | FILE) ["*" K] *("/" key "=" value) | INDEX 1*("/" key "=" value)
- *   keys  : mem=SIZE (limit; default: physical memory divided by the cpu devices), cores=N[-N][+N[-N]...] (core numbers of the operating system)
- * "cpu" is one device with all cores; "cpu*4" four devices that share the cores out, disjoint where there are enough, shared otherwise; "cpu:N" names the device's number.
- * An item without a number takes the lowest numbers still free, "cpu:2*3" is cpu:2, cpu:3, cpu:4. "all" is every CUDA device, or "cpu" where there is none. Where a core has several hardware
- * threads, devices get one of them unless cores= names more or there would not be one each. PROFILE is a device that a cpu device wears ("A10", "4xL4"): its memory limit, its arithmetic, its rates;
- * MACHINE several with the links between them ("4xV100-SXM2-16GB"); FILE a path with a '/' before it or ".json" behind it, holding either (docs/devices.md). INDEX names a device of the list so far and
- * changes its settings ("2xA10,1/mem=8GiB"). At most BERTH_MACHINE_DEVICES devices, numbers 0 to 999, blanks around items allowed. */
+ *   item  = ("cpu" | "cpu:" N | "cuda:" N | "all" | [K "x"] PROFILE [":" N] | MACHINE | FILE) ["*" K] *setting
+ *         | INDEX 1*setting
+ *   setting = "/mem=" SIZE                     limit; default: physical memory divided by the cpu devices
+ *           | "/cores=" N["-"N]*("+" N["-"N])  core numbers of the operating system
+ * "cpu" is one device with all cores; "cpu*4" four devices that share the cores out, disjoint where there are enough,
+ * shared otherwise; "cpu:N" names the device's number. An item without a number takes the lowest numbers still free,
+ * "cpu:2*3" is cpu:2, cpu:3, cpu:4. "all" is every CUDA device, or "cpu" where there is none. Where a core has
+ * several hardware threads, devices get one of them unless cores= names more or there would not be one each. PROFILE
+ * is a device that a cpu device wears ("A10", "4xL4"): its memory limit, its arithmetic, its rates; MACHINE several
+ * with the links between them ("4xV100-SXM2-16GB"); FILE a path with a '/' before it or ".json" behind it, holding
+ * either (docs/devices.md). INDEX names a device of the list so far and changes its settings ("2xA10,1/mem=8GiB"). At
+ * most BERTH_MACHINE_DEVICES devices, numbers 0 to 999, blanks around items allowed. */
 #ifndef BERTH_MACHINE_MACHINE_H
 #define BERTH_MACHINE_MACHINE_H
 
@@ -34,19 +40,20 @@ typedef struct berth_link_rate {
 
 typedef struct berth_device {
     berth_device_kind kind;
-    char name[24];        /* "cpu:2", "A10:0"; unique in its machine */
-    int32_t number;       /* 2 */
-    int32_t physical;     /* logical devices of one physical device share it; cpu devices: NUMA node or 0 */
-    uint64_t memory_bytes;/* limit for weights, KV, activations together */
-    bool memory_given;    /* by the user */
-    int32_t *cores;       /* owned; operating-system core numbers, ascending */
+    char name[24];         /* "cpu:2", "A10:0"; unique in its machine */
+    int32_t number;        /* 2 */
+    int32_t physical;      /* logical devices of one physical device share it; cpu devices: NUMA node or 0 */
+    uint64_t memory_bytes; /* limit for weights, KV, activations together */
+    bool memory_given;     /* by the user */
+    int32_t *cores;        /* owned; operating-system core numbers, ascending */
     int32_t n_cores;
-    bool shares_cores;    /* another device of this machine uses one of them */
+    bool shares_cores; /* another device of this machine uses one of them */
     /* What it wears; zeros and "" for a plain cpu device. */
     char profile[20];
-    int32_t capability;      /* 70 = compute capability 7.0; 0 = none: computes in fp32 */
-    uint64_t context_bytes;  /* what a backend takes for itself; not part of memory_bytes */
-    double flops[BERTH_BF16 + 1]; /* by dtype: operations a second that large products reach; 0 = not known, or not native */
+    int32_t capability;     /* 70 = compute capability 7.0; 0 = none: computes in fp32 */
+    uint64_t context_bytes; /* what a backend takes for itself; not part of memory_bytes */
+    double flops[BERTH_BF16 +
+                 1];         /* by dtype: operations a second that large products reach; 0 = not known, or not native */
     double bytes_per_second; /* weights read a second while decoding */
     berth_link_rate host_link; /* to host memory, staged */
 } berth_device;
@@ -63,18 +70,20 @@ bool berth_device_has_dtype(const berth_device *d, berth_dtype dtype);
 typedef struct berth_machine {
     berth_device *devices; /* owned */
     int32_t n_devices;
-    int32_t n_cores_present;     /* cores this process may use */
-    uint64_t physical_memory;    /* bytes of this computer, or of the cgroup if that is less */
-    berth_link *links;           /* owned */
+    int32_t n_cores_present;  /* cores this process may use */
+    uint64_t physical_memory; /* bytes of this computer, or of the cgroup if that is less */
+    berth_link *links;        /* owned */
     int32_t n_links;
 } berth_machine;
 
-/* Reads a device list; NULL means "cpu", and an empty list is an error, so that an unset variable in a script is seen. On failure *out is {0}. Errors: BERTH_INVALID_ARGUMENT quoting the
+/* Reads a device list; NULL means "cpu", and an empty list is an error, so that an unset variable in a script is
+ * seen. On failure *out is {0}. Errors: BERTH_INVALID_ARGUMENT quoting the
  * item and what is allowed; BERTH_UNSUPPORTED for cuda items in a build or on a computer without it. */
 berth_status berth_machine_parse(const char *list, berth_machine *out, berth_error *err);
 void berth_machine_deinit(berth_machine *m);
 
-/* As berth_machine_parse. `profile_dir` (NULL = none) is looked in first for NAME.json where a profile or machine is named; what is built in comes after. */
+/* As berth_machine_parse. `profile_dir` (NULL = none) is looked in first for NAME.json where a profile or machine is
+ * named; what is built in comes after. */
 berth_status berth_machine_parse_with(const char *list, const char *profile_dir, berth_machine *out, berth_error *err);
 
 /* The link's rate; all zero when not known. */
@@ -87,14 +96,15 @@ int32_t berth_machine_find(const berth_machine *m, const char *name);
 typedef struct berth_computer {
     char cpu_model[96];
     int32_t packages, numa_nodes, cores, threads; /* threads this process may use */
-    uint64_t memory_bytes, l2_bytes, l3_bytes; /* caches: all instances together */
-    char isa[64];  /* "avx2 fma f16c", what kernels look for */
-    char cuda[160];/* why there is no CUDA, or the driver's version */
+    uint64_t memory_bytes, l2_bytes, l3_bytes;    /* caches: all instances together */
+    char isa[64];                                 /* "avx2 fma f16c", what kernels look for */
+    char cuda[160];                               /* why there is no CUDA, or the driver's version */
 } berth_computer;
 berth_status berth_computer_read(berth_computer *out, berth_error *err);
 
-/* The machine as a machine file (docs/devices.md): devices with limits, cores and what they wear, links, and the facts of this computer with packages, NUMA nodes, caches and PCI
- * devices as hwloc sees them. Read back (berth_machine_parse of its path) it gives the same devices. False: out of memory, or hwloc failed (`err`). */
+/* The machine as a machine file (docs/devices.md): devices with limits, cores and what they wear, links, and the
+ * facts of this computer with packages, NUMA nodes, caches and PCI devices as hwloc sees them. Read back
+ * (berth_machine_parse of its path) it gives the same devices. False: out of memory, or hwloc failed (`err`). */
 berth_status berth_machine_save(const berth_machine *m, berth_buffer *out, berth_error *err);
 
 #endif

@@ -1,7 +1,7 @@
 /* machine_internal.h - what the files of machine/ share: the computer as the device list sees it.
  *
- * A berth_host is plain data, so that the sharing out of cores is tested for computers that are not at hand. `root` in these
- * calls is put before every path that is read ("" = this computer), for the same reason. */
+ * A berth_host is plain data, so that the sharing out of cores is tested for computers that are not at hand. `root`
+ * in these calls is put before every path that is read ("" = this computer), for the same reason. */
 #ifndef BERTH_MACHINE_INTERNAL_H
 #define BERTH_MACHINE_INTERNAL_H
 
@@ -32,14 +32,15 @@ berth_status berth_machine_parse_on(const berth_host *host, const char *list, co
 bool berth_machine_add_link(berth_machine *m, int32_t from, int32_t to, const berth_link_rate *rate);
 bool berth_machine_fill_links(berth_machine *m);
 
-/* Fills node, package, core of cores[n] (whose numbers are set) from sysfs, orders them, and marks siblings. What sysfs does not
- * say counts as one node, one package, a core for each number. */
+/* Fills node, package, core of cores[n] (whose numbers are set) from sysfs, orders them, and marks siblings. What
+ * sysfs does not say counts as one node, one package, a core for each number. */
 void berth_cores_describe(const char *root, berth_core *cores, int32_t n);
 
 /* The lowest memory limit that a cgroup (v1 or v2) puts on this process; UINT64_MAX = none. */
 uint64_t berth_cgroup_memory(const char *root);
 
-/* The file's beginning as text into out[n]; false when it cannot be read. For files of /proc and /sys, which have no size. */
+/* The file's beginning as text into out[n]; false when it cannot be read. For files of /proc and /sys, which have no
+ * size. */
 bool berth_read_small(const char *path, char *out, size_t n);
 
 /* "0-3,8": writes each number of a kernel list, at most `limit`; gives how many. */

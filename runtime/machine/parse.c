@@ -1,7 +1,9 @@
-/* parse.c - from the text of a device list to a machine. Pure but for berth_machine_parse, which reads the host first.
+/* parse.c - from the text of a device list to a machine. Pure but for berth_machine_parse, which reads the host
+ * first.
  *
- * Two passes: items become devices (numbers, limits, cores that were asked for), then the cores nobody asked for are shared
- * out among the devices that named none. Easy to get wrong: "cpu" without a number takes the lowest number still free. */
+ * Two passes: items become devices (numbers, limits, cores that were asked for), then the cores nobody asked for are
+ * shared out among the devices that named none. Easy to get wrong: "cpu" without a number takes the lowest number
+ * still free. */
 #include "machine/machine_internal.h"
 
 #include <stdio.h>
@@ -55,7 +57,7 @@ static bool read_number(const char **at, const char *end, int32_t *out)
     return *at > start;
 }
 
-/* ---- settings ---- */
+/* ---- settings ---------------------------------------------------------------------------------------------------- */
 
 static int by_value(const void *a, const void *b)
 {
@@ -157,7 +159,7 @@ static berth_status read_setting(const parser *p, item *it, const char *at, cons
     return bad_item(p, it, "unknown setting; those of a device are /mem=SIZE and /cores=LIST");
 }
 
-/* ---- items ---- */
+/* ---- items ------------------------------------------------------------------------------------------------------- */
 
 static bool skip_word(const char **at, const char *end, const char *word)
 {
@@ -298,7 +300,7 @@ static berth_status read_item(const parser *p, item *it)
     return BERTH_OK;
 }
 
-/* ---- devices ---- */
+/* ---- devices ----------------------------------------------------------------------------------------------------- */
 
 static bool has_number(const berth_machine *m, int32_t number)
 {
@@ -314,10 +316,10 @@ static int32_t lowest_free(const berth_machine *m)
     return number;
 }
 
-/* ---- cores ---- */
+/* ---- cores ------------------------------------------------------------------------------------------------------- */
 
-/* Shares the host cores pool[n_pool] (indices) out among devices[n]: runs of neighbours, the first ones longer by one where it does not
- * divide; with fewer cores than devices, one each in turn. */
+/* Shares the host cores pool[n_pool] (indices) out among devices[n]: runs of neighbours, the first ones longer by one
+ * where it does not divide; with fewer cores than devices, one each in turn. */
 static berth_status share_out(const parser *p, const int32_t *pool, int32_t n_pool, berth_device *const *devices,
                               int32_t n)
 {
@@ -370,7 +372,7 @@ static berth_status give_named_cores(const parser *p, const item *it, int32_t fi
     return st;
 }
 
-/* ---- devices of an item ---- */
+/* ---- devices of an item ------------------------------------------------------------------------------------------ */
 
 static berth_status add_device(const parser *p, const item *it, const berth_device *worn, int32_t number)
 {
@@ -455,8 +457,8 @@ static berth_status change_device(const parser *p, const item *it)
     return give_named_cores(p, it, it->changes, 1);
 }
 
-/* Indices of the cores for the n devices that named none: those that no device named, if any; of these one thread a core
- * (two threads of a core have one set of arithmetic units), unless that leaves too few. */
+/* Indices of the cores for the n devices that named none: those that no device named, if any; of these one thread a
+ * core (two threads of a core have one set of arithmetic units), unless that leaves too few. */
 static int32_t fill_pool(const parser *p, const bool *taken, int32_t n, int32_t *pool)
 {
     const berth_host *host = p->host;
@@ -512,7 +514,7 @@ static void default_memory(berth_machine *m)
         if (!m->devices[i].memory_given) m->devices[i].memory_bytes = m->physical_memory / (uint64_t)n;
 }
 
-/* ---- the list ---- */
+/* ---- the list ---------------------------------------------------------------------------------------------------- */
 
 static berth_status parse_item(const parser *p, const char *begin, const char *end)
 {

@@ -1,4 +1,5 @@
-/* profile.c - reading profiles and machine files; see profile.h. A machine file names profiles, a profile names nothing: so reading nests one deep. */
+/* profile.c - reading profiles and machine files; see profile.h. A machine file names profiles, a profile names
+ * nothing: so reading nests one deep. */
 #include "machine/profile.h"
 
 #include <math.h>
@@ -24,7 +25,7 @@ static void bad(reader *r, const char *field, const char *why)
     if (r->status == BERTH_OK) r->status = BERTH_FAIL(r->err, BERTH_BAD_FILE, "%s: \"%s\" %s", r->what, field, why);
 }
 
-/* ---- fields ------------------------------------------------------------------------------------------------------------ */
+/* ---- fields ------------------------------------------------------------------------------------------------------ */
 
 /* The number of a figure, bare or with its source; false when the field is not there. */
 static bool figure(reader *r, const berth_json_node *node, const char *field, double *out)
@@ -110,7 +111,7 @@ static void check_name(reader *r, const char *name)
         bad(r, "name", "must be 1 to 18 visible characters of ASCII, without any of , / * : = \" and backslash");
 }
 
-/* ---- profiles ---------------------------------------------------------------------------------------------------------- */
+/* ---- profiles ---------------------------------------------------------------------------------------------------- */
 
 /* What a profile says of a device, over what is there. */
 static void read_profile(reader *r, const berth_json_node *root, berth_device *d, berth_link_rate *peer)
@@ -137,7 +138,7 @@ static void read_profile(reader *r, const berth_json_node *root, berth_device *d
     d->bytes_per_second = per_second * fraction;
 }
 
-/* ---- machine files ------------------------------------------------------------------------------------------------------ */
+/* ---- machine files ----------------------------------------------------------------------------------------------- */
 
 static void read_cores(reader *r, const berth_json_node *list, berth_device *d)
 {
@@ -172,6 +173,8 @@ static void wear_profile(reader *r, const berth_json_node *node, const char *nam
                berth_json_get(node, "limit_bytes")) {
         snprintf(d->profile, sizeof d->profile, "%s", name); /* the entry says itself what such a device is like */
         check_name(r, name);
+    } else if (st == BERTH_OUT_OF_MEMORY) {
+        r->status = BERTH_FAIL(r->err, st, "%s: profile \"%s\"", r->what, name);
     } else if (r->status == BERTH_OK) {
         r->status = BERTH_FAIL(r->err, BERTH_BAD_FILE, "%s: profile \"%s\": %s", r->what, name,
                                st == BERTH_OK ? "a machine cannot be one of its devices" : why.message);
@@ -259,7 +262,7 @@ static void read_machine(reader *r, const berth_json_node *root, berth_worn *w)
     for (const berth_json_node *e = berth_json_first(links); e; e = berth_json_next(e)) read_link(r, e, w);
 }
 
-/* ---- either ------------------------------------------------------------------------------------------------------------- */
+/* ---- either ------------------------------------------------------------------------------------------------------ */
 
 berth_status berth_worn_parse(const char *text, size_t n, const char *what, const char *profile_dir, berth_worn *out,
                               berth_error *err)
@@ -310,27 +313,34 @@ berth_status berth_worn_read(const char *path, const char *profile_dir, berth_wo
     return st;
 }
 
-static bool has_alias(const berth_bundled *b, const char *name)
+static berth_status has_alias(const berth_bundled *b, const char *name, bool *out, berth_error *err)
 {
     berth_json *json;
-    bool found = false;
-    if (berth_json_parse((const char *)b->text, b->size, b->name, &json, NULL) != BERTH_OK) return false;
+    *out = false;
+    berth_status st = berth_json_parse((const char *)b->text, b->size, b->name, &json, err);
+    if (st != BERTH_OK) return st;
     const berth_json_node *list = berth_json_get(berth_json_root(json), "aliases");
-    for (const berth_json_node *e = berth_json_first(list); e && !found; e = berth_json_next(e)) {
+    for (const berth_json_node *e = berth_json_first(list); e && !*out; e = berth_json_next(e)) {
         const char *alias = berth_json_as_string(e);
-        found = alias && strcasecmp(alias, name) == 0;
+        *out = alias && strcasecmp(alias, name) == 0;
     }
     berth_json_destroy(json);
-    return found;
+    return BERTH_OK;
 }
 
-static const berth_bundled *find_bundled(const char *name)
+/* *out is NULL when there is none. */
+static berth_status find_bundled(const char *name, const berth_bundled **out, berth_error *err)
 {
-    for (int32_t i = 0; i < berth_n_bundled_profiles; i++)
-        if (strcasecmp(berth_bundled_profiles[i].name, name) == 0) return &berth_bundled_profiles[i];
-    for (int32_t i = 0; i < berth_n_bundled_profiles; i++)
-        if (has_alias(&berth_bundled_profiles[i], name)) return &berth_bundled_profiles[i];
-    return NULL;
+    berth_status st = BERTH_OK;
+    *out = NULL;
+    for (int32_t i = 0; i < berth_n_bundled_profiles && !*out; i++)
+        if (strcasecmp(berth_bundled_profiles[i].name, name) == 0) *out = &berth_bundled_profiles[i];
+    for (int32_t i = 0; st == BERTH_OK && i < berth_n_bundled_profiles && !*out; i++) {
+        bool found = false;
+        st = has_alias(&berth_bundled_profiles[i], name, &found, err);
+        if (found) *out = &berth_bundled_profiles[i];
+    }
+    return st;
 }
 
 static berth_status not_found(const char *name, berth_error *err)
@@ -357,13 +367,15 @@ berth_status berth_worn_find(const char *name, const char *profile_dir, berth_wo
     int len = profile_dir ? snprintf(path, sizeof path, "%s/%s.json", profile_dir, name) : 0;
     if (profile_dir && len > 0 && (size_t)len < sizeof path && !strchr(name, '/')) {
         berth_error why = {0};
-        berth_status st = berth_worn_read(path, profile_dir, out, &why);
-        if (st != BERTH_NOT_FOUND) {
+        berth_status read = berth_worn_read(path, profile_dir, out, &why);
+        if (read != BERTH_NOT_FOUND) {
             if (err) *err = why;
-            return st;
+            return read;
         }
     }
-    const berth_bundled *b = find_bundled(name);
+    const berth_bundled *b;
+    berth_status st = find_bundled(name, &b, err);
+    if (st != BERTH_OK) return st;
     if (!b) return not_found(name, err);
     return berth_worn_parse((const char *)b->text, b->size, b->name, profile_dir, out, err);
 }

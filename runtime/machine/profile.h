@@ -1,7 +1,8 @@
 /* profile.h - what a kind of device is like, and the files that say so.
  *
- * Owns the two file forms (schema berth.profile/1 and berth.machine/1, docs/devices.md) and the ones that are built in (bench/profiles). Every figure in a file is a number, or
- * {"value": number, "source": ..., "confidence": ...}; only the number is kept here. Knows nothing of the device list's grammar. */
+ * Owns the two file forms (schema berth.profile/1 and berth.machine/1, docs/devices.md) and the ones that are built
+ * in (bench/profiles). Every figure in a file is a number, or {"value": number, "source": ..., "confidence": ...};
+ * only the number is kept here. Knows nothing of the device list's grammar. */
 #ifndef BERTH_MACHINE_PROFILE_H
 #define BERTH_MACHINE_PROFILE_H
 

@@ -1,4 +1,5 @@
-/* profile_test.c - the bundled profiles and machines with their sources, wearing them, and machine files written and read back. */
+/* profile_test.c - the bundled profiles and machines with their sources, wearing them, and machine files written and
+ * read back. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,7 +21,7 @@
 static berth_core two_cores[2] = {{.number = 0}, {.number = 1, .core = 1}};
 static const berth_host host = {.cores = two_cores, .n_cores = 2, .memory_bytes = 1024 * MIB};
 
-/* ---- what is bundled --------------------------------------------------------------------------------------------------- */
+/* ---- what is bundled --------------------------------------------------------------------------------------------- */
 
 static const char *const confidences[] = {"measured", "published", "vendor", "computed", "unverified"};
 
@@ -83,7 +84,7 @@ static void bundled_profiles_are_whole(void **state)
     }
 }
 
-/* ---- wearing ----------------------------------------------------------------------------------------------------------- */
+/* ---- wearing ----------------------------------------------------------------------------------------------------- */
 
 /* "V100-SXM2-16GB:0[0!]" a device. */
 static void describe(const berth_machine *m, char *out, size_t n)
@@ -195,7 +196,7 @@ static void links_of_the_v100_quad(void **state)
     berth_machine_deinit(&m);
 }
 
-/* ---- files ------------------------------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------------------------------- */
 
 static void write_text(const char *path, const char *text)
 {

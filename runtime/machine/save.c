@@ -1,7 +1,7 @@
 /* save.c - a machine as a file: its devices, their links, and what hwloc sees of the computer around them.
  *
- * The first two are read back by profile.c; "computer" is for the people who read or edit the file. Figures are written with all their digits, so that what is
- * read is what was. */
+ * The first two are read back by profile.c; "computer" is for the people who read or edit the file. Figures are
+ * written with all their digits, so that what is read is what was. */
 #include <hwloc.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -15,7 +15,7 @@ static void put_string(berth_buffer *b, const char *key, const char *text)
     berth_buffer_json_string(b, text, strlen(text));
 }
 
-/* ---- devices and links ------------------------------------------------------------------------------------------------- */
+/* ---- devices and links ------------------------------------------------------------------------------------------- */
 
 static void put_rate(berth_buffer *b, const berth_link_rate *r)
 {
@@ -66,7 +66,7 @@ static void put_machine(berth_buffer *b, const berth_machine *m)
     berth_buffer_puts(b, m->n_links ? "\n  ],\n" : "],\n");
 }
 
-/* ---- the computer ------------------------------------------------------------------------------------------------------ */
+/* ---- the computer ------------------------------------------------------------------------------------------------ */
 
 static void put_set(berth_buffer *b, const char *key, hwloc_const_bitmap_t set)
 {
@@ -114,7 +114,12 @@ static void put_pci(berth_buffer *b, hwloc_topology_t t)
 
 static bool load(hwloc_topology_t *out)
 {
+    /* libpciaccess leaks, and sysfs says the same; the others load makers' drivers, for devices that backends know
+     * better */
+    static const char *const left_out[] = {"pci", "opencl", "gl", "cuda", "nvml", "rsmi", "levelzero"};
     if (hwloc_topology_init(out) != 0) return false;
+    for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++)
+        hwloc_topology_set_components(*out, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, left_out[i]);
     hwloc_topology_set_io_types_filter(*out, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
     hwloc_topology_set_flags(*out, HWLOC_TOPOLOGY_FLAG_IS_THISSYSTEM | HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING |
                                        HWLOC_TOPOLOGY_FLAG_DONT_CHANGE_BINDING);

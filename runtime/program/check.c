@@ -178,7 +178,8 @@ static berth_status refuse_shapes(const checker *c, int32_t i)
     return st;
 }
 
-/* Can the op's device compute with this operand as it is stored? Any device can widen any float: that is what a convert is for. */
+/* Can the op's device compute with this operand as it is stored? Any device can widen any float: that is what a
+ * convert is for. */
 static bool computes(const checker *c, const berth_op *op, int32_t operand, berth_dtype dtype)
 {
     if (!c->env->device_dtypes || op->kind == BERTH_OP_COPY || !berth_dtype_is_float(dtype)) return true;

@@ -237,7 +237,8 @@ static bool logit_stats_ok(const shapes *s)
     return dims(x, 2) && dims(y, 2) && equal(x->dims[0], y->dims[0]) && is(y->dims[1], BERTH_LOGIT_STATS);
 }
 
-/* dtypes, a letter an operand: x a float the device computes in (check.c), f fp32, w a float of any width (as stored), i int32, * any (a copy: all the same). */
+/* dtypes, a letter an operand: x a float the device computes in (check.c), f fp32, w a float of any width (as
+ * stored), i int32, * any (a copy: all the same). */
 typedef struct rule {
     const char *in;
     char out;

@@ -1,9 +1,11 @@
 /* dtypes.c - the dtype of every value, from what its device computes in.
  *
- * Three kinds of values. EXACT ones are fp32 everywhere: pixels, angles, logits and their statistics. The STREAM is what layers add to (and what they add): fp32 on a device that computes
- * in fp16, whose range a sum over layers leaves, else the device's dtype. All else is NARROW: the device's dtype, as are weights, keys and values, and image features. A device that computes in
- * fp32 reads weights as stored. The same value may so have two dtypes on two devices; route converts behind the copy.
- * Source of the fp16 rule: transformers' and vLLM's issues with Qwen2 in fp16, whose residual stream passes 65504. */
+ * Three kinds of values. EXACT ones are fp32 everywhere: pixels, angles, logits and their statistics. The STREAM is
+ * what layers add to (and what they add): fp32 on a device that computes in fp16, whose range a sum over layers
+ * leaves, else the device's dtype. All else is NARROW: the device's dtype, as are weights, keys and values, and image
+ * features. A device that computes in fp32 reads weights as stored. The same value may so have two dtypes on two
+ * devices; route converts behind the copy. Source of the fp16 rule: transformers' and vLLM's issues with Qwen2 in
+ * fp16, whose residual stream passes 65504. */
 #include "program/program_internal.h"
 
 /* The kind of an op's output, from what it means. */

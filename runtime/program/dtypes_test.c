@@ -1,4 +1,5 @@
-/* dtypes_test.c - each value has the dtype its device gives it, copies between devices that differ are converted, and the checker sees when they are not. */
+/* dtypes_test.c - each value has the dtype its device gives it, copies between devices that differ are converted, and
+ * the checker sees when they are not. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -142,7 +143,8 @@ static void a_missing_convert_is_found(void **state)
     berth_placement_destroy(placement);
 }
 
-/* Every float value given every float dtype: what no device of its kind has is refused; what stays right is what was there, fp32 where a dtype is a choice, or a weight as stored. */
+/* Every float value given every float dtype: what no device of its kind has is refused; what stays right is what was
+ * there, fp32 where a dtype is a choice, or a weight as stored. */
 static void a_wrong_dtype_is_found(void **state)
 {
     (void)state;

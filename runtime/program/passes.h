@@ -1,7 +1,7 @@
 /* passes.h - the passes over a program, one file each, and the names they need for people.
  *
- * Order: build (arch) -> place -> dtypes -> route -> check -> allot -> check_memory. Each takes a program and edits it, or
- * refuses it. All are pure: no device, no weights. */
+ * Order: build (arch) -> place -> dtypes -> route -> check -> allot -> check_memory. Each takes a program and edits
+ * it, or refuses it. All are pure: no device, no weights. */
 #ifndef BERTH_PROGRAM_PASSES_H
 #define BERTH_PROGRAM_PASSES_H
 
@@ -27,8 +27,9 @@ typedef struct berth_pass_env {
  * BERTH_INVALID_ARGUMENT (two tensors of one op, as weight and bias, put on two devices: names both). */
 berth_status berth_place(berth_program *p, const berth_pass_env *env, berth_error *err);
 
-/* Gives every value of a placed program the dtype it has on its device (env->compute): weights, keys, values and activations narrow where the device is, what must stay exact fp32. The rules are in
- * dtypes.c. Without env->compute nothing changes. */
+/* Gives every value of a placed program the dtype it has on its device (env->compute): weights, keys, values and
+ * activations narrow where the device is, what must stay exact fp32. The rules are in dtypes.c. Without env->compute
+ * nothing changes. */
 void berth_dtypes(berth_program *p, const berth_pass_env *env);
 
 /* Puts in a copy wherever an op reads a value that lives elsewhere, once per value and device, directly before the

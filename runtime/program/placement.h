@@ -22,11 +22,11 @@ berth_status berth_placement_make(const berth_strategy *s, const berth_strategy_
 
 /* What a strategy that was run elsewhere answered, validated as above. */
 typedef struct berth_placement_answer {
-    const char *strategy;    /* its name, without argument */
-    const char *who;         /* what messages call it: "strategy mine (./mine.so)" */
-    int32_t n_replicas;      /* as answered: any number */
+    const char *strategy;     /* its name, without argument */
+    const char *who;          /* what messages call it: "strategy mine (./mine.so)" */
+    int32_t n_replicas;       /* as answered: any number */
     const int32_t *device_of; /* [n_replicas * n_nodes] where n_replicas is between 1 and n_devices; else not read */
-    const char *note;        /* [512] as answered: any bytes, perhaps without an end */
+    const char *note;         /* [512] as answered: any bytes, perhaps without an end */
 } berth_placement_answer;
 berth_status berth_placement_accept(const berth_placement_answer *a, const berth_strategy_input *in,
                                     berth_placement **out, berth_error *err);

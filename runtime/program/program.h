@@ -75,7 +75,11 @@ typedef enum berth_input_key {
 } berth_input_key;
 
 /* How exact a value has to be; what dtype that is on a device: dtypes.c. */
-typedef enum berth_precision { BERTH_PRECISION_EXACT = 0, BERTH_PRECISION_STREAM, BERTH_PRECISION_NARROW } berth_precision;
+typedef enum berth_precision {
+    BERTH_PRECISION_EXACT = 0,
+    BERTH_PRECISION_STREAM,
+    BERTH_PRECISION_NARROW
+} berth_precision;
 
 #define BERTH_VALUE_NAME 64
 #define BERTH_VALUE_DIMS BERTH_TENSOR_DIMS
@@ -99,8 +103,8 @@ typedef struct berth_value {
     int32_t origin;   /* value of which this is a routed copy; BERTH_NO_VALUE */
     int32_t producer; /* op that writes it; BERTH_NO_OP for weights, inputs, and states (written in place) */
     /* allot */
-    size_t offset; /* ACTIVATION, and INPUT on host: from the start of its device's activation region */
-    size_t bytes;  /* upper bound */
+    size_t offset;             /* ACTIVATION, and INPUT on host: from the start of its device's activation region */
+    size_t bytes;              /* upper bound */
     berth_precision precision; /* set by dtypes */
 } berth_value;
 
@@ -111,10 +115,10 @@ typedef struct berth_op {
     int32_t out;
     int32_t node;  /* the module it belongs to: place looks its device up; -1 for copies */
     int32_t layer; /* for messages; -1 */
-    bool
-        replicate; /* cheap and pure: place makes one per device that reads it instead of copying its result (rope tables) */
-    int32_t
-        device; /* where it runs; a copy runs on its destination's lane (on the source's when the destination is the host) */
+    /* cheap and pure: place makes one per device that reads it instead of copying its result (rope tables) */
+    bool replicate;
+    /* where it runs; a copy runs on its destination's lane (on the source's when the destination is the host) */
+    int32_t device;
     /* happens-before across lanes: this op waits for these ops of other lanes. Lanes are in order, so only the newest
      * of each matters. */
     int32_t first_wait, n_waits; /* in program->waits */

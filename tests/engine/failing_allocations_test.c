@@ -87,6 +87,7 @@ static void every_allocation_may_fail(void **state)
     static const scene scenes[] = {
         {"ivl-rms-qknorm", "cpu*2", "balanced", true, "staged"},
         {"qwen2-text", "cpu", "single", false, NULL},
+        {"ivl-native", "A10,V100", "balanced", false, NULL},
     };
     for (size_t k = 0; k < sizeof scenes / sizeof scenes[0]; k++) {
         golden_model g;

@@ -1,4 +1,5 @@
-/* worn_test.c - virtual devices that wear a profile: what they compute in, what they hold, what they refuse, and that where things lie changes nothing. */
+/* worn_test.c - virtual devices that wear a profile: what they compute in, what they hold, what they refuse, and that
+ * where things lie changes nothing. */
 #include "golden.h"
 
 #include <math.h>
@@ -6,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- runs -------------------------------------------------------------------------------------------------------------- */
+/* ---- runs -------------------------------------------------------------------------------------------------------- */
 
 enum { NEW = 6 };
 
@@ -58,9 +59,10 @@ static bool same_bits(const answer *a, const answer *b)
            memcmp(a->logits, b->logits, (size_t)a->n * (size_t)a->vocab * sizeof *a->logits) == 0;
 }
 
-/* ---- numbers ----------------------------------------------------------------------------------------------------------- */
+/* ---- numbers ----------------------------------------------------------------------------------------------------- */
 
-/* Devices of one policy give the same bits however many they are; policies differ from fp32 by their roundings, bf16's being eight times coarser than fp16's. */
+/* Devices of one policy give the same bits however many they are; policies differ from fp32 by their roundings,
+ * bf16's being eight times coarser than fp16's. */
 static void where_things_lie_changes_no_bit(void **state)
 {
     (void)state;
@@ -159,7 +161,7 @@ static void bf16_is_refused_where_it_would_be_emulated(void **state)
     golden_close(&g);
 }
 
-/* ---- bytes ------------------------------------------------------------------------------------------------------------- */
+/* ---- bytes ------------------------------------------------------------------------------------------------------- */
 
 static void bytes_are_those_of_the_dtype(void **state)
 {
@@ -218,7 +220,7 @@ static void limits_hold_to_the_byte(void **state)
     golden_close(&g);
 }
 
-/* ---- range ------------------------------------------------------------------------------------------------------------- */
+/* ---- range ------------------------------------------------------------------------------------------------------- */
 
 static berth_status run_damaged(const char *dir, const char *devices, berth_error *err)
 {
@@ -236,7 +238,8 @@ static berth_status run_damaged(const char *dir, const char *devices, berth_erro
     return st;
 }
 
-/* A weight row scaled up so that one layer's products pass 65520: infinite in fp16, and named; within range in bf16 and fp32. */
+/* A weight row scaled up so that one layer's products pass 65520: infinite in fp16, and named; within range in bf16
+ * and fp32. */
 static void an_overflow_in_fp16_is_named(void **state)
 {
     (void)state;

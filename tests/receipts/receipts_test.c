@@ -1,7 +1,9 @@
-/* receipts_test.c - the bundled model answers every bundled receipt with the reference's tokens, wherever its parts live.
+/* receipts_test.c - the bundled model answers every bundled receipt with the reference's tokens, wherever its parts
+ * live.
  *
- * The reference is tests/golden/receipts/answers.jsonl, made with transformers by models/receipt-tiny/make/check.py. Each row runs on one device, and a few rows run under every strategy and
- * device count. Everything goes through the public interface, as an embedder would. */
+ * The reference is tests/golden/receipts/answers.jsonl, made with transformers by models/receipt-tiny/make/check.py.
+ * Each row runs on one device, and a few rows run under every strategy and device count. Everything goes through the
+ * public interface, as an embedder would. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -160,7 +162,8 @@ static void every_strategy_on_every_device_count(void **state)
     close_model(o);
 }
 
-/* Coarser arithmetic: a few receipts may read otherwise than in the reference's fp32, most must not; one stage or four is all the same. */
+/* Coarser arithmetic: a few receipts may read otherwise than in the reference's fp32, most must not; one stage or
+ * four is all the same. */
 static void worn_devices_read_most_receipts(void **state)
 {
     (void)state;

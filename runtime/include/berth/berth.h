@@ -33,7 +33,8 @@ typedef struct berth_runtime_options {
     void *log_user;
 } berth_runtime_options;
 
-BERTH_API berth_status berth_runtime_create(const berth_runtime_options *options, berth_runtime **out, berth_error *err);
+BERTH_API berth_status berth_runtime_create(const berth_runtime_options *options, berth_runtime **out,
+                                            berth_error *err);
 BERTH_API void berth_runtime_destroy(berth_runtime *rt);
 
 /* ---- model ----------------------------------------------------------------------------------------------------------- */
@@ -45,35 +46,41 @@ typedef struct berth_model_options {
 
 /* Opens a Hugging Face model directory (InternVL3 in both layouts, Qwen2/Qwen3): configuration and safetensors headers, checked; no weights are read.
  * Errors: BERTH_NOT_FOUND, BERTH_BAD_FILE, BERTH_UNSUPPORTED, BERTH_IO_ERROR. */
-BERTH_API berth_status berth_model_open(berth_runtime *rt, const char *dir, const berth_model_options *options, berth_model **out, berth_error *err);
+BERTH_API berth_status berth_model_open(berth_runtime *rt, const char *dir, const berth_model_options *options,
+                                        berth_model **out, berth_error *err);
 BERTH_API void berth_model_close(berth_model *model);
 
 /* ---- plan ------------------------------------------------------------------------------------------------------------ */
 
 typedef struct berth_plan_options {
     size_t struct_size;
-    const char *devices;        /* "cpu*4/mem=8GiB", ...; NULL = "cpu". The grammar is in docs/devices.md */
-    const char *strategy;       /* "auto", "balanced_low_0", "replicate=2", a plug-in "./mine.so=2", ...; NULL = "auto" */
-    const char *device_map;     /* JSON text, Hugging Face form; replaces the strategy */
-    const char *dtype;          /* "auto", "fp32", "fp16", "bf16": what devices compute in. NULL = "auto": bf16 where a device has it, else fp16; fp32 on plain cpu devices */
-    int64_t context;            /* tokens of one sequence, tokens; 0 = min(the model's, 4096) */
-    int32_t n_seqs;             /* sequences kept at once; 0 = 1 */
-    int32_t chunk;              /* tokens of one prefill pass; 0 = 512 */
-    int32_t tiles;              /* image tiles of one encode pass; 0 = 4 */
-    int32_t max_tiles;          /* image tiles kept at once; 0 = two full pictures */
-    const char *kernels;        /* "ref", "avx2", ...; NULL = the fastest this machine can run */
-    int32_t trace;              /* nonzero: logits for all positions, and values may be traced */
-    const char *strategy_dir;   /* a folder of plug-ins: its mine.so is the strategy "mine"; NULL = none */
-    int32_t isolated;           /* nonzero: a plug-in runs in a process of its own; its crash, loop or garbage is an error and nothing more */
-    int32_t strategy_timeout_ms;/* isolated: the plug-in is ended after so long; 0 = 5000 */
-    const char *strategy_host;  /* isolated: path of berth-strategy-host; NULL = beside the program, or where berth was installed */
-    const char *profile_dir;    /* a folder looked in first for NAME.json where `devices` names a profile or machine; NULL = none */
+    const char *devices;    /* "cpu*4/mem=8GiB", ...; NULL = "cpu". The grammar is in docs/devices.md */
+    const char *strategy;   /* "auto", "balanced_low_0", "replicate=2", a plug-in "./mine.so=2", ...; NULL = "auto" */
+    const char *device_map; /* JSON text, Hugging Face form; replaces the strategy */
+    /* "auto", "fp32", "fp16", "bf16": what devices compute in. NULL = "auto": bf16 where a device has it, else fp16; fp32 on plain cpu devices */
+    const char *dtype;
+    int64_t context;          /* tokens of one sequence, tokens; 0 = min(the model's, 4096) */
+    int32_t n_seqs;           /* sequences kept at once; 0 = 1 */
+    int32_t chunk;            /* tokens of one prefill pass; 0 = 512 */
+    int32_t tiles;            /* image tiles of one encode pass; 0 = 4 */
+    int32_t max_tiles;        /* image tiles kept at once; 0 = two full pictures */
+    const char *kernels;      /* "ref", "avx2", ...; NULL = the fastest this machine can run */
+    int32_t trace;            /* nonzero: logits for all positions, and values may be traced */
+    const char *strategy_dir; /* a folder of plug-ins: its mine.so is the strategy "mine"; NULL = none */
+    /* nonzero: a plug-in runs in a process of its own; its crash, loop or garbage is an error and nothing more */
+    int32_t isolated;
+    int32_t strategy_timeout_ms; /* isolated: the plug-in is ended after so long; 0 = 5000 */
+    /* isolated: path of berth-strategy-host; NULL = beside the program, or where berth was installed */
+    const char *strategy_host;
+    /* a folder looked in first for NAME.json where `devices` names a profile or machine; NULL = none */
+    const char *profile_dir;
 } berth_plan_options;
 
 /* Decides placement and memory, and proves that every operand of every op lies where the op runs. Succeeds also when the plan does not fit (berth_plan_fits).
  * Errors: BERTH_INVALID_ARGUMENT, BERTH_UNSUPPORTED, BERTH_DOES_NOT_FIT (the strategy finds no placement, or answers one over a device's limit), BERTH_AFFINITY; for a
  * plug-in also BERTH_NOT_FOUND, BERTH_BAD_FILE (does not load, crashed, answered garbage), BERTH_DEADLINE. docs/strategy-plugins.md has the rules. */
-BERTH_API berth_status berth_plan_create(const berth_model *model, const berth_plan_options *options, berth_plan **out, berth_error *err);
+BERTH_API berth_status berth_plan_create(const berth_model *model, const berth_plan_options *options, berth_plan **out,
+                                         berth_error *err);
 BERTH_API void berth_plan_destroy(berth_plan *plan);
 
 typedef struct berth_plan_device { /* one device, all replicas on it; bytes */
@@ -82,18 +89,18 @@ typedef struct berth_plan_device { /* one device, all replicas on it; bytes */
     uint64_t weights, kv, features, activations, workspace, total, limit;
     uint64_t kv_per_token;
     int32_t n_cores, shares_cores;
-    uint64_t context;              /* what a backend takes for itself, outside of total and limit */
-    const char *profile;           /* what the device wears, "A10"; "" = nothing */
-    const char *dtype;             /* what it computes in: "f32", "f16", "bf16" */
+    uint64_t context;    /* what a backend takes for itself, outside of total and limit */
+    const char *profile; /* what the device wears, "A10"; "" = nothing */
+    const char *dtype;   /* what it computes in: "f32", "f16", "bf16" */
 } berth_plan_device;
 
 typedef struct berth_plan_module { /* one node of the module tree */
     size_t struct_size;
-    const char *path;              /* "language_model.model.layers.3"; valid while the plan lives */
+    const char *path; /* "language_model.model.layers.3"; valid while the plan lives */
     const char *class_name;
     int32_t parent, depth;
     int32_t is_tensor;
-    uint64_t weight_bytes;         /* subtree */
+    uint64_t weight_bytes; /* subtree */
 } berth_plan_module;
 
 BERTH_API int32_t berth_plan_fits(const berth_plan *plan, uint64_t *out_missing_bytes, int32_t *out_device);
@@ -102,21 +109,24 @@ BERTH_API const char *berth_plan_note(const berth_plan *plan); /* what the strat
 BERTH_API int32_t berth_plan_n_devices(const berth_plan *plan);
 BERTH_API int32_t berth_plan_n_replicas(const berth_plan *plan);
 BERTH_API int32_t berth_plan_n_modules(const berth_plan *plan);
-BERTH_API berth_status berth_plan_get_device(const berth_plan *plan, int32_t device, berth_plan_device *out, berth_error *err);
-BERTH_API berth_status berth_plan_get_module(const berth_plan *plan, int32_t module, berth_plan_module *out, berth_error *err);
+BERTH_API berth_status berth_plan_get_device(const berth_plan *plan, int32_t device, berth_plan_device *out,
+                                             berth_error *err);
+BERTH_API berth_status berth_plan_get_module(const berth_plan *plan, int32_t module, berth_plan_module *out,
+                                             berth_error *err);
 /* The device on which a module (or tensor) lives in a replica; -1 when its parts live on several. */
 BERTH_API int32_t berth_plan_module_device(const berth_plan *plan, int32_t replica, int32_t module);
 
 /* One routed copy: a value that is read where it was not made. In program order, encode before step. */
 typedef struct berth_plan_copy {
     size_t struct_size;
-    const char *program;           /* "encode" (pictures) or "step" (tokens); valid while the plan lives, as all names here */
-    const char *value;             /* "pixel_values", "projector.out", "text.layer.3", ... */
-    int32_t from, to;              /* device indices; -1 = host memory */
-    uint64_t bytes_at_bounds;      /* of the largest pass the plan allows for */
+    const char *program; /* "encode" (pictures) or "step" (tokens); valid while the plan lives, as all names here */
+    const char *value;   /* "pixel_values", "projector.out", "text.layer.3", ... */
+    int32_t from, to;    /* device indices; -1 = host memory */
+    uint64_t bytes_at_bounds; /* of the largest pass the plan allows for */
 } berth_plan_copy;
 BERTH_API int32_t berth_plan_n_copies(const berth_plan *plan, int32_t replica);
-BERTH_API berth_status berth_plan_get_copy(const berth_plan *plan, int32_t replica, int32_t copy, berth_plan_copy *out, berth_error *err);
+BERTH_API berth_status berth_plan_get_copy(const berth_plan *plan, int32_t replica, int32_t copy, berth_plan_copy *out,
+                                           berth_error *err);
 
 /* The whole plan as JSON; schema: docs/plan-schema.md. BERTH_PLAN_WITH_PROGRAM adds every op and value. NULL: out of memory. */
 enum { BERTH_PLAN_WITH_PROGRAM = 1 };
@@ -128,21 +138,27 @@ BERTH_API char *berth_plan_device_map(const berth_plan *plan, int32_t replica); 
 
 typedef struct berth_engine_options {
     size_t struct_size;
-    int32_t strict;          /* nonzero: other devices' memory is unreadable while an op runs; slow, installs a SIGSEGV guard while such engines live */
-    const char *transport;   /* "local", "staged"; NULL = the default for each edge */
+    /* nonzero: other devices' memory is unreadable while an op runs; slow, installs a SIGSEGV guard while such engines live */
+    int32_t strict;
+    const char *transport; /* "local", "staged"; NULL = the default for each edge */
     void (*progress)(void *user, uint64_t done_bytes, uint64_t total_bytes); /* while loading, on the calling thread */
     void *progress_user;
 } berth_engine_options;
 
 /* Loads the model under the plan; the plan belongs to the engine from the call on, on failure too. Errors: BERTH_DOES_NOT_FIT (names the missing bytes), BERTH_BAD_FILE (tokenizer, weights),
  * BERTH_OUT_OF_MEMORY, BERTH_DEVICE_ERROR. */
-BERTH_API berth_status berth_engine_create(berth_plan *take_plan, const berth_engine_options *options, berth_engine **out, berth_error *err);
+BERTH_API berth_status berth_engine_create(berth_plan *take_plan, const berth_engine_options *options,
+                                           berth_engine **out, berth_error *err);
 BERTH_API void berth_engine_destroy(berth_engine *engine); /* waits for running requests */
 BERTH_API const berth_plan *berth_engine_plan(const berth_engine *engine);
 
 /* ---- requests -------------------------------------------------------------------------------------------------------- */
 
-typedef enum berth_content_kind { BERTH_CONTENT_TEXT, BERTH_CONTENT_IMAGE_FILE, BERTH_CONTENT_IMAGE_BYTES } berth_content_kind;
+typedef enum berth_content_kind {
+    BERTH_CONTENT_TEXT,
+    BERTH_CONTENT_IMAGE_FILE,
+    BERTH_CONTENT_IMAGE_BYTES
+} berth_content_kind;
 
 typedef struct berth_content {
     berth_content_kind kind;
@@ -157,25 +173,25 @@ typedef struct berth_turn { /* one message of the conversation */
 } berth_turn;
 
 typedef struct berth_token { /* what on_token is told */
-    int32_t id, index;      /* index from 0 */
-    const char *text;       /* new text that may be shown (complete UTF-8), may be ""; borrowed for the call */
+    int32_t id, index;       /* index from 0 */
+    const char *text;        /* new text that may be shown (complete UTF-8), may be ""; borrowed for the call */
     size_t text_size;
-    int64_t at_ns;          /* since the request began */
+    int64_t at_ns; /* since the request began */
 } berth_token;
 
 typedef struct berth_request {
     size_t struct_size;
     const berth_turn *turns; /* the conversation; its last turn is the user's */
     int32_t n_turns;
-    int32_t max_new_tokens;  /* 0 = 512 */
-    int32_t max_tiles;       /* per picture; 0 = the model's */
-    int32_t sample;          /* nonzero: draw; 0 = greedy */
-    float temperature;       /* used when sample; 0 is refused; leave at 1 for none */
-    int32_t top_k;           /* 0 = off */
-    float top_p, min_p;      /* top_p 1 = off, min_p 0 = off */
-    float repetition_penalty;/* 1 = off */
+    int32_t max_new_tokens;   /* 0 = 512 */
+    int32_t max_tiles;        /* per picture; 0 = the model's */
+    int32_t sample;           /* nonzero: draw; 0 = greedy */
+    float temperature;        /* used when sample; 0 is refused; leave at 1 for none */
+    int32_t top_k;            /* 0 = off */
+    float top_p, min_p;       /* top_p 1 = off, min_p 0 = off */
+    float repetition_penalty; /* 1 = off */
     uint64_t seed;
-    int32_t ignore_stop;     /* nonzero: go on past end-of-turn tokens */
+    int32_t ignore_stop;                                       /* nonzero: go on past end-of-turn tokens */
     int32_t (*on_token)(void *user, const berth_token *token); /* calling thread; zero stops the request; NULL = none */
     void *on_token_user;
     const volatile int *cancel; /* another thread sets it nonzero to cancel; NULL = none */
@@ -190,21 +206,22 @@ typedef struct berth_timings { /* nanoseconds */
 
 typedef struct berth_result {
     size_t struct_size;
-    char *text;              /* the answer, stop tokens left out */
-    int32_t *token_ids;      /* the stop token included */
+    char *text;         /* the answer, stop tokens left out */
+    int32_t *token_ids; /* the stop token included */
     int32_t n_tokens;
     int32_t n_prompt_tokens;
     int32_t n_tiles;
     int32_t replica;
     const char *finish_reason; /* "stop", "length", "cancelled"; static */
     berth_timings timings;
-    uint64_t *edge_bytes;    /* [(n_devices + 1)^2], row = from, column = to; index n_devices is the host */
+    uint64_t *edge_bytes; /* [(n_devices + 1)^2], row = from, column = to; index n_devices is the host */
     int32_t n_devices;
 } berth_result;
 
 /* Runs one request to its end on the calling thread. Errors: BERTH_INVALID_ARGUMENT (options, roles, over the context), BERTH_BAD_FILE / BERTH_NOT_FOUND (pictures), BERTH_NUMERIC (non-finite or constant
  * logits, with the first op at fault), BERTH_DEVICE_ERROR, BERTH_OUT_OF_MEMORY. On failure `out` is empty. */
-BERTH_API berth_status berth_engine_run(berth_engine *engine, const berth_request *request, berth_result *out, berth_error *err);
+BERTH_API berth_status berth_engine_run(berth_engine *engine, const berth_request *request, berth_result *out,
+                                        berth_error *err);
 BERTH_API void berth_result_deinit(berth_result *r);
 
 #ifdef __cplusplus

@@ -27,13 +27,13 @@ enum {
 /* A module or a tensor of the model. Nodes stand in pre-order: a node's subtree is [i, i + n_descendants]. Siblings
  * stand in execution order: what runs first comes first. Node 0 is the whole model, with path "". */
 typedef struct berth_node_view {
-    const char *path;            /* Hugging Face name: "language_model.model.layers.3.self_attn.q_proj" */
-    const char *class_name;      /* "Qwen2DecoderLayer", "Linear", ...; "" for tensors */
-    int32_t parent;              /* -1 for node 0 */
+    const char *path;       /* Hugging Face name: "language_model.model.layers.3.self_attn.q_proj" */
+    const char *class_name; /* "Qwen2DecoderLayer", "Linear", ...; "" for tensors */
+    int32_t parent;         /* -1 for node 0 */
     int32_t n_descendants;
-    uint32_t flags;              /* BERTH_NODE_* */
-    int32_t tied_to;             /* tensor: node index of the tensor it shares storage with, else -1 */
-    uint64_t weight_bytes;       /* of the subtree, as stored; a tied tensor counts once, at the name it is stored under */
+    uint32_t flags;        /* BERTH_NODE_* */
+    int32_t tied_to;       /* tensor: node index of the tensor it shares storage with, else -1 */
+    uint64_t weight_bytes; /* of the subtree, as stored; a tied tensor counts once, at the name it is stored under */
     uint64_t kv_bytes_per_token; /* of the subtree: key-value cache for one token */
     double flops_per_token;      /* of the subtree: multiply-adds * 2 for one text token, without attention scores */
     double flops_per_tile;       /* of the subtree: the same for one image tile */
@@ -42,12 +42,13 @@ typedef struct berth_node_view {
 } berth_node_view;
 
 typedef struct berth_device_view {
-    const char *name;         /* "cpu:0", "cuda:1" */
-    uint64_t budget_bytes;    /* what weights, KV and activations together may take on it */
-    uint64_t reserved_bytes;  /* of that: what activations and workspace will take wherever modules go (an upper bound) */
-    double flops;             /* multiply-adds * 2 per second; 0 = unknown */
-    double bytes_per_second;  /* memory read rate; 0 = unknown */
-    int32_t physical;         /* logical devices of one physical device share this number */
+    const char *name;      /* "cpu:0", "cuda:1" */
+    uint64_t budget_bytes; /* what weights, KV and activations together may take on it */
+    /* of that: what activations and workspace will take wherever modules go (an upper bound) */
+    uint64_t reserved_bytes;
+    double flops;            /* multiply-adds * 2 per second; 0 = unknown */
+    double bytes_per_second; /* memory read rate; 0 = unknown */
+    int32_t physical;        /* logical devices of one physical device share this number */
 } berth_device_view;
 
 typedef struct berth_link_view {
@@ -82,10 +83,10 @@ typedef struct berth_strategy_input {
  * descendants, or an ancestor, are). Every tensor must be covered exactly once on the way from it to the root. */
 typedef struct berth_strategy_output {
     size_t struct_size;
-    int32_t *device_of;    /* caller's storage, [max_replicas * n_nodes], all -1 at entry */
-    int32_t max_replicas;  /* capacity; at least n_devices */
-    int32_t n_replicas;    /* set by the strategy; at least 1 */
-    char note[512];        /* what a user should know: a device left empty, a rule that bound; "" = nothing */
+    int32_t *device_of;   /* caller's storage, [max_replicas * n_nodes], all -1 at entry */
+    int32_t max_replicas; /* capacity; at least n_devices */
+    int32_t n_replicas;   /* set by the strategy; at least 1 */
+    char note[512];       /* what a user should know: a device left empty, a rule that bound; "" = nothing */
 } berth_strategy_output;
 
 typedef struct berth_strategy {

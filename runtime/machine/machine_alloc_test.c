@@ -1,0 +1,86 @@
+/* machine_alloc_test.c - every allocation of reading a device list fails, once and from then on: an error that says so,
+ * and nothing lost. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "machine/machine_internal.h"
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t n);
+
+static struct {
+    long n_calls, fail_at; /* fail_at 0: never */
+    bool for_ever;
+} faults;
+
+static bool fails(void)
+{
+    faults.n_calls++;
+    return faults.fail_at && (faults.n_calls == faults.fail_at || (faults.for_ever && faults.n_calls > faults.fail_at));
+}
+
+void *__wrap_malloc(size_t n)
+{
+    return fails() ? NULL : __real_malloc(n);
+}
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return fails() ? NULL : __real_calloc(n, size);
+}
+void *__wrap_realloc(void *p, size_t n)
+{
+    return fails() ? NULL : __real_realloc(p, n);
+}
+
+static berth_core four_cores[4] = {{.number = 0}, {.number = 1}, {.number = 2}, {.number = 3}};
+static const berth_host host = {.cores = four_cores, .n_cores = 4, .memory_bytes = 1 << 30};
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/berth-machine-XXXXXX", with_file[64];
+    static const char text[] =
+        "{\"schema\": \"berth.machine/1\", \"devices\": [{\"cores\": [1]}, {\"profile\": \"T4\"}],"
+        " \"links\": [{\"between\": [0, 1]}]}";
+    close(mkstemp(path));
+    assert_int_equal(berth_file_write(path, text, strlen(text), NULL), BERTH_OK);
+    snprintf(with_file, sizeof with_file, "%s,A10", path);
+    const char *const lists[] = {"cpu*2,cpu/cores=1", "4xV100", "2xA100,A10/cores=0-1,0/cores=2", with_file};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        for (int for_ever = 0; for_ever < 2; for_ever++) {
+            berth_status st = BERTH_OUT_OF_MEMORY;
+            for (faults.fail_at = 1; st != BERTH_OK; faults.fail_at++) {
+                berth_machine m;
+                berth_error err = {0};
+                faults.n_calls = 0;
+                faults.for_ever = for_ever;
+                st = berth_machine_parse_on(&host, lists[i], NULL, &m, &err);
+                if (st != BERTH_OK && st != BERTH_OUT_OF_MEMORY)
+                    fail_msg("%s, allocation %ld: %s", lists[i], faults.fail_at, err.message);
+                if (st == BERTH_OK) assert_true(faults.fail_at > 2);
+                berth_machine_deinit(&m);
+            }
+            faults.fail_at = 0;
+        }
+    }
+    unlink(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_allocation_may_fail)};
+    return cmocka_run_group_tests_name("devices without memory", tests, NULL, NULL);
+}
