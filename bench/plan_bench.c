@@ -2,8 +2,9 @@
  *
  *   plan_bench [--json] [--only NAME] [--rounds N]
  *
- * Times are those of the calling thread (CPU time), the median of the rounds. "place" is one call of a strategy, from the module tree to a device for every part; "open" reads config.json and
- * safetensors headers. plan_bench.py beside it times accelerate over the same model in the same run. */
+ * Times are those of the calling thread (CPU time), the median of the rounds. "place" is one call of a strategy,
+ * from the module tree to a device for every part; "open" reads config.json and safetensors headers. plan_bench.py
+ * beside it times accelerate over the same model in the same run. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -8,7 +8,8 @@
 
 enum { MOST_LEVELS = 64, MOST_CLASSES = 64, UNKNOWN_RANK = 1000 };
 
-/* Children in the order of registration. Sources: InternVL, modeling_internvl_chat.py and modeling_intern_vit.py; transformers, models/internvl/modeling_internvl.py,
+/* Children in the order of registration. Sources: InternVL, modeling_internvl_chat.py and modeling_intern_vit.py;
+ * transformers, models/internvl/modeling_internvl.py,
  * models/qwen2/modeling_qwen2.py, models/qwen3/modeling_qwen3.py. */
 static const struct {
     const char *class_name, *children;

@@ -1,10 +1,13 @@
 /* optimal.c - the provably best cut of the chain of atoms, for one of three ends:
- *   optimal, optimal=throughput: the slowest stage, or hop, as fast as can be (many requests in flight); among equals the fewest hops, then the shortest;
+ *   optimal, optimal=throughput: the slowest stage, or hop, as fast as can be (many requests in flight); among
+ *   equals the fewest hops, then the shortest;
  *   optimal=latency: the least time for one request (few, fast devices; short hops);
  *   optimal=capacity: the longest context that can be made to fit.
- * A stage's time is that of a whole request (work.h: pictures, prompt, new tokens) where the host says what a request is and knows all rates and the model's work; else its bytes by
- * its device's memory rate; else by equal rates. Devices may be taken in any order where that is better (latency: up to 8 devices; by hops: up to 12; by
- * memory and rates: any number of alike ones, up to 16 that all differ). Tied tensors, KV cache and what is reserved count. Source: partition.h. */
+ * A stage's time is that of a whole request (work.h: pictures, prompt, new tokens) where the host says what a
+ * request is and knows all rates and the model's work; else its bytes by its device's memory rate; else by equal
+ * rates. Devices may be taken in any order where that is better (latency: up to 8 devices; by hops: up to 12; by
+ * memory and rates: any number of alike ones, up to 16 that all differ). Tied tensors, KV cache and what is reserved
+ * count. Source: partition.h. */
 #include "berth/strategy.h"
 
 #include <inttypes.h>

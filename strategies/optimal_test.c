@@ -350,7 +350,7 @@ static void a_quad_runs_0_3_2_1(void **state)
         fail_msg("%s", note);
     assert_non_null(strstr(note, "for a request of 13 tiles, 3448 tokens and 600 new ones"));
     assert_int_equal(ask(&w, "latency", &v, note), BERTH_OK);
-    assert_int_equal(v.n_hops, 1); /* two of them hold it */
+    assert_int_equal(v.n_hops, 1);                                  /* two of them hold it */
     assert_non_null(strstr(note, "V100:0, V100:3 are left empty")); /* 1-2 has two links */
     for (int32_t i = 0; i < w.in.n_links; i++) w.links[i].bytes_per_second = 47.9e9;
     assert_int_equal(ask(&w, NULL, &v, note), BERTH_OK);

@@ -1,9 +1,11 @@
 /* partition.c - see partition.h: the slowest stage as fast as can be, and the longest context.
  *
- * All rests on one thing: a run never needs less than a part of it. So for a given limit the longest run that a device can take is found by halving, and of a set of devices
- * it is enough to know the farthest that they can reach in some order; of devices that do not differ it is enough to know how many are in the set. The least limit is closed in on from
- * both sides by values that stages really take, so it is met exactly.
- * Sources: Pinar & Aykanat, JPDC 64 (2004) 974-996 (one order); Pinar, Tabak & Aykanat, JPDC 68 (2008) 1473-1486 (orders are hard, hence sets of up to 12 that differ). */
+ * All rests on one thing: a run never needs less than a part of it. So for a given limit the longest run that a
+ * device can take is found by halving, and of a set of devices it is enough to know the farthest that they can reach
+ * in some order; of devices that do not differ it is enough to know how many are in the set. The least limit is
+ * closed in on from both sides by values that stages really take, so it is met exactly.
+ * Sources: Pinar & Aykanat, JPDC 64 (2004) 974-996 (one order); Pinar, Tabak & Aykanat, JPDC 68 (2008) 1473-1486
+ * (orders are hard, hence sets of devices). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +19,8 @@ typedef struct search {
     const berth_partition_problem *p;
     const berth_chain *c;
     int32_t n; /* devices */
-    /* Kinds of devices. Of each, members are used from the first on; a state is how many, in mixed radix. In one order every device is a kind, and a state how many of all were used. */
+    /* Kinds of devices. Of each, members are used from the first on; a state is how many, in mixed radix. In one
+     * order every device is a kind, and a state how many of all were used. */
     int32_t n_kinds;
     int32_t *kind_size, *members; /* [n_kinds]; [n_kinds * n] */
     int32_t *stride;              /* [n_kinds] */
@@ -175,7 +178,8 @@ static void read_cut(search *s, berth_partition *out)
 
 /* ---- throughput ---- */
 
-/* Closes in on the least limit: what is reached becomes the upper end, the next value that a stage could take the lower. */
+/* Closes in on the least limit: what is reached becomes the upper end, the next value that a stage could take the
+ * lower. */
 static berth_status least_slowest(search *s, berth_partition *out, berth_error *err)
 {
     if (!can_reach_end(s, INFINITY)) return BERTH_DOES_NOT_FIT;
@@ -235,7 +239,8 @@ static double slowest_hop(const berth_partition_problem *p, const berth_partitio
     return most;
 }
 
-/* The same slowest stage with fewer and shorter hops; or, where a hop would be slower than every stage, the best of both. */
+/* The same slowest stage with fewer and shorter hops; or, where a hop would be slower than every stage, the best of
+ * both. */
 static berth_status shorten_hops(const berth_partition_problem *p, bool differ, berth_partition *best, berth_error *err)
 {
     bool hops_bind = slowest_hop(p, best) > best->value;

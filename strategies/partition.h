@@ -1,7 +1,8 @@
 /* partition.h - exact cuts of a chain by time: for one device order, or for the best of all orders.
  *
- * A stage's time is its bytes by its device's rate (decoding reads every weight once a token), or what strategies/work.h says of a whole request. It never grows when atoms are taken
- * away. What a run needs must have room. Devices may stay empty. */
+ * A stage's time is its bytes by its device's rate (decoding reads every weight once a token), or what
+ * strategies/work.h says of a whole request. It never grows when atoms are taken away. What a run needs must have
+ * room. Devices may stay empty. */
 #ifndef BERTH_STRATEGIES_PARTITION_H
 #define BERTH_STRATEGIES_PARTITION_H
 
@@ -36,12 +37,15 @@ typedef struct berth_partition {
 
 void berth_partition_deinit(berth_partition *p);
 
-/* The least slowest stage or hop. Order as given: among equals the leftmost devices as full as that allows. Free order: chosen where it is better; among equals with the fewest hops, then the
- * least time in hops (up to BERTH_PARTITION_FREE_ORDER devices), then as above. BERTH_DOES_NOT_FIT without message when there is none; BERTH_OUT_OF_MEMORY. */
+/* The least slowest stage or hop. Order as given: among equals the leftmost devices as full as that allows. Free
+ * order: chosen where it is better; among equals with the fewest hops, then the
+ * least time in hops (up to BERTH_PARTITION_FREE_ORDER devices), then as above. BERTH_DOES_NOT_FIT without message
+ * when there is none; BERTH_OUT_OF_MEMORY. */
 berth_status berth_partition_throughput(const berth_partition_problem *p, bool free_order, berth_partition *out,
                                         berth_error *err);
 
-/* The least sum of stage times and hops. Free order up to BERTH_PARTITION_FREE_LATENCY devices; more: BERTH_UNSUPPORTED. */
+/* The least sum of stage times and hops. Free order up to BERTH_PARTITION_FREE_LATENCY devices; more:
+ * BERTH_UNSUPPORTED. */
 berth_status berth_partition_latency(const berth_partition_problem *p, berth_partition *out, berth_error *err);
 
 /* The largest context (at least chain->context_tokens, at most limit) for which there is a cut, and the cut for it. */

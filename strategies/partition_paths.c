@@ -1,6 +1,8 @@
-/* partition_paths.c - the best way through sets of devices, cuts and the hops between them: an exact table over (set, last device, atoms done).
+/* partition_paths.c - the best way through sets of devices, cuts and the hops between them: an exact table over
+ * (set, last device, atoms done).
  *
- * Source: the dynamic program of Held & Karp (J. SIAM 10 (1962) 196-210) over sets, with the chain's cuts as a second coordinate. */
+ * Source: the dynamic program of Held & Karp (J. SIAM 10 (1962) 196-210) over sets, with the chain's cuts as a
+ * second coordinate. */
 #include <math.h>
 #include <stdlib.h>
 

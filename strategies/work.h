@@ -1,8 +1,10 @@
 /* work.h - what one request costs the atoms of a chain, and what a hop between two stages costs.
  *
- * The request: its pictures are encoded in one pass, its prompt is read in one pass, then tokens are made one by one. Each of the three takes, on a stage, the longer of its
- * arithmetic (operations / flops) and its reading (bytes / bytes per second: weights once a pass, KV of the mean context once a token). What stands behind the last KV cache (the
- * head) runs for the last token of the prompt only; parts without arithmetic (an embedding's rows, blocks that never run) are not read, tied tensors are where they are used. Attention scores are left out. */
+ * The request: its pictures are encoded in one pass, its prompt is read in one pass, then tokens are made one by
+ * one. Each of the three takes, on a stage, the longer of its arithmetic (operations / flops) and its reading (bytes
+ * / bytes per second: weights once a pass, KV of the mean context once a token). What stands behind the last KV
+ * cache (the head) runs for the last token of the prompt only; parts without arithmetic (an embedding's rows, blocks
+ * that never run) are not read, tied tensors are where they are used. Attention scores are left out. */
 #ifndef BERTH_STRATEGIES_WORK_H
 #define BERTH_STRATEGIES_WORK_H
 
@@ -36,7 +38,8 @@ typedef struct berth_hops {
     bool is_uniform;     /* no pair of devices differs from another */
 } berth_hops;
 
-/* For the request where `is_request`, else for one token. A link that is not listed, or without a rate, takes no time. */
+/* For the request where `is_request`, else for one token. A link that is not listed, or without a rate, takes no
+ * time. */
 berth_status berth_hops_init(berth_hops *h, const berth_chain *c, const berth_strategy_input *in, bool is_request,
                              berth_error *err);
 void berth_hops_deinit(berth_hops *h);

@@ -128,7 +128,8 @@ static berth_status add_reserved(const berth_model_data *model, const berth_mach
     return BERTH_OK;
 }
 
-/* The request that strategies hold short (docs/devices.md): one picture of as many tiles as the model cuts one into, the tokens of these and of a short question, and an answer. */
+/* The request that strategies hold short (docs/devices.md): one picture of as many tiles as the model cuts one into,
+ * the tokens of these and of a short question, and an answer. */
 enum { REQUEST_TEXT_TOKENS = 120, REQUEST_NEW_TOKENS = 600 };
 
 static void add_request(const berth_model_config *c, berth_strategy_input *out)

@@ -1,4 +1,5 @@
-/* accelerate_model_test.c - InternVL3-8B opened from its config.json alone, in both layouts, placed as accelerate itself placed it (tests/golden/placement). */
+/* accelerate_model_test.c - InternVL3-8B opened from its config.json alone, in both layouts, placed as accelerate
+ * itself placed it (tests/golden/placement). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

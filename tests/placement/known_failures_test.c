@@ -1,4 +1,5 @@
-/* known_failures_test.c - device maps under which a model dispatched by accelerate fails, or wastes memory: here each runs and gives the same greedy tokens, or is refused in these words.
+/* known_failures_test.c - device maps under which a model dispatched by accelerate fails, or wastes memory: here
+ * each runs and gives the same greedy tokens, or is refused in these words.
  *
  * What PyTorch says to each is in docs/affinity.md, "Maps that fail elsewhere"; the rows here stand in that order. */
 #include "../engine/golden.h"
