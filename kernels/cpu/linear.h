@@ -22,8 +22,8 @@ enum {
     LINEAR_PANEL = 96,       /* rows of x whose block stays in L2: 192 KiB */
     LINEAR_PANELS = 2,       /* panels between two meetings of the threads */
     LINEAR_FEW = 32,         /* at most this many rows go the first way: measured equal there on Zen 3 */
-    LINEAR_AHEAD = 1024,     /* bytes between reading and fetching, few rows; measured 768..3072 on Zen 3 */
-    LINEAR_STREAM = 1 << 20, /* bytes of weights of one piece of work, few rows */
+    LINEAR_AHEAD = 1536,     /* bytes between reading and fetching, few rows; measured 512..3072 on Zen 3 */
+    LINEAR_STREAM = 4 << 20, /* bytes of weights of one piece of work, few rows */
 };
 
 typedef struct linear_job {
