@@ -6,10 +6,11 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "strategies/accelerate.h"
+#include "strategies/accelerate_model.h"
 #include "strategies/registry.h"
 
 void *__real_malloc(size_t n);
@@ -80,6 +81,19 @@ static berth_strategy_input make_input(berth_node_view nodes[N_NODES], berth_dev
                                   .context_tokens = 1};
 }
 
+static void add_work(berth_strategy_input *in, berth_node_view nodes[N_NODES], berth_device_view devices[N_DEVICES])
+{
+    static const berth_link_view links[] = {{0, 1, 1e6, 5}, {1, 2, 2e6, 5}};
+    for (int32_t i = 0; i < N_NODES; i++) nodes[i].flops_per_token = i == 0 ? 20.0 * N_LAYERS : 20;
+    for (int32_t d = 0; d < N_DEVICES; d++) devices[d].flops = 100 * (1 + d);
+    in->links = links;
+    in->link_size = sizeof *links;
+    in->n_links = 2;
+    in->request_prompt_tokens = 10;
+    in->request_new_tokens = 10;
+    in->hidden_bytes_per_token = 4;
+}
+
 static void strategies_run_out_of_memory(void **state)
 {
     (void)state;
@@ -90,8 +104,9 @@ static void strategies_run_out_of_memory(void **state)
     int32_t n = berth_strategy_count() + (int32_t)(sizeof more / sizeof *more);
     for (int32_t i = 0; i < n; i++) {
         const char *name = i < berth_strategy_count() ? berth_strategy_at(i)->name : more[i - berth_strategy_count()];
-        for (int fits = 0; fits < 2; fits++) {
+        for (int fits = 0; fits < 3; fits++) { /* 2: and the work of a request is known */
             berth_strategy_input in = make_input(nodes, devices, fits ? 1000 : 3);
+            if (fits == 2) add_work(&in, nodes, devices);
             const berth_strategy *s = berth_strategy_find(name, &in.argument);
             for (long fail = 0;; fail++) {
                 int32_t device_of[N_DEVICES * N_NODES];
@@ -168,11 +183,50 @@ static void accelerate_runs_out_of_memory(void **state)
     }
 }
 
+/* A model's own tree: its nodes named apart, one tensor tied. */
+static berth_status place_model(berth_error *err)
+{
+    berth_node_view nodes[N_NODES];
+    berth_device_view devices[N_DEVICES];
+    char paths[N_NODES][16];
+    berth_accelerate_model m;
+    const berth_strategy_input in = make_input(nodes, devices, 1000);
+    for (int32_t i = 1; i < N_NODES; i++) {
+        snprintf(paths[i], sizeof paths[i], i % 2 ? "l%d" : "l%d.w", (i - 1) / 2);
+        nodes[i].path = paths[i];
+        if (i % 2 == 0) nodes[i].element_bits = 8;
+    }
+    berth_status st = berth_accelerate_for_input(&in, BERTH_ACCELERATE_BALANCED, 0, 1000, &m, err);
+    if (st == BERTH_OK) assert_true(m.device_of[1] >= 0);
+    berth_accelerate_model_deinit(&m);
+    return st;
+}
+
+static void accelerate_of_a_model_runs_out_of_memory(void **state)
+{
+    (void)state;
+    for (long fail = 0;; fail++) {
+        berth_error err = {0};
+        countdown = fail;
+        berth_status st = place_model(&err);
+        long left = countdown;
+        countdown = -1;
+        if (left >= 0) {
+            if (st != BERTH_OK) fail_msg("%s", err.message);
+            assert_true(fail > 20);
+            return;
+        }
+        assert_int_equal(st, BERTH_OUT_OF_MEMORY);
+        assert_true(err.message[0] != '\0');
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strategies_run_out_of_memory),
         cmocka_unit_test(accelerate_runs_out_of_memory),
+        cmocka_unit_test(accelerate_of_a_model_runs_out_of_memory),
     };
     return cmocka_run_group_tests_name("strategies_alloc", tests, NULL, NULL);
 }
