@@ -32,7 +32,17 @@ struct berth_plan {
     berth_machine machine;
     berth_core_plan *owned;      /* NULL once an engine took it */
     const berth_core_plan *core; /* owned, or the engine's */
+    char *refusal;               /* owned; what the strategy said where the plan is one that it refused; NULL */
 };
+
+/* The core plan for options that were checked, on p->machine. */
+berth_status berth_plan_make_core(berth_plan *p, const berth_plan_options *o, berth_error *err);
+/* After a refusal: the same with all limits raised by one factor, judged by the true limits. */
+berth_status berth_plan_make_misfit(berth_plan *p, const berth_plan_options *o, berth_error *err);
+/* Options copied and their ranges checked. */
+berth_status berth_plan_options_read(berth_plan_options *out, const berth_plan_options *given, berth_error *err);
+/* The module placed as a whole that node i belongs to: itself, or the nearest or outermost one above; -1 = none. */
+int32_t berth_plan_unit_of(const berth_node_view *nodes, int32_t i);
 
 struct berth_engine {
     berth_plan *plan;                 /* owned */

@@ -41,6 +41,42 @@ static berth_status check_ranges(const berth_plan_options *o, berth_error *err)
     return BERTH_OK;
 }
 
+berth_status berth_plan_options_read(berth_plan_options *out, const berth_plan_options *given, berth_error *err)
+{
+    berth_status st = berth_options_copy(out, sizeof *out, given, "berth_plan_options", err);
+    berth_plan_dtype dtype;
+    if (st == BERTH_OK) st = read_dtype(out->dtype, &dtype, err);
+    if (st == BERTH_OK) st = check_ranges(out, err);
+    return st;
+}
+
+berth_status berth_plan_make_core(berth_plan *p, const berth_plan_options *o, berth_error *err)
+{
+    berth_plan_dtype dtype;
+    berth_status st = read_dtype(o->dtype, &dtype, err);
+    if (st != BERTH_OK) return st;
+    const berth_plan_config config = {
+        .context = o->context,
+        .n_seqs = o->n_seqs,
+        .chunk = o->chunk,
+        .tiles = o->tiles,
+        .max_tiles = o->max_tiles,
+        .trace = o->trace != 0,
+        .kernels = o->kernels,
+        .dtype = dtype,
+        .plugins = {.dir = o->strategy_dir,
+                    .host = o->strategy_host,
+                    .isolated = o->isolated != 0,
+                    .timeout_ms = o->strategy_timeout_ms},
+        .override = {.place = o->place, .split = o->split, .layers = o->layers, .vision_device = o->vision_device},
+        .compat = o->compat,
+    };
+    st = berth_core_plan_create(p->model->data, &p->machine, o->strategy, o->device_map,
+                                o->device_map ? strlen(o->device_map) : 0, &config, &p->owned, err);
+    p->core = p->owned;
+    return st;
+}
+
 berth_status berth_plan_create(const berth_model *model, const berth_plan_options *options, berth_plan **out,
                                berth_error *err)
 {
@@ -48,40 +84,19 @@ berth_status berth_plan_create(const berth_model *model, const berth_plan_option
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_create: model and out must not be NULL");
     *out = NULL;
     berth_plan_options o;
-    berth_status st = berth_options_copy(&o, sizeof o, options, "berth_plan_options", err);
-    berth_plan_dtype dtype;
-    if (st == BERTH_OK) st = read_dtype(o.dtype, &dtype, err);
-    if (st == BERTH_OK) st = check_ranges(&o, err);
+    berth_status st = berth_plan_options_read(&o, options, err);
     if (st != BERTH_OK) return st;
     berth_plan *p = calloc(1, sizeof *p);
     if (p == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for a plan handle");
-    st = berth_machine_parse_with(o.devices, o.profile_dir, &p->machine, err);
-    if (st != BERTH_OK) {
-        free(p);
-        return st;
-    }
-    const berth_plan_config config = {.context = o.context,
-                                      .n_seqs = o.n_seqs,
-                                      .chunk = o.chunk,
-                                      .tiles = o.tiles,
-                                      .max_tiles = o.max_tiles,
-                                      .trace = o.trace != 0,
-                                      .kernels = o.kernels,
-                                      .dtype = dtype,
-                                      .plugins = {.dir = o.strategy_dir,
-                                                  .host = o.strategy_host,
-                                                  .isolated = o.isolated != 0,
-                                                  .timeout_ms = o.strategy_timeout_ms}};
-    st = berth_core_plan_create(model->data, &p->machine, o.strategy, o.device_map,
-                                o.device_map ? strlen(o.device_map) : 0, &config, &p->owned, err);
-    if (st != BERTH_OK) {
-        berth_machine_deinit(&p->machine);
-        free(p);
-        return st;
-    }
-    p->core = p->owned;
     p->model = (berth_model *)(uintptr_t)model; /* retaining changes the count only */
     berth_model_retain(p->model);
+    st = berth_machine_parse_with(o.devices, o.profile_dir, &p->machine, err);
+    if (st == BERTH_OK) st = berth_plan_make_core(p, &o, err);
+    if (st == BERTH_DOES_NOT_FIT && o.show_misfit) st = berth_plan_make_misfit(p, &o, err);
+    if (st != BERTH_OK) {
+        berth_plan_destroy(p);
+        return st;
+    }
     *out = p;
     return BERTH_OK;
 }
@@ -92,6 +107,7 @@ void berth_plan_destroy(berth_plan *plan)
     berth_core_plan_destroy(plan->owned);
     berth_machine_deinit(&plan->machine);
     berth_model_close(plan->model);
+    free(plan->refusal);
     free(plan);
 }
 
@@ -110,6 +126,10 @@ const char *berth_plan_strategy(const berth_plan *plan)
 const char *berth_plan_note(const berth_plan *plan)
 {
     return plan == NULL ? "" : plan->core->placement->note;
+}
+const char *berth_plan_refusal(const berth_plan *plan)
+{
+    return plan == NULL || plan->refusal == NULL ? "" : plan->refusal;
 }
 int32_t berth_plan_n_devices(const berth_plan *plan)
 {
@@ -145,6 +165,7 @@ berth_status berth_plan_get_device(const berth_plan *plan, int32_t device, berth
     }
     const berth_device_bytes *b = &plan->core->devices[device];
     const berth_device *d = &plan->machine.devices[device];
+    const uint64_t token_bytes = plan->core->token_bytes[device];
     const berth_plan_device full = {.name = d->name,
                                     .weights = b->weights,
                                     .kv = b->kv,
@@ -158,8 +179,35 @@ berth_status berth_plan_get_device(const berth_plan *plan, int32_t device, berth
                                     .shares_cores = d->shares_cores,
                                     .context = b->context,
                                     .profile = d->profile,
-                                    .dtype = berth_dtype_name(plan->core->compute[device])};
+                                    .dtype = berth_dtype_name(plan->core->compute[device]),
+                                    .token_bytes = token_bytes,
+                                    .token_seconds =
+                                        d->bytes_per_second > 0 ? (double)token_bytes / d->bytes_per_second : 0};
     return hand_out(out, &full, sizeof full, "berth_plan_device", err);
+}
+
+/* The outermost NO_SPLIT module on the way up, itself included; -1. */
+static int32_t whole_above(const berth_node_view *nodes, int32_t i)
+{
+    int32_t whole = -1;
+    for (; i >= 0; i = nodes[i].parent)
+        if (nodes[i].flags & BERTH_NODE_NO_SPLIT) whole = i;
+    return whole;
+}
+
+static bool owns_tensor(const berth_node_view *nodes, int32_t i)
+{
+    for (int32_t c = i + 1; c <= i + nodes[i].n_descendants; c += 1 + nodes[c].n_descendants)
+        if (nodes[c].flags & BERTH_NODE_TENSOR) return true;
+    return false;
+}
+
+int32_t berth_plan_unit_of(const berth_node_view *nodes, int32_t i)
+{
+    int32_t whole = whole_above(nodes, i);
+    if (whole >= 0) return whole;
+    if (i >= 0 && (nodes[i].flags & (BERTH_NODE_TENSOR | BERTH_NODE_BUFFER))) i = nodes[i].parent;
+    return i >= 0 && owns_tensor(nodes, i) ? i : -1;
 }
 
 berth_status berth_plan_get_module(const berth_plan *plan, int32_t module, berth_plan_module *out, berth_error *err)
@@ -176,7 +224,8 @@ berth_status berth_plan_get_module(const berth_plan *plan, int32_t module, berth
                                     .parent = nodes[module].parent,
                                     .depth = depth,
                                     .is_tensor = (nodes[module].flags & BERTH_NODE_TENSOR) != 0,
-                                    .weight_bytes = nodes[module].weight_bytes};
+                                    .weight_bytes = nodes[module].weight_bytes,
+                                    .is_unit = berth_plan_unit_of(nodes, module) == module};
     return hand_out(out, &full, sizeof full, "berth_plan_module", err);
 }
 

@@ -14,7 +14,8 @@ static void put_string(berth_buffer *b, const char *key, const char *text)
     berth_buffer_json_string(b, text, strlen(text));
 }
 
-static void put_device(berth_buffer *b, const berth_device *d, berth_dtype compute, const berth_device_bytes *n)
+static void put_device(berth_buffer *b, const berth_device *d, berth_dtype compute, const berth_device_bytes *n,
+                       uint64_t token_bytes)
 {
     berth_buffer_puts(b, "    {");
     put_string(b, "name", d->name);
@@ -23,11 +24,28 @@ static void put_device(berth_buffer *b, const berth_device *d, berth_dtype compu
                         ", \"kv_bytes_per_token\": %" PRIu64 ", \"feature_bytes\": %" PRIu64
                         ", \"activation_bytes\": %" PRIu64 ", \"workspace_bytes\": %" PRIu64
                         ", \"total_bytes\": %" PRIu64 ", \"limit_bytes\": %" PRIu64 ", \"context_bytes\": %" PRIu64
-                        ", ",
+                        ", \"token_weight_bytes\": %" PRIu64 ", ",
                         (int)d->n_cores, d->shares_cores ? "true" : "false", n->weights, n->kv, n->kv_per_token,
-                        n->features, n->activations, n->workspace, n->total, n->limit, n->context);
+                        n->features, n->activations, n->workspace, n->total, n->limit, n->context, token_bytes);
     put_string(b, "profile", d->profile);
     berth_buffer_printf(b, ", \"dtype\": \"%s\"}", berth_dtype_name(compute));
+}
+
+/* One row an edge that is used. */
+static void put_edge_rows(berth_buffer *b, const berth_plan *plan, const uint64_t *edges, const char *key)
+{
+    const int32_t n = plan->machine.n_devices + 1;
+    berth_buffer_puts(b, "[");
+    bool first = true;
+    for (int32_t i = 0; i < n * n; i++) {
+        if (edges[i] == 0) continue;
+        const int32_t from = i / n, to = i % n;
+        berth_buffer_printf(b, "%s{\"from\": \"%s\", \"to\": \"%s\", \"%s\": %" PRIu64 "}", first ? "" : ", ",
+                            from == n - 1 ? "host" : plan->machine.devices[from].name,
+                            to == n - 1 ? "host" : plan->machine.devices[to].name, key, edges[i]);
+        first = false;
+    }
+    berth_buffer_puts(b, "]");
 }
 
 /* Bytes that copies move between memories for the program's largest pass, one row an edge. */
@@ -40,17 +58,23 @@ static void put_edges(berth_buffer *b, const berth_plan *plan, const berth_progr
         return;
     }
     berth_program_edges(p, &p->bounds, edges);
-    berth_buffer_puts(b, "[");
-    bool first = true;
-    for (int32_t i = 0; i < n * n; i++) {
-        if (edges[i] == 0) continue;
-        const int32_t from = i / n, to = i % n;
-        berth_buffer_printf(b, "%s{\"from\": \"%s\", \"to\": \"%s\", \"bytes_at_bounds\": %" PRIu64 "}",
-                            first ? "" : ", ", from == n - 1 ? "host" : plan->machine.devices[from].name,
-                            to == n - 1 ? "host" : plan->machine.devices[to].name, edges[i]);
-        first = false;
+    put_edge_rows(b, plan, edges, "bytes_at_bounds");
+    free(edges);
+}
+
+/* What a request moves, as berth_plan_edges says it: `"key": [edges]`. */
+static void put_crossing(berth_buffer *b, const berth_plan *plan, int32_t r, const char *key, int32_t n_tiles,
+                         int64_t n_prompt, int64_t n_new)
+{
+    const int32_t n = plan->machine.n_devices + 1;
+    uint64_t *edges = calloc((size_t)n * (size_t)n, sizeof *edges);
+    if (edges == NULL || berth_plan_edges(plan, r, n_tiles, n_prompt, n_new, edges, NULL) != BERTH_OK) {
+        b->failed = true;
+        free(edges);
+        return;
     }
-    berth_buffer_puts(b, "]");
+    berth_buffer_printf(b, ",\n     \"%s\": ", key);
+    put_edge_rows(b, plan, edges, "bytes");
     free(edges);
 }
 
@@ -78,12 +102,16 @@ static void put_replica(berth_buffer *b, const berth_plan *plan, int32_t r, uint
     if (map == NULL) b->failed = true;
     free(map);
     const berth_replica_plan *rp = &plan->core->replicas[r];
+    const berth_plan_config *c = &plan->core->config;
     if (rp->encode != NULL) {
         berth_buffer_puts(b, ",\n     \"encode\": ");
         put_program(b, plan, r, rp->encode, flags);
     }
     berth_buffer_puts(b, ",\n     \"step\": ");
     put_program(b, plan, r, rp->step, flags);
+    put_crossing(b, plan, r, "per_picture", berth_plan_image_tiles(plan), 0, 0);
+    put_crossing(b, plan, r, "per_prompt", 0, c->chunk, 0);
+    put_crossing(b, plan, r, "per_token", 0, 0, 1);
     berth_buffer_puts(b, "}");
 }
 
@@ -104,10 +132,17 @@ char *berth_plan_json(const berth_plan *plan, uint32_t flags)
         ", \"n_seqs\": %d, \"chunk\": %d, \"tiles\": %d, \"max_tiles\": %d, \"kv_block\": %d, \"kv_blocks\": %d,\n",
         c->config.context, (int)c->config.n_seqs, (int)c->config.chunk, (int)c->config.tiles, (int)c->config.max_tiles,
         (int)c->block, (int)c->n_blocks);
-    berth_buffer_printf(&b, "  \"fits\": %s, \"missing_bytes\": %" PRIu64 ",\n  \"devices\": [\n",
-                        c->fits ? "true" : "false", c->fits ? 0 : c->missing_bytes);
+    const char *kind;
+    int64_t room;
+    const int32_t fullest = berth_plan_binds(plan, &kind, &room);
+    berth_buffer_printf(&b, "  \"image_tiles\": %d, \"fits\": %s, \"missing_bytes\": %" PRIu64 ",\n  ",
+                        (int)berth_plan_image_tiles(plan), c->fits ? "true" : "false", c->fits ? 0 : c->missing_bytes);
+    put_string(&b, "refusal", berth_plan_refusal(plan));
+    berth_buffer_printf(
+        &b, ",\n  \"binds\": {\"device\": \"%s\", \"kind\": \"%s\", \"room_bytes\": %" PRId64 "},\n  \"devices\": [\n",
+        plan->machine.devices[fullest].name, kind, room);
     for (int32_t d = 0; d < plan->machine.n_devices; d++) {
-        put_device(&b, &plan->machine.devices[d], c->compute[d], &c->devices[d]);
+        put_device(&b, &plan->machine.devices[d], c->compute[d], &c->devices[d], c->token_bytes[d]);
         berth_buffer_puts(&b, d + 1 < plan->machine.n_devices ? ",\n" : "\n  ],\n  \"replicas\": [\n");
     }
     for (int32_t r = 0; r < c->placement->n_replicas; r++) {

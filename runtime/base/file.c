@@ -307,9 +307,9 @@ berth_status berth_file_read(const char *path, size_t limit, char **out_data, si
 berth_status berth_file_read_in(const char *dir, const char *name, size_t limit, char **out_data, size_t *out_size,
                                 berth_error *err)
 {
-    int fd;
-    size_t size;
-    berth_status status;
+    int fd = -1;
+    size_t size = 0;
+    berth_status status = BERTH_OK;
     *out_data = NULL;
     *out_size = 0;
     char *shown = join(dir, name, &status, err);

@@ -39,7 +39,9 @@ int cli_width(void);                       /* columns of the terminal, 100 where
 
 cli_exit cmd_run(const cli_args *a);
 cli_exit cmd_plan(const cli_args *a);
-cli_exit cmd_plan_tree(const cli_args *a); /* berth plan --modules */
+cli_exit cmd_plan_tree(const cli_args *a);    /* berth plan --modules */
+cli_exit cmd_plan_compare(const cli_args *a); /* berth plan --compare */
+cli_exit cmd_explain(const cli_args *a);
 cli_exit cmd_trace(const cli_args *a);
 cli_exit cmd_tokenize(const cli_args *a);
 cli_exit cmd_detokenize(const cli_args *a);

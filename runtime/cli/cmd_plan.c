@@ -1,10 +1,61 @@
 /* cmd_plan.c - berth plan: where everything would live and what it would take, from headers alone. */
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/text.h"
-#include "cli/render.h"
+#include "cli/render_plan.h"
 #include "cli/setup.h"
+
+enum { NAMED_MODULES = 4 };
+
+/* What `berth plan` finds out beside the plan itself. */
+typedef struct findings {
+    berth_plan_limits limits;
+    bool compares;           /* the strategy is one that accelerate has too */
+    int32_t moved;           /* modules that accelerate would put elsewhere; -1 = it refuses */
+    berth_buffer accelerate; /* which, or why it refuses */
+} findings;
+
+/* Where berth's rule stands under the name of one of accelerate's, what that one would do instead. */
+static berth_status ask_accelerate(const cli_args *a, const cli_setup *s, findings *f, berth_error *err)
+{
+    static const char *const names[] = {"auto", "balanced", "balanced_low_0", "sequential"};
+    const berth_plan_options *o = &s->options;
+    const char *name = o->strategy != NULL ? o->strategy : names[0];
+    if (o->device_map != NULL || o->compat != NULL || o->split != NULL || o->layers != NULL) return BERTH_OK;
+    if (a->set[OPT_QUIET]) return BERTH_OK;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) f->compares = f->compares || !strcmp(names[i], name);
+    if (!f->compares) return BERTH_OK;
+    berth_plan_options theirs = *o;
+    berth_error refusal = {0};
+    berth_plan *plan;
+    theirs.compat = "accelerate";
+    theirs.show_misfit = 0;
+    const berth_status st = berth_plan_create(s->model, &theirs, &plan, &refusal);
+    if (st == BERTH_OK) {
+        f->moved = cli_moved_modules(s->plan, plan, NAMED_MODULES, &f->accelerate);
+        berth_plan_destroy(plan);
+        return BERTH_OK;
+    }
+    f->moved = -1;
+    if (st != BERTH_DOES_NOT_FIT && st != BERTH_UNSUPPORTED) {
+        *err = refusal;
+        return st;
+    }
+    berth_buffer_puts(&f->accelerate, refusal.message);
+    return BERTH_OK;
+}
+
+static berth_status find_out(const cli_args *a, const cli_setup *s, findings *f, berth_error *err)
+{
+    *f = (findings){.limits = {.struct_size = sizeof f->limits}};
+    berth_status st = berth_plan_limits_find(s->model, &s->options, &f->limits, err);
+    return st == BERTH_OK ? ask_accelerate(a, s, f, err) : st;
+}
+
+/* ---- text ------------------------------------------------------------------------------------------------------------ */
 
 static void put_fit(const berth_plan *plan, berth_buffer *out)
 {
@@ -19,7 +70,19 @@ static void put_fit(const berth_plan *plan, berth_buffer *out)
     }
 }
 
-static void put_table(const cli_args *a, const berth_plan *plan, berth_buffer *out)
+static void put_notes(const berth_plan *plan, const findings *f, berth_buffer *out)
+{
+    const char *differences = f->accelerate.data != NULL ? f->accelerate.data : "";
+    if (berth_plan_refusal(plan)[0])
+        berth_buffer_printf(out, "  note: the strategy refuses, and this is what it would do with more memory: %s\n",
+                            berth_plan_refusal(plan));
+    if (berth_plan_note(plan)[0]) berth_buffer_printf(out, "  note: %s\n", berth_plan_note(plan));
+    if (f->moved > 0)
+        berth_buffer_printf(out, "  note: accelerate would put %d modules elsewhere: %s\n", (int)f->moved, differences);
+    if (f->moved < 0) berth_buffer_printf(out, "  note: accelerate would not do: %s\n", differences);
+}
+
+static void put_table(const cli_args *a, const berth_plan *plan, const findings *f, berth_buffer *out)
 {
     const cli_style style = {.color = cli_color(a, STDOUT_FILENO), .width = cli_width()};
     berth_buffer_printf(out, "%s, strategy %s\n\n", a->text[OPT_MODEL], berth_plan_strategy(plan));
@@ -32,9 +95,13 @@ static void put_table(const cli_args *a, const berth_plan *plan, berth_buffer *o
         cli_render_strip(plan, r, style, out);
         berth_buffer_putc(out, '\n');
         cli_render_paths(plan, r, style, out);
+        berth_buffer_putc(out, '\n');
+        cli_render_crossings(plan, r, berth_plan_chunk(plan), out);
     }
     put_fit(plan, out);
-    if (berth_plan_note(plan)[0]) berth_buffer_printf(out, "  note: %s\n", berth_plan_note(plan));
+    cli_render_binds(plan, out);
+    cli_render_limits(&f->limits, out);
+    put_notes(plan, f, out);
 }
 
 /* Appends a text of the library's and frees it. */
@@ -45,29 +112,60 @@ static void put_owned(berth_buffer *out, char *text)
     berth_free(text);
 }
 
+/* ---- JSON ------------------------------------------------------------------------------------------------------------ */
+
+/* The library's object with what is found out beside it as further members. */
+static void put_json(const cli_args *a, const berth_plan *plan, const findings *f, berth_buffer *out)
+{
+    put_owned(out, berth_plan_json(plan, a->set[OPT_PROGRAM] ? BERTH_PLAN_WITH_PROGRAM : 0));
+    while (out->len > 0 && out->data[out->len - 1] != '}') out->len--;
+    if (out->len == 0) return;
+    out->len--; /* the object's end */
+    while (out->len > 0 && (out->data[out->len - 1] == '\n' || out->data[out->len - 1] == ' ')) out->len--;
+    berth_buffer_puts(out, ",\n  ");
+    cli_json_limits(&f->limits, out);
+    if (f->compares) {
+        berth_buffer_printf(out, ",\n  \"accelerate\": {\"moved\": %d, \"says\": ", (int)f->moved);
+        berth_buffer_json_string(out, f->accelerate.data != NULL ? f->accelerate.data : "", f->accelerate.len);
+        berth_buffer_putc(out, '}');
+    }
+    berth_buffer_puts(out, "\n}\n");
+}
+
+static void put_plan(const cli_args *a, const berth_plan *plan, const findings *f, berth_buffer *out)
+{
+    if (a->set[OPT_JSON]) {
+        put_json(a, plan, f, out);
+    } else if (a->set[OPT_DOT]) {
+        put_owned(out, berth_plan_dot(plan, 0));
+    } else if (a->set[OPT_DEVICE_MAP_OUT]) {
+        put_owned(out, berth_plan_device_map(plan, 0));
+        berth_buffer_putc(out, '\n');
+    } else {
+        put_table(a, plan, f, out);
+        for (int32_t r = 0; a->set[OPT_PROGRAM] && r < berth_plan_n_replicas(plan); r++) {
+            berth_buffer_putc(out, '\n');
+            put_owned(out, berth_plan_program_text(plan, r));
+        }
+    }
+}
+
 cli_exit cmd_plan(const cli_args *a)
 {
     if (a->set[OPT_MODULES]) return cmd_plan_tree(a);
+    if (a->set[OPT_COMPARE]) return cmd_plan_compare(a);
     berth_error err = {0};
     cli_setup setup;
-    const int32_t max_tiles = a->set[OPT_MAX_TILES] ? 2 * ((int32_t)a->number[OPT_MAX_TILES] + 1) : 0;
-    if (cli_setup_open(a, true, false, 0, max_tiles, &setup, &err) != BERTH_OK) return cli_fail(&err);
+    if (cli_setup_open(a, true, false, 0, cli_max_tiles(a), &setup, &err) != BERTH_OK) return cli_fail(&err);
+    findings f = {0};
+    berth_status st = BERTH_OK;
+    if (!a->set[OPT_DOT] && !a->set[OPT_DEVICE_MAP_OUT]) st = find_out(a, &setup, &f, &err);
     berth_buffer out = {0};
-    if (a->set[OPT_JSON]) {
-        put_owned(&out, berth_plan_json(setup.plan, a->set[OPT_PROGRAM] ? BERTH_PLAN_WITH_PROGRAM : 0));
-    } else if (a->set[OPT_DEVICE_MAP_OUT]) {
-        put_owned(&out, berth_plan_device_map(setup.plan, 0));
-        berth_buffer_putc(&out, '\n');
-    } else {
-        put_table(a, setup.plan, &out);
-        for (int32_t r = 0; a->set[OPT_PROGRAM] && r < berth_plan_n_replicas(setup.plan); r++) {
-            berth_buffer_putc(&out, '\n');
-            put_owned(&out, berth_plan_program_text(setup.plan, r));
-        }
-    }
+    if (st == BERTH_OK) put_plan(a, setup.plan, &f, &out);
     const bool fits = berth_plan_fits(setup.plan, NULL, NULL);
-    const bool ok = !out.failed && cli_write(out.data, out.len);
+    const bool ok = st == BERTH_OK && !out.failed && !f.accelerate.failed && cli_write(out.data, out.len);
     berth_buffer_deinit(&out);
+    berth_buffer_deinit(&f.accelerate);
     cli_setup_close(&setup);
-    return !ok ? EXIT_RUN : fits ? EXIT_OK : EXIT_FIT;
+    return st != BERTH_OK ? cli_fail(&err) : !ok ? EXIT_RUN : fits ? EXIT_OK : EXIT_FIT;
 }

@@ -13,7 +13,8 @@ enum { MAX_TEXT_BYTES = 64 << 20, MAX_PARTS = 65536 };
 
 static berth_status no_memory(berth_error *err)
 {
-    return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the conversation");
+    BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the conversation");
+    return BERTH_OUT_OF_MEMORY;
 }
 
 /* Keeps `text` (owned from the call on); NULL when there is no memory. */

@@ -137,6 +137,7 @@ static cli_exit dispatch(const cli_args *a)
     static cli_exit (*const commands[CMD_COUNT])(const cli_args *) = {
         [CMD_RUN] = cmd_run,
         [CMD_PLAN] = cmd_plan,
+        [CMD_EXPLAIN] = cmd_explain,
         [CMD_TRACE] = cmd_trace,
         [CMD_TOKENIZE] = cmd_tokenize,
         [CMD_DETOKENIZE] = cmd_detokenize,

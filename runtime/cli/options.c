@@ -13,7 +13,7 @@
 
 #define C(name) (1u << CMD_##name)
 #define RUNS    (C(RUN) | C(TRACE))
-#define PLANS   (RUNS | C(PLAN))
+#define PLANS   (RUNS | C(PLAN) | C(EXPLAIN))
 #define ALL     ((1u << CMD_COUNT) - 1)
 
 const char *const cli_group_names[GROUP_COUNT] = {"Model and input", "Generation", "Placement", "Values", "Output"};
@@ -23,6 +23,8 @@ const cli_command_row cli_commands[CMD_COUNT] = {
                  NULL},
     [CMD_PLAN] = {"plan", "berth plan -m DIR [--devices LIST] [--strategy NAME] [options]",
                   "show where everything would live, without loading weights", NULL},
+    [CMD_EXPLAIN] = {"explain", "berth explain MODULE|VALUE|OP -m DIR [--devices LIST] [--strategy NAME] [options]",
+                     "say why a part of the plan is where it is", "NAME"},
     [CMD_TRACE] = {"trace",
                    "berth trace -m DIR (--inputs FILE | -i IMAGE -p TEXT | --messages FILE) --out FILE [options]",
                    "write every named value of a run", NULL},
@@ -85,6 +87,15 @@ const cli_option_row cli_options[OPT_COUNT] = {
                            "the program berth-strategy-host (default: beside berth, or where it was installed)"},
     [OPT_DEVICE_MAP] = {"device-map", 0, CLI_TEXT, GROUP_PLACEMENT, "FILE", 0, 0, PLANS,
                         "Hugging Face device map (JSON) instead of a strategy"},
+    [OPT_PLACE] = {"place", 0, CLI_LIST, GROUP_PLACEMENT, "GLOB=DEVICE", 0, 0, PLANS,
+                   "put modules elsewhere, for example 'vision.*=cpu:1'; may be repeated, the last that fits wins"},
+    [OPT_SPLIT] = {"split", 0, CLI_TEXT, GROUP_PLACEMENT, "W,W,...", 0, 0, PLANS,
+                   "share of the decoder layers for each device, by llama.cpp's rule, for example 3,1"},
+    [OPT_LAYERS] =
+        {"layers", 0, CLI_TEXT, GROUP_PLACEMENT, "N,N,...", 0, 0, PLANS,
+         "decoder layers on each device, exactly; the embedding goes with the first, the head with the last"},
+    [OPT_VISION_DEVICE] = {"vision-device", 0, CLI_TEXT, GROUP_PLACEMENT, "DEVICE", 0, 0, PLANS,
+                           "device of the vision tower and the projector"},
     [OPT_MAX_MEMORY] = {"max-memory", 0, CLI_TEXT, GROUP_PLACEMENT, "LIST", 0, 0, PLANS,
                         "memory limits, for example 0=10GiB,cpu:1=8GiB"},
     [OPT_THREADS] = {"threads", 't', CLI_INT, GROUP_PLACEMENT, "N", 1, 4096, PLANS,
@@ -95,7 +106,7 @@ const cli_option_row cli_options[OPT_COUNT] = {
                          "folder of profiles and machines that --devices may name, before the built-in ones"},
     [OPT_CONTEXT] = {"context", 'c', CLI_INT, GROUP_PLACEMENT, "N", 1, 1 << 24, PLANS,
                      "tokens of one conversation (default: the model's, at most 4096)"},
-    [OPT_BATCH] = {"batch", 'b', CLI_INT, GROUP_PLACEMENT, "N", 1, 4096, C(PLAN),
+    [OPT_BATCH] = {"batch", 'b', CLI_INT, GROUP_PLACEMENT, "N", 1, 4096, C(PLAN) | C(EXPLAIN),
                    "conversations kept at once (default 1)"},
     [OPT_CHUNK] = {"chunk", 0, CLI_INT, GROUP_PLACEMENT, "N", 1, 65536, PLANS,
                    "prompt tokens of one pass (default 512)"},
@@ -127,7 +138,7 @@ const cli_option_row cli_options[OPT_COUNT] = {
                           "order of the resize passes: pillow13 (default) or pillow12"},
     [OPT_MODULES] = {"modules", 0, CLI_TEXT, GROUP_PLACEMENT, "FILE", 0, 0, C(PLAN),
                      "a module tree (JSON) instead of a model; see docs/plan-schema.md"},
-    [OPT_COMPAT] = {"compat", 0, CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, C(PLAN),
+    [OPT_COMPAT] = {"compat", 0, CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, PLANS,
                     "decide exactly as another tool does: accelerate"},
     [OPT_NO_SPLIT] = {"no-split", 0, CLI_TEXT, GROUP_PLACEMENT, "CLASS,...", 0, 0, C(PLAN),
                       "with --modules: classes that are never divided"},
@@ -137,7 +148,10 @@ const cli_option_row cli_options[OPT_COUNT] = {
                       "with --compat accelerate: look for a smaller module where the next one does not fit"},
     [OPT_JSON] = {"json", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, PLANS | C(DEVICES) | C(STRATEGIES) | C(PREPROCESS),
                   "one JSON object on standard output"},
+    [OPT_COMPARE] = {"compare", 0, CLI_TEXT, GROUP_OUTPUT, "NAME,NAME,...", 0, 0, C(PLAN),
+                     "strategies side by side, for example accelerate,optimal,internvl"},
     [OPT_PROGRAM] = {"program", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, C(PLAN), "print the placed program, op by op"},
+    [OPT_DOT] = {"dot", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, C(PLAN), "print the plan as a Graphviz drawing"},
     [OPT_DEVICE_MAP_OUT] = {"print-device-map", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, C(PLAN),
                             "print the placement as a Hugging Face device map"},
     [OPT_SAVE] = {"save", 0, CLI_TEXT, GROUP_OUTPUT, "FILE", 0, 0, C(DEVICES),

@@ -13,6 +13,7 @@
 typedef enum cli_command {
     CMD_RUN,
     CMD_PLAN,
+    CMD_EXPLAIN,
     CMD_TRACE,
     CMD_TOKENIZE,
     CMD_DETOKENIZE,
@@ -51,6 +52,10 @@ typedef enum cli_option {
     OPT_STRATEGY_TIMEOUT,
     OPT_STRATEGY_HOST,
     OPT_DEVICE_MAP,
+    OPT_PLACE,
+    OPT_SPLIT,
+    OPT_LAYERS,
+    OPT_VISION_DEVICE,
     OPT_MAX_MEMORY,
     OPT_THREADS,
     OPT_DTYPE,
@@ -80,7 +85,9 @@ typedef enum cli_option {
     OPT_FALLBACK,
     /* output */
     OPT_JSON,
+    OPT_COMPARE,
     OPT_PROGRAM,
+    OPT_DOT,
     OPT_DEVICE_MAP_OUT,
     OPT_SAVE,
     OPT_REPORT,

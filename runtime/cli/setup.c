@@ -52,7 +52,7 @@ static void put_cores(const berth_device *d, int32_t index, int64_t most, berth_
 /* What --threads and --max-memory change stands behind the list, as changes of its devices. */
 static berth_status put_changes(const cli_args *a, berth_machine *m, berth_buffer *out, berth_error *err)
 {
-    uint64_t before[BERTH_MACHINE_DEVICES];
+    uint64_t before[BERTH_MACHINE_DEVICES] = {0};
     for (int32_t d = 0; d < m->n_devices; d++) {
         before[d] = m->devices[d].memory_bytes;
         m->devices[d].memory_bytes = 0;
@@ -96,7 +96,55 @@ static void log_to_stderr(void *user, berth_log_level level, const char *message
     if (level >= BERTH_LOG_WARNING) fprintf(stderr, "berth: warning: %s\n", message);
 }
 
-berth_status cli_setup_open(const cli_args *a, bool allow_missing_weights, bool trace, int64_t context,
+int32_t cli_max_tiles(const cli_args *a)
+{
+    return a->set[OPT_MAX_TILES] ? 2 * ((int32_t)a->number[OPT_MAX_TILES] + 1) : 0;
+}
+
+static const char *text_of(const cli_args *a, cli_option o)
+{
+    return a->set[o] ? a->text[o] : NULL;
+}
+
+static berth_status copy_place(const cli_args *a, cli_setup *out, berth_error *err)
+{
+    out->place = calloc((size_t)a->n_list[OPT_PLACE] + 1, sizeof *out->place);
+    if (out->place == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for --place");
+    for (int32_t i = 0; i < a->n_list[OPT_PLACE]; i++) out->place[i] = a->list[OPT_PLACE][i];
+    return BERTH_OK;
+}
+
+static berth_plan_options plan_options(const cli_args *a, const cli_setup *s, bool trace, int64_t context,
+                                       int32_t max_tiles)
+{
+    return (berth_plan_options){
+        .struct_size = sizeof(berth_plan_options),
+        .devices = s->devices.data,
+        .strategy = text_of(a, OPT_STRATEGY),
+        .device_map = s->device_map,
+        .dtype = text_of(a, OPT_DTYPE),
+        .profile_dir = cli_profile_dir(a),
+        .context = a->set[OPT_CONTEXT] ? a->number[OPT_CONTEXT] : context,
+        .n_seqs = (int32_t)a->number[OPT_BATCH],
+        .chunk = (int32_t)a->number[OPT_CHUNK],
+        .tiles = (int32_t)a->number[OPT_TILES],
+        .max_tiles = max_tiles,
+        .kernels = text_of(a, OPT_KERNELS),
+        .trace = trace,
+        .strategy_dir = text_of(a, OPT_STRATEGY_DIR),
+        .isolated = a->set[OPT_ISOLATED],
+        .strategy_timeout_ms = (int32_t)a->number[OPT_STRATEGY_TIMEOUT],
+        .strategy_host = text_of(a, OPT_STRATEGY_HOST),
+        .place = s->place,
+        .split = text_of(a, OPT_SPLIT),
+        .layers = text_of(a, OPT_LAYERS),
+        .vision_device = text_of(a, OPT_VISION_DEVICE),
+        .compat = text_of(a, OPT_COMPAT),
+        .show_misfit = a->command == CMD_PLAN || a->command == CMD_EXPLAIN,
+    };
+}
+
+berth_status cli_setup_read(const cli_args *a, bool allow_missing_weights, bool trace, int64_t context,
                             int32_t max_tiles, cli_setup *out, berth_error *err)
 {
     *out = (cli_setup){0};
@@ -107,35 +155,27 @@ berth_status cli_setup_open(const cli_args *a, bool allow_missing_weights, bool 
     const berth_runtime_options runtime = {.struct_size = sizeof runtime,
                                            .log = a->set[OPT_QUIET] ? NULL : log_to_stderr};
     berth_status st = cli_device_list(a, &out->devices, err);
+    if (st == BERTH_OK) st = copy_place(a, out, err);
     if (st == BERTH_OK) st = berth_runtime_create(&runtime, &out->rt, err);
     size_t size;
     if (st == BERTH_OK && a->set[OPT_DEVICE_MAP])
         st = berth_file_read(a->text[OPT_DEVICE_MAP], MAX_DEVICE_MAP_BYTES, &out->device_map, &size, err);
     const berth_model_options model = {.struct_size = sizeof model, .allow_missing_weights = allow_missing_weights};
     if (st == BERTH_OK) st = berth_model_open(out->rt, a->text[OPT_MODEL], &model, &out->model, err);
-    const berth_plan_options plan = {
-        .struct_size = sizeof plan,
-        .devices = out->devices.data,
-        .strategy = a->set[OPT_STRATEGY] ? a->text[OPT_STRATEGY] : NULL,
-        .device_map = out->device_map,
-        .dtype = a->set[OPT_DTYPE] ? a->text[OPT_DTYPE] : NULL,
-        .profile_dir = cli_profile_dir(a),
-        .context = a->set[OPT_CONTEXT] ? a->number[OPT_CONTEXT] : context,
-        .n_seqs = (int32_t)a->number[OPT_BATCH],
-        .chunk = (int32_t)a->number[OPT_CHUNK],
-        .tiles = (int32_t)a->number[OPT_TILES],
-        .max_tiles = max_tiles,
-        .kernels = a->set[OPT_KERNELS] ? a->text[OPT_KERNELS] : NULL,
-        .trace = trace,
-        .strategy_dir = a->set[OPT_STRATEGY_DIR] ? a->text[OPT_STRATEGY_DIR] : NULL,
-        .isolated = a->set[OPT_ISOLATED],
-        .strategy_timeout_ms = (int32_t)a->number[OPT_STRATEGY_TIMEOUT],
-        .strategy_host = a->set[OPT_STRATEGY_HOST] ? a->text[OPT_STRATEGY_HOST] : NULL,
-    };
-    if (st == BERTH_OK) st = berth_plan_create(out->model, &plan, &out->plan, err);
+    out->options = plan_options(a, out, trace, context, max_tiles);
+    if (st != BERTH_OK) cli_setup_close(out);
+    return st;
+}
+
+berth_status cli_setup_open(const cli_args *a, bool allow_missing_weights, bool trace, int64_t context,
+                            int32_t max_tiles, cli_setup *out, berth_error *err)
+{
+    berth_status st = cli_setup_read(a, allow_missing_weights, trace, context, max_tiles, out, err);
+    if (st != BERTH_OK) return st;
+    st = berth_plan_create(out->model, &out->options, &out->plan, err);
     if (st == BERTH_OK) return BERTH_OK;
-    if (a->set[OPT_DEVICE_MAP] && out->device_map != NULL && err->status != BERTH_DOES_NOT_FIT &&
-        strstr(err->message, a->text[OPT_DEVICE_MAP]) == NULL && out->model != NULL) {
+    if (a->set[OPT_DEVICE_MAP] && err->status != BERTH_DOES_NOT_FIT &&
+        strstr(err->message, a->text[OPT_DEVICE_MAP]) == NULL) {
         berth_error_prefix(err, "%s: ", a->text[OPT_DEVICE_MAP]);
     }
     cli_setup_close(out);
@@ -149,6 +189,7 @@ void cli_setup_close(cli_setup *s)
     berth_runtime_destroy(s->rt);
     berth_buffer_deinit(&s->devices);
     free(s->device_map);
+    free(s->place);
     *s = (cli_setup){0};
 }
 

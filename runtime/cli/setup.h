@@ -7,10 +7,19 @@
 typedef struct cli_setup {
     berth_runtime *rt;
     berth_model *model;
-    berth_plan *plan;     /* NULL once an engine took it */
-    berth_buffer devices; /* the device list after --threads and --max-memory */
-    char *device_map;     /* owned text of --device-map, or NULL */
+    berth_plan *plan;           /* NULL once an engine took it */
+    berth_buffer devices;       /* the device list after --threads and --max-memory */
+    char *device_map;           /* owned text of --device-map, or NULL */
+    const char **place;         /* owned; --place, NULL-terminated */
+    berth_plan_options options; /* what `plan` was made from; borrows from the above and the arguments */
 } cli_setup;
+
+/* Opens the model of --model and reads the placement options, without a plan. The plan's options show what does not fit. */
+berth_status cli_setup_read(const cli_args *a, bool allow_missing_weights, bool trace, int64_t context,
+                            int32_t max_tiles, cli_setup *out, berth_error *err);
+
+/* What --max-tiles means for a plan: room for two such pictures. */
+int32_t cli_max_tiles(const cli_args *a);
 
 /* Opens the model of --model and makes the plan that the placement options ask for. */
 berth_status cli_setup_open(const cli_args *a, bool allow_missing_weights, bool trace, int64_t context,

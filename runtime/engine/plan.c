@@ -4,77 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/text.h"
 #include "engine/plan_internal.h"
 #include "engine/store.h"
 #include "engine/weights.h"
-#include "strategies/registry.h"
-
-/* ---- placement -------------------------------------------------------------------------------------------------- */
-
-static void offer(const char *asked, const char *have, bool more, int *best, const char **near, berth_error *err)
-{
-    berth_error_append(err, "%s %s", more ? "," : "", have);
-    int distance = berth_edit_distance(asked, have, *best);
-    if (distance >= *best) return;
-    *best = distance;
-    *near = have;
-}
-
-static berth_status unknown_strategy(const char *name, const berth_plugin_options *plugins, berth_error *err)
-{
-    const char *near = NULL;
-    int best = 4;
-    berth_plugin_names in_folder = {0};
-    berth_status st = plugins->dir ? berth_plugin_names_read(plugins->dir, &in_folder, err) : BERTH_OK;
-    if (st != BERTH_OK) return st;
-    st = BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "strategy \"%s\" is not known; there are", name);
-    for (int32_t i = 0; i < berth_strategy_count(); i++)
-        offer(name, berth_strategy_at(i)->name, i > 0, &best, &near, err);
-    for (int32_t i = 0; i < in_folder.n; i++) offer(name, in_folder.names[i], true, &best, &near, err);
-    if (near) berth_error_append(err, "; did you mean %s?", near);
-    berth_plugin_names_deinit(&in_folder);
-    return st;
-}
-
-static berth_status place_by_name(const char *name, const berth_plugin_options *plugins, berth_strategy_input *in,
-                                  berth_placement **out, berth_error *err)
-{
-    char *path;
-    const char *plugin_argument = NULL;
-    berth_status st = berth_plugin_find(name, plugins, &path, &plugin_argument, err);
-    if (st != BERTH_OK) return st;
-    const berth_strategy *s = berth_strategy_find(name, &in->argument);
-    if (s && path) {
-        st = BERTH_FAIL(
-            err, BERTH_INVALID_ARGUMENT,
-            "strategy \"%s\" is built in, and %s is a plug-in of that name; rename the file, or give its path", s->name,
-            path);
-    } else if (path) {
-        in->argument = plugin_argument;
-        st = berth_plugin_place(path, plugins, in, out, err);
-    } else {
-        st = s ? berth_placement_make(s, in, out, err) : unknown_strategy(name, plugins, err);
-    }
-    free(path);
-    return st;
-}
-
-static berth_status make_placement(berth_core_plan *plan, const char *strategy, const char *map, size_t map_len,
-                                   berth_error *err)
-{
-    berth_strategy_input in;
-    berth_status st = berth_strategy_input_init(plan->model, plan->machine, &plan->config, &in, err);
-    if (st != BERTH_OK) return st;
-    if (map) {
-        st = berth_placement_from_map(map, map_len, "device map", &in, &plan->placement, err);
-    } else {
-        const char *name = strategy && strategy[0] ? strategy : "auto";
-        st = place_by_name(name, &plan->config.plugins, &in, &plan->placement, err);
-    }
-    berth_strategy_input_deinit(&in);
-    return st;
-}
 
 berth_pass_env berth_core_plan_env(const berth_core_plan *plan, int32_t replica, const char **names)
 {
@@ -149,18 +81,45 @@ static berth_status add_weight_bytes(berth_core_plan *plan, berth_error *err)
     return BERTH_OK;
 }
 
+/* Of each replica's weights those that a token is multiplied by: the embedding gives one row, the vision tower rests. */
+static void add_token_bytes(berth_core_plan *plan)
+{
+    const berth_node_view *nodes = berth_model_data_nodes(plan->model);
+    const berth_strategy_input in = {.struct_size = sizeof in,
+                                     .nodes = nodes,
+                                     .node_size = sizeof *nodes,
+                                     .n_nodes = berth_model_data_n_nodes(plan->model),
+                                     .n_devices = plan->machine->n_devices};
+    memset(plan->token_bytes, 0, sizeof plan->token_bytes);
+    for (int32_t r = 0; r < plan->placement->n_replicas; r++) {
+        for (int32_t i = 0; i < in.n_nodes; i++) {
+            if (!(nodes[i].flags & BERTH_NODE_TENSOR) || nodes[i].flops_per_token <= 0) continue;
+            int32_t device = berth_placement_device(plan->placement, &in, r, i, NULL);
+            int32_t stored = nodes[i].tied_to >= 0 ? nodes[i].tied_to : i;
+            if (device >= 0) plan->token_bytes[device] += nodes[stored].weight_bytes;
+        }
+    }
+}
+
 berth_status berth_plan_add_up(berth_core_plan *plan, berth_error *err)
 {
     free(plan->devices);
-    plan->missing_bytes = 0;
     plan->devices = calloc((size_t)plan->machine->n_devices, sizeof *plan->devices);
     if (!plan->devices) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d devices", (int)plan->machine->n_devices);
     berth_status st = add_weight_bytes(plan, err);
     for (int32_t r = 0; st == BERTH_OK && r < plan->placement->n_replicas; r++)
         st = add_replica_bytes(plan, &plan->replicas[r], err);
     if (st != BERTH_OK) return st;
+    add_token_bytes(plan);
+    berth_core_plan_judge(plan);
+    return BERTH_OK;
+}
+
+void berth_core_plan_judge(berth_core_plan *plan)
+{
     plan->fits = true;
     plan->worst_device = -1;
+    plan->missing_bytes = 0;
     for (int32_t d = 0; d < plan->machine->n_devices; d++) {
         berth_device_bytes *b = &plan->devices[d];
         b->limit = plan->machine->devices[d].memory_bytes;
@@ -172,7 +131,6 @@ berth_status berth_plan_add_up(berth_core_plan *plan, berth_error *err)
         plan->missing_bytes = b->total - b->limit;
         plan->worst_device = d;
     }
-    return BERTH_OK;
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
@@ -194,8 +152,10 @@ berth_status berth_core_plan_create(const berth_model_data *model, const berth_m
     plan->n_blocks = berth_plan_blocks(&plan->config);
     plan->feature_rows = berth_plan_feature_rows(model, &plan->config);
     st = berth_plan_policy(machine, plan->config.dtype, plan->compute, plan->device_dtypes, err);
-    if (st == BERTH_OK) st = make_placement(plan, strategy, device_map, device_map_len, err);
+    if (st == BERTH_OK) st = berth_plan_place(plan, strategy, device_map, device_map_len, err);
     plan->config.plugins = (berth_plugin_options){0}; /* borrowed until here */
+    plan->config.override = (berth_override){0};
+    plan->config.compat = NULL;
     if (st == BERTH_OK) st = make_programs(plan, err);
     if (st == BERTH_OK) st = berth_plan_add_up(plan, err);
     if (st != BERTH_OK) goto fail;

@@ -10,11 +10,15 @@
 #include "machine/machine.h"
 #include "model/model.h"
 #include "plugin/plugin.h"
+#include "program/override.h"
 #include "program/passes.h"
 
 /* What devices multiply in. AUTO: bf16 where a device has it (compute capability 8.0), else fp16 with an fp32 residual
  * stream; fp32 on plain cpu devices. */
 typedef enum berth_plan_dtype { BERTH_PLAN_AUTO, BERTH_PLAN_FP32, BERTH_PLAN_FP16, BERTH_PLAN_BF16 } berth_plan_dtype;
+
+/* Of all sequences together: slots are counted in 31 bits with room for rounding. */
+enum { BERTH_PLAN_MOST_TOKENS = 1 << 26 };
 
 typedef struct berth_plan_config {
     int64_t context;     /* KV tokens of one sequence; 0 = min(max_positions, 4096) or what a request needs */
@@ -25,8 +29,10 @@ typedef struct berth_plan_config {
     bool trace;          /* logits of all positions */
     bool kernels_ref;    /* the plain-loop kernels */
     const char *kernels; /* a named kernel set; NULL = the fastest */
-    berth_plugin_options plugins; /* borrowed while the plan is made */
     berth_plan_dtype dtype;
+    berth_plugin_options plugins; /* borrowed while the plan is made, as is what follows */
+    berth_override override;      /* what the user puts elsewhere than the strategy or map does */
+    const char *compat;           /* "accelerate"; NULL = berth's own rules */
 } berth_plan_config;
 
 typedef struct berth_device_bytes { /* of one device, all replicas on it */
@@ -46,10 +52,11 @@ typedef struct berth_core_plan {
     berth_placement *placement;    /* owned */
     berth_plan_config config;      /* with defaults filled in */
     const berth_kernels *kernels;
-    berth_replica_plan *replicas; /* owned, [placement->n_replicas] */
-    berth_device_bytes *devices;  /* owned, [machine->n_devices] */
-    int32_t n_blocks, block;      /* KV blocks of each replica, tokens a block */
-    int64_t feature_rows;         /* of each replica's feature store */
+    berth_replica_plan *replicas;                /* owned, [placement->n_replicas] */
+    berth_device_bytes *devices;                 /* owned, [machine->n_devices] */
+    uint64_t token_bytes[BERTH_MACHINE_DEVICES]; /* weights on each device that one generated token reads */
+    int32_t n_blocks, block;                     /* KV blocks of each replica, tokens a block */
+    int64_t feature_rows;                        /* of each replica's feature store */
     bool fits;
     int32_t worst_device; /* the device that misses most when !fits */
     uint64_t missing_bytes;
@@ -65,11 +72,18 @@ berth_status berth_core_plan_create(const berth_model_data *model, const berth_m
                                     berth_core_plan **out, berth_error *err);
 void berth_core_plan_destroy(berth_core_plan *plan);
 
+/* Whether it fits the machine's limits as they are now, which device misses most, and how much. */
+void berth_core_plan_judge(berth_core_plan *plan);
+
 /* The strategy input for a model on a machine: node views, device budgets, what activations will take. For placement,
  * explain and tests. `out` borrows from both; deinit frees its arrays. */
 berth_status berth_strategy_input_init(const berth_model_data *model, const berth_machine *machine,
                                        const berth_plan_config *config, berth_strategy_input *out, berth_error *err);
 void berth_strategy_input_deinit(berth_strategy_input *in);
+
+/* berth's own names of modules, which are the same for every layout: vision, vision.embed, vision.layer.3, projector,
+ * text, text.embed, text.layer.3, text.norm, head. The caller frees; NULL: out of memory. */
+berth_alias *berth_plan_aliases(const berth_model_data *model, int32_t *out_n);
 
 /* The environment of the passes for replica r (names of devices and nodes). `names` [machine->n_devices] is the
  * caller's storage. */

@@ -6,7 +6,6 @@ enum {
     DEFAULT_CONTEXT = 4096,
     DEFAULT_CHUNK = 512,
     DEFAULT_TILES = 4,
-    MOST_CONTEXT = 1 << 26, /* tokens of all sequences: slots are counted in 31 bits with room for rounding */
     MOST_SEQS = 1 << 16,
     MOST_TILES = 1 << 16,
 };
@@ -38,7 +37,7 @@ berth_status berth_plan_config_fill(const berth_model_data *model, berth_plan_co
     if (c->context == 0) c->context = of_model;
     if (c->n_seqs == 0) c->n_seqs = 1;
     berth_status st = check_range("n_seqs", c->n_seqs, MOST_SEQS, err);
-    if (st == BERTH_OK) st = check_range("context", c->context, MOST_CONTEXT / c->n_seqs, err);
+    if (st == BERTH_OK) st = check_range("context", c->context, BERTH_PLAN_MOST_TOKENS / c->n_seqs, err);
     if (st != BERTH_OK) return st;
     if (c->chunk == 0) c->chunk = c->context < DEFAULT_CHUNK ? (int32_t)c->context : DEFAULT_CHUNK;
     if (c->chunk > 0 && c->chunk < c->n_seqs) c->chunk = c->n_seqs;
@@ -46,7 +45,7 @@ berth_status berth_plan_config_fill(const berth_model_data *model, berth_plan_co
     if (!m->has_vision) c->max_tiles = 1;
     if (c->tiles == 0) c->tiles = DEFAULT_TILES;
     if (c->tiles > c->max_tiles) c->tiles = c->max_tiles;
-    st = check_range("chunk", c->chunk, MOST_CONTEXT, err);
+    st = check_range("chunk", c->chunk, BERTH_PLAN_MOST_TOKENS, err);
     if (st == BERTH_OK) st = check_range("max_tiles", c->max_tiles, MOST_TILES, err);
     if (st == BERTH_OK) st = check_range("tiles", c->tiles, c->max_tiles, err);
     const berth_kernels *kernels;

@@ -114,7 +114,7 @@ static berth_status add_reserved(const berth_model_data *model, const berth_mach
     berth_device_view *devices = (berth_device_view *)(uintptr_t)out->devices;
     int32_t n_threads = 1;
     bool known[BERTH_BF16 + 1] = {false};
-    uint64_t reserved[BERTH_BF16 + 1];
+    uint64_t reserved[BERTH_BF16 + 1] = {0};
     for (int32_t d = 0; d < machine->n_devices; d++)
         if (berth_plan_threads(&machine->devices[d]) > n_threads) n_threads = berth_plan_threads(&machine->devices[d]);
     for (int32_t d = 0; d < out->n_devices; d++) {

@@ -27,4 +27,13 @@ void berth_replica_plan_deinit(berth_replica_plan *r);
 /* The bytes of each device for the plan's replicas, and whether they fit. */
 berth_status berth_plan_add_up(berth_core_plan *plan, berth_error *err);
 
+/* plan->placement from the strategy, map or other tool's rules that are asked for, with the user's overrides. */
+berth_status berth_plan_place(berth_core_plan *plan, const char *strategy, const char *map, size_t map_len,
+                              berth_error *err);
+
+/* What accelerate answers for this model with the devices' budgets: `rule` is auto, balanced, balanced_low_0 or
+ * sequential. BERTH_DOES_NOT_FIT where it leaves parts on cpu or disk; BERTH_UNSUPPORTED where it raises. */
+berth_status berth_plan_accelerate(const berth_strategy_input *in, const char *rule, berth_placement **out,
+                                   berth_error *err);
+
 #endif

@@ -251,7 +251,7 @@ static void read_machine(reader *r, const berth_json_node *root, berth_worn *w)
                   n_links > (size_t)BERTH_MACHINE_DEVICES * BERTH_MACHINE_DEVICES))
         bad(r, "links", "must be a list of links, at most one for each pair");
     if (r->status != BERTH_OK) return;
-    w->devices = calloc(n, sizeof *w->devices);
+    w->devices = calloc(n + 1, sizeof *w->devices);
     w->links = calloc(2 * n_links + 1, sizeof *w->links);
     if (!w->devices || !w->links) {
         r->status = BERTH_FAIL(r->err, BERTH_OUT_OF_MEMORY, "%s: %zu devices", r->what, n);

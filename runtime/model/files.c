@@ -17,7 +17,8 @@ berth_status berth_model_files_add(berth_model_files *w, const char *dir, const 
         if (!w->shards || !w->views) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%s: shard table", w->what);
     }
     berth_safetensors *f = NULL;
-    berth_status st = berth_safetensors_open(dir, name, &f, err);
+    berth_status st = w->may_lack_data ? berth_safetensors_open_headers(dir, name, &f, err)
+                                       : berth_safetensors_open(dir, name, &f, err);
     if (st != BERTH_OK) return st;
     w->shards[w->n] = f;
     w->views[w->n++] = (berth_model_shard){
@@ -76,7 +77,7 @@ static berth_status nothing_found(const char *dir, bool allow_missing, berth_err
 
 berth_status berth_model_files_open(const char *dir, bool allow_missing, berth_model_files *out, berth_error *err)
 {
-    *out = (berth_model_files){0};
+    *out = (berth_model_files){.may_lack_data = allow_missing};
     berth_status st;
     if (berth_file_exists_in(dir, "model.safetensors")) {
         out->what = "model.safetensors";

@@ -67,7 +67,8 @@ typedef struct berth_model_shard {
 typedef struct berth_model_data berth_model_data;
 
 typedef struct berth_model_data_options {
-    /* A directory with config.json and no weight file is enough (planning); dtypes then come from torch_dtype. */
+    /* A directory with config.json and no weight file is enough (planning); dtypes then come from torch_dtype. So are
+     * weight files that end right behind their headers; their weights cannot be loaded. */
     bool allow_missing_weights;
 } berth_model_data_options;
 

@@ -30,7 +30,8 @@ typedef struct berth_model_files {
     berth_safetensors **shards; /* owned, [n] */
     berth_model_shard *views;   /* [n] */
     int32_t n;
-    const char *what; /* "model.safetensors" or "model.safetensors.index.json", for errors */
+    bool may_lack_data; /* for planning: files that end behind their headers will do */
+    const char *what;   /* "model.safetensors" or "model.safetensors.index.json", for errors */
 } berth_model_files;
 
 struct berth_model_data {
@@ -54,7 +55,7 @@ struct berth_model_data {
 };
 
 /* Opens model.safetensors or the shards of the index and checks that index and shards agree. With `allow_missing`, a
- * folder without any weight file gives n == 0. */
+ * folder without any weight file gives n == 0, and files of headers only are accepted. */
 berth_status berth_model_files_open(const char *dir, bool allow_missing, berth_model_files *out, berth_error *err);
 void berth_model_files_deinit(berth_model_files *w);
 

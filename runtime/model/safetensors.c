@@ -22,7 +22,8 @@
 struct berth_safetensors {
     char *name;
     int fd;                    /* -1: not open */
-    size_t file_size, data_at; /* data_at: 8 + header length */
+    size_t file_size, data_at; /* data_at: 8 + header length; file_size: as it should be, in a file of headers only */
+    bool may_lack_data, is_headers_only;
     berth_safetensor *tensors; /* in the order of the header */
     size_t n, cap;
     berth_strings strings; /* owns the names */
@@ -426,12 +427,24 @@ static berth_status header_length(const berth_safetensors *f, size_t *out, berth
     return BERTH_OK;
 }
 
+static size_t end_of_data(const berth_safetensors *f)
+{
+    size_t end = f->data_at;
+    for (size_t i = 0; i < f->n; i++)
+        if (f->tensors[i].offset + f->tensors[i].n_bytes > end) end = f->tensors[i].offset + f->tensors[i].n_bytes;
+    return end;
+}
+
 static berth_status read_header(berth_safetensors *f, berth_error *err)
 {
     size_t length = 0;
     berth_status st = header_length(f, &length, err);
     if (st != BERTH_OK) return st;
     f->data_at = length + 8;
+    if (f->may_lack_data && f->file_size == f->data_at) { /* until the header says how long the file should be */
+        f->is_headers_only = true;
+        f->file_size = SIZE_MAX;
+    }
     char *header = malloc(length + 1);
     if (!header) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%s: a header of %zu bytes", f->name, length);
     st = read_at(f, header, length, 8, err);
@@ -446,15 +459,18 @@ static berth_status read_header(berth_safetensors *f, berth_error *err)
         berth_json_reader_deinit(&r);
     }
     free(header);
+    if (st == BERTH_OK && f->is_headers_only) f->file_size = end_of_data(f);
     return st == BERTH_OK ? check_cover(f, err) : st;
 }
 
-berth_status berth_safetensors_open(const char *dir, const char *name, berth_safetensors **out, berth_error *err)
+static berth_status open_file(const char *dir, const char *name, bool may_lack_data, berth_safetensors **out,
+                              berth_error *err)
 {
     *out = NULL;
     berth_safetensors *f = calloc(1, sizeof *f);
     if (!f) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "safetensors handle for %s", name);
     f->fd = -1;
+    f->may_lack_data = may_lack_data;
     berth_status st = BERTH_OK;
     f->name = strdup(name);
     if (!f->name) {
@@ -471,6 +487,22 @@ berth_status berth_safetensors_open(const char *dir, const char *name, berth_saf
 fail:
     berth_safetensors_close(f);
     return st;
+}
+
+berth_status berth_safetensors_open(const char *dir, const char *name, berth_safetensors **out, berth_error *err)
+{
+    return open_file(dir, name, false, out, err);
+}
+
+berth_status berth_safetensors_open_headers(const char *dir, const char *name, berth_safetensors **out,
+                                            berth_error *err)
+{
+    return open_file(dir, name, true, out, err);
+}
+
+bool berth_safetensors_is_headers_only(const berth_safetensors *f)
+{
+    return f->is_headers_only && f->file_size > f->data_at;
 }
 
 void berth_safetensors_close(berth_safetensors *f)
@@ -513,5 +545,7 @@ const berth_safetensor *berth_safetensors_find(const berth_safetensors *f, const
 
 berth_status berth_safetensors_read(const berth_safetensors *f, const berth_safetensor *t, void *dst, berth_error *err)
 {
+    if (f->is_headers_only && t->n_bytes > 0)
+        return BERTH_FAIL(err, BERTH_BAD_FILE, "%s: the file holds its header only, no data", f->name);
     return read_at(f, dst, t->n_bytes, t->offset, err);
 }

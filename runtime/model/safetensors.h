@@ -8,6 +8,7 @@
 #ifndef BERTH_MODEL_SAFETENSORS_H
 #define BERTH_MODEL_SAFETENSORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,12 @@ typedef struct berth_safetensors berth_safetensors;
 /* `dir` may be NULL: `name` is then a path. Errors: those of berth_file_open_in; BERTH_BAD_FILE names file, tensor
  * and rule. */
 berth_status berth_safetensors_open(const char *dir, const char *name, berth_safetensors **out, berth_error *err);
+
+/* For planning: a file that ends right behind its header is accepted too, with no byte of data there. It is then a file of headers only: nothing may be read from it. A file that has some
+ * of its data is refused as above. */
+berth_status berth_safetensors_open_headers(const char *dir, const char *name, berth_safetensors **out,
+                                            berth_error *err);
+bool berth_safetensors_is_headers_only(const berth_safetensors *f);
 void berth_safetensors_close(berth_safetensors *f);
 
 const char *berth_safetensors_name(const berth_safetensors *f);

@@ -58,6 +58,8 @@ void berth_placement_destroy(berth_placement *p)
 {
     if (!p) return;
     free(p->device_of);
+    free(p->rule_of);
+    free(p->rules);
     free(p);
 }
 
@@ -189,15 +191,25 @@ int32_t berth_placement_device(const berth_placement *p, const berth_strategy_in
     return device_of[by];
 }
 
+void berth_placement_who(const berth_placement *p, int32_t replica, int32_t by, char *out, size_t n)
+{
+    int32_t rule = 0;
+    if (p->rule_of && by >= 0 && by < p->n_nodes) rule = p->rule_of[(size_t)replica * (size_t)p->n_nodes + (size_t)by];
+    if (rule > 0 && rule <= p->n_rules)
+        snprintf(out, n, "%s", p->rules[rule - 1]);
+    else
+        snprintf(out, n, "%s%s", berth_placement_noun(p), p->strategy);
+}
+
 bool berth_placement_why(const berth_placement *p, const berth_strategy_input *in, int32_t replica, int32_t node,
                          berth_buffer *out)
 {
     int32_t by, device = berth_placement_device(p, in, replica, node, &by);
-    if (device < 0)
-        return berth_buffer_printf(out, "%s%s put %s nowhere", berth_placement_noun(p), p->strategy,
-                                   berth_placement_path(in, node));
-    return berth_buffer_printf(out, "%s%s put %s on %s", berth_placement_noun(p), p->strategy,
-                               berth_placement_path(in, by), berth_placement_device_name(in, device));
+    char who[96];
+    berth_placement_who(p, replica, by, who, sizeof who);
+    if (device < 0) return berth_buffer_printf(out, "%s put %s nowhere", who, berth_placement_path(in, node));
+    return berth_buffer_printf(out, "%s put %s on %s", who, berth_placement_path(in, by),
+                               berth_placement_device_name(in, device));
 }
 
 /* The one device of all tensors under `node`; -1 when there are several, -2 when there is no tensor. */

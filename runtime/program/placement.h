@@ -13,6 +13,10 @@ typedef struct berth_placement {
     int32_t n_replicas, n_nodes, n_devices;
     int32_t *device_of; /* owned; [n_replicas * n_nodes]; -1 = not placed at this node */
     char note[512];
+    int16_t *
+        rule_of; /* owned; [n_replicas * n_nodes], of a placed node the override that put it there, plus 1; 0 = the strategy; NULL = no overrides */
+    char (*rules)[64]; /* owned; [n_rules] "vision.*=cpu:1", cut where long */
+    int32_t n_rules;
 } berth_placement;
 
 /* Runs `s` (check, then place) over `in`, and validates all that it returns. Errors: the strategy's own, BERTH_INVALID_ARGUMENT naming node and rule broken, or
@@ -45,6 +49,9 @@ int32_t berth_placement_device(const berth_placement *p, const berth_strategy_in
 /* "strategy balanced_low_0 put language_model.model.layers.3 on cpu:2", for errors and explain. */
 bool berth_placement_why(const berth_placement *p, const berth_strategy_input *in, int32_t replica, int32_t node,
                          berth_buffer *out);
+
+/* Who put node `by` (a placed one) where it is: "strategy balanced", "device-map", "--place vision.*=cpu:1". */
+void berth_placement_who(const berth_placement *p, int32_t replica, int32_t by, char *out, size_t n);
 
 /* The placement as a Hugging Face device map: coarsest names, in tree order. */
 bool berth_placement_to_map(const berth_placement *p, const berth_strategy_input *in, int32_t replica,

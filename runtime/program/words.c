@@ -68,8 +68,8 @@ bool berth_say_why(const berth_pass_env *env, int32_t node, berth_buffer *out)
 {
     int32_t by = -1, device = berth_env_device(env, node, &by);
     if (device < 0 || by < 0) return false;
-    const char *who = env->placement->strategy;
-    berth_buffer_printf(out, "%s%s put %s on %s", berth_placement_noun(env->placement), who, berth_word_path(env, by),
-                        berth_word_device(env, device));
+    char who[96];
+    berth_placement_who(env->placement, env->replica, by, who, sizeof who);
+    berth_buffer_printf(out, "%s put %s on %s", who, berth_word_path(env, by), berth_word_device(env, device));
     return true;
 }

@@ -41,7 +41,8 @@ BERTH_API void berth_runtime_destroy(berth_runtime *rt);
 
 typedef struct berth_model_options {
     size_t struct_size;
-    int32_t allow_missing_weights; /* nonzero: config.json alone is enough, for planning */
+    int32_t
+        allow_missing_weights; /* nonzero: config.json alone, or with weight files cut off behind their headers, is enough, for planning */
 } berth_model_options;
 
 /* Opens a Hugging Face model directory (InternVL3 in both layouts, Qwen2/Qwen3): configuration and safetensors headers, checked; no weights are read.
@@ -74,6 +75,17 @@ typedef struct berth_plan_options {
     const char *strategy_host;
     /* a folder looked in first for NAME.json where `devices` names a profile or machine; NULL = none */
     const char *profile_dir;
+    /* NULL-terminated "GLOB=DEVICE" over whatever decided: module paths, or vision, projector, text.layer.3 and the like;
+     * the last one that fits wins */
+    const char *const *place;
+    const char *split; /* "3,1": shares of the decoder layers, one a device, by llama.cpp's rule */
+    /* "20,8": decoder layers on each device, exactly; the embedding goes with the first, norm and head with the last */
+    const char *layers;
+    const char *vision_device; /* the device of the vision tower and the projector */
+    const char *compat;        /* "accelerate": the placement accelerate makes with these budgets; NULL = berth's own */
+    /* nonzero: where the strategy refuses for want of memory, the plan it makes on devices larger by one factor, which
+     * then does not fit */
+    int32_t show_misfit;
 } berth_plan_options;
 
 /* Decides placement and memory, and proves that every operand of every op lies where the op runs. Succeeds also when the plan does not fit (berth_plan_fits).
@@ -89,9 +101,11 @@ typedef struct berth_plan_device { /* one device, all replicas on it; bytes */
     uint64_t weights, kv, features, activations, workspace, total, limit;
     uint64_t kv_per_token;
     int32_t n_cores, shares_cores;
-    uint64_t context;    /* what a backend takes for itself, outside of total and limit */
-    const char *profile; /* what the device wears, "A10"; "" = nothing */
-    const char *dtype;   /* what it computes in: "f32", "f16", "bf16" */
+    uint64_t context;     /* what a backend takes for itself, outside of total and limit */
+    const char *profile;  /* what the device wears, "A10"; "" = nothing */
+    const char *dtype;    /* what it computes in: "f32", "f16", "bf16" */
+    uint64_t token_bytes; /* weights read for one generated token */
+    double token_seconds; /* the same by the device's memory rate; 0 = rate not known */
 } berth_plan_device;
 
 typedef struct berth_plan_module { /* one node of the module tree */
@@ -101,11 +115,14 @@ typedef struct berth_plan_module { /* one node of the module tree */
     int32_t parent, depth;
     int32_t is_tensor;
     uint64_t weight_bytes; /* subtree */
+    int32_t is_unit;       /* a part that is placed as a whole: a layer, or a module beside layers that owns tensors */
 } berth_plan_module;
 
 BERTH_API int32_t berth_plan_fits(const berth_plan *plan, uint64_t *out_missing_bytes, int32_t *out_device);
 BERTH_API const char *berth_plan_strategy(const berth_plan *plan);
 BERTH_API const char *berth_plan_note(const berth_plan *plan); /* what the strategy wants known; "" */
+BERTH_API const char *berth_plan_refusal(
+    const berth_plan *plan); /* with show_misfit: the strategy's own words; or "" */
 BERTH_API int32_t berth_plan_n_devices(const berth_plan *plan);
 BERTH_API int32_t berth_plan_n_replicas(const berth_plan *plan);
 BERTH_API int32_t berth_plan_n_modules(const berth_plan *plan);
@@ -127,6 +144,39 @@ typedef struct berth_plan_copy {
 BERTH_API int32_t berth_plan_n_copies(const berth_plan *plan, int32_t replica);
 BERTH_API berth_status berth_plan_get_copy(const berth_plan *plan, int32_t replica, int32_t copy, berth_plan_copy *out,
                                            berth_error *err);
+
+/* The device with the least room left, the kind of memory that takes most on it ("weights", "kv", ...), and that room;
+ * negative when it does not fit. */
+BERTH_API int32_t berth_plan_binds(const berth_plan *plan, const char **out_kind, int64_t *out_room);
+
+/* Bytes that a request moves between memories: n_tiles image tiles encoded, then a prompt of n_prompt tokens, then n_new
+ * generated ones. `out` [(n_devices + 1)^2], row = from, column = to, n_devices = the host; as berth_result counts them.
+ * With 0 prompt tokens nothing but the pictures, and so on. */
+BERTH_API berth_status berth_plan_edges(const berth_plan *plan, int32_t replica, int32_t n_tiles, int64_t n_prompt,
+                                        int64_t n_new, uint64_t *out, berth_error *err);
+BERTH_API int32_t berth_plan_image_tiles(const berth_plan *plan); /* of one picture, at most; 0 = the model sees none */
+BERTH_API int32_t berth_plan_chunk(const berth_plan *plan);       /* prompt tokens of one pass */
+
+/* What would still fit, each with the other settings as asked; 0 = not even 1. Found by planning again some 40 times. */
+typedef struct berth_plan_limits {
+    size_t struct_size;
+    int64_t context;     /* tokens of one sequence; at most the larger of the model's and what was asked */
+    int32_t n_seqs;      /* at most 4096 */
+    int32_t tiles;       /* of one encode pass, at most max_tiles; 0 also when the model sees no pictures */
+    int32_t weights_fit; /* zero: not even the least of everything fits, as when the weights alone are too large */
+} berth_plan_limits;
+BERTH_API berth_status berth_plan_limits_find(const berth_model *model, const berth_plan_options *options,
+                                              berth_plan_limits *out, berth_error *err);
+
+/* Why a module, value or op (by its number, "step:41", or the value it makes) is where it is, who is before and after
+ * it, and, for values, who writes and reads it. Text, or JSON with BERTH_EXPLAIN_JSON. Errors: BERTH_NOT_FOUND with the
+ * nearest names. */
+enum { BERTH_EXPLAIN_JSON = 1 };
+BERTH_API berth_status berth_plan_explain(const berth_plan *plan, int32_t replica, const char *name, uint32_t flags,
+                                          char **out, berth_error *err);
+
+/* Graphviz: devices as clusters, modules as nodes, edges with bytes a token and a tile. */
+BERTH_API char *berth_plan_dot(const berth_plan *plan, int32_t replica);
 
 /* The whole plan as JSON; schema: docs/plan-schema.md. BERTH_PLAN_WITH_PROGRAM adds every op and value. NULL: out of memory. */
 enum { BERTH_PLAN_WITH_PROGRAM = 1 };

@@ -1,0 +1,141 @@
+/* cli_plan_test.c - berth plan and berth explain as their users meet them: what is printed, what is refused, and the exit code that says whether it fits. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/status.h"
+#include "program.h"
+
+#define LARGE  "-m " GOLDEN "plan/internvl3-8b -q "
+#define NATIVE "-m " GOLDEN "models/ivl-native "
+
+typedef struct told {
+    const char *arguments;
+    int code;
+    const char *says[4]; /* on standard output, or, when it is refused, on standard error */
+} told;
+
+static const told cases[] = {
+    {"plan " LARGE "-d cpu*4/mem=16GiB -s balanced",
+     0,
+     {"per picture", "per token", "fits", "a context of 32768 tokens"}},
+    {"plan " LARGE "-d cpu*4/mem=16GiB -s balanced", 0, {"cpu:0\u2192cpu:1 14.00 KiB", "of 13 tiles", "fullest"}},
+    {"plan " LARGE "-d cpu*2/mem=9GiB -s balanced -c 32768",
+     4,
+     {"does not fit: cpu:", "bytes)", "a context of 2", "the strategy refuses"}},
+    {"plan " LARGE "-d cpu*2/mem=4GiB -s balanced", 4, {"the weights alone are too large"}},
+    {"plan " LARGE "-d cpu*2/mem=4GiB --device-map /dev/null", 3, {"/dev/null"}},
+    {"plan -m " GOLDEN "plan/internvl3-8b -d cpu*4/mem=16GiB -s balanced",
+     0,
+     {"accelerate would put 7 modules elsewhere: mlp1.0 on cpu:3"}},
+    {"plan -m " GOLDEN "plan/internvl3-8b -d cpu*2/mem=16GiB -s auto", 0, {"accelerate would put"}},
+    {"plan " LARGE "-d cpu*4/mem=16GiB --dot", 0, {"digraph berth {", "subgraph cluster_0", "/tile", "/token"}},
+    {"plan " LARGE "-d cpu*4/mem=16GiB --compare accelerate,balanced,layer=3,1,1,1",
+     0,
+     {"  balanced ", "  layer=3,1,1,1 ", "balance", "yes"}},
+    {"plan " LARGE "-d cpu*2/mem=4GiB --compare single,balanced", 4, {"single misses", "balanced misses", " no\n"}},
+    {"plan " LARGE "-d cpu*4 --compare good,single", 2, {"strategy \"good\" is not known"}},
+    {"plan " LARGE "--compare ,", 2, {"--compare ,"}},
+    {"plan " LARGE "--compare single -s auto", 2, {"leave out --strategy"}},
+    {"plan " LARGE "-d cpu*4/mem=16GiB --place vision.*=cpu:3 --layers 7,7,7,7 --print-device-map",
+     0,
+     {"\"vision_model\": 3", "layers.6\": 0", "layers.7\": 1", "lm_head\": 3"}},
+    {"plan " LARGE "-d cpu*4/mem=16GiB --place visin=cpu:3", 2, {"visin", "nearest name is \"vision\""}},
+    {"plan " LARGE "-d cpu*4/mem=16GiB --layers 7,7,7,8", 2, {"add up to 29"}},
+    {"explain " LARGE "-d cpu*4/mem=16GiB -s balanced text.layer.9",
+     0,
+     {"why: strategy balanced put language_model.model.layers.9 on cpu:1", "before: language_model.model.layers.8",
+      "read_by"}},
+    {"explain " LARGE "-d cpu*4/mem=16GiB --place text.layer.9=2 text.layer.9", 0, {"why: place text.layer.9=2 put"}},
+    {"explain " LARGE "-d cpu*4/mem=16GiB step:41 --json", 0, {"\"schema\": \"berth.explain/1\"", "\"waits_for\""}},
+    {"explain " LARGE "text.layer.99", 3, {"the nearest names are", "text.layer.9"}},
+    {"explain " LARGE, 2, {"name a module"}},
+    {"explain text.layer.0", 2, {"-m DIR"}},
+    {"run " NATIVE "-d cpu*2 --layers 1,1,1 -p x", 2, {"expected 2 numbers"}},
+};
+
+static void plans_say_what_they_should(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const told *c = &cases[i];
+        program_result r = program_expect(NULL, c->code, c->arguments);
+        const char *text = c->code == 0 || c->code == 4 ? r.out : r.err;
+        for (int k = 0; k < 4 && c->says[k] != NULL; k++)
+            if (strstr(text, c->says[k]) == NULL)
+                fail_msg("berth %s: \"%s\" is not in:\n%s", c->arguments, c->says[k], text);
+        program_deinit(&r);
+    }
+}
+
+static berth_json *json_of(const char *arguments, int code)
+{
+    program_result r = program_expect(NULL, code, arguments);
+    berth_json *json;
+    berth_error err = {0};
+    if (berth_json_parse(r.out, r.out_size, "output", &json, &err) != BERTH_OK) fail_msg("%s\n%s", err.message, r.out);
+    program_deinit(&r);
+    return json;
+}
+
+static void plans_in_json_have_their_fields(void **state)
+{
+    (void)state;
+    berth_json *json = json_of("plan " LARGE "-d cpu*2/mem=9GiB -s balanced -c 32768 --json", 4);
+    const berth_json_node *root = berth_json_root(json);
+    int64_t n = -1;
+    assert_string_equal(berth_json_as_string(berth_json_get(root, "schema")), "berth.plan/1");
+    assert_true(berth_json_as_i64(berth_json_get(root, "missing_bytes"), &n) && n > 0);
+    assert_non_null(strstr(berth_json_as_string(berth_json_get(root, "refusal")), "strategy balanced"));
+    const berth_json_node *limits = berth_json_get(root, "limits"), *binds = berth_json_get(root, "binds");
+    assert_true(berth_json_as_i64(berth_json_get(limits, "context"), &n) && n > 0 && n < 32768);
+    assert_true(berth_json_as_i64(berth_json_get(binds, "room_bytes"), &n) && n < 0);
+    const berth_json_node *replica = berth_json_first(berth_json_get(root, "replicas"));
+    static const char *const crossings[] = {"per_picture", "per_prompt", "per_token"};
+    for (size_t i = 0; i < 3; i++)
+        assert_true(
+            berth_json_as_i64(berth_json_get(berth_json_first(berth_json_get(replica, crossings[i])), "bytes"), &n));
+    berth_json_destroy(json);
+}
+
+static void comparisons_in_json_have_their_fields(void **state)
+{
+    (void)state;
+    berth_json *json =
+        json_of("plan " LARGE
+                "-d cpu*4/mem=16GiB --compare accelerate,balanced,single,layer=3,1,1,1,accelerate=sequential --json",
+                0);
+    const berth_json_node *row = berth_json_first(berth_json_get(berth_json_root(json), "rows"));
+    static const struct {
+        const char *name;
+        int64_t moved, hops, empty;
+    } want[] = {{"accelerate", 0, 3, 0},
+                {"balanced", 7, 3, 0},
+                {"single", 29, 0, 3},
+                {"layer=3,1,1,1", -1, 3, 0},
+                {"accelerate=sequential", 29, 0, 3}};
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++, row = berth_json_next(row)) {
+        int64_t n = -1;
+        assert_string_equal(berth_json_as_string(berth_json_get(row, "strategy")), want[i].name);
+        assert_true(berth_json_as_i64(berth_json_get(row, "moved"), &n) && (want[i].moved < 0 || n == want[i].moved));
+        assert_true(berth_json_as_i64(berth_json_get(row, "hops_per_token"), &n) && n == want[i].hops);
+        assert_true(berth_json_as_i64(berth_json_get(row, "bytes_per_token"), &n) && n == want[i].hops * 3584 * 4);
+        assert_true(berth_json_as_i64(berth_json_get(row, "empty_devices"), &n) && n == want[i].empty);
+    }
+    assert_null(row);
+    berth_json_destroy(json);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plans_say_what_they_should),
+        cmocka_unit_test(plans_in_json_have_their_fields),
+        cmocka_unit_test(comparisons_in_json_have_their_fields),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
