@@ -149,7 +149,7 @@ static berth_status round_weight(const berth_param *p, const uint8_t *at, berth_
 static berth_status place_param(berth_weights *w, int32_t i, berth_arena *arena, berth_error *err)
 {
     const berth_param *p = berth_model_data_param(w->model, i);
-    if (p->shard < 0 || p->shard >= w->n_maps || (!w->maps[p->shard].base && p->n_bytes))
+    if (p->shard < 0 || p->shard >= w->n_maps || !w->maps[p->shard].base)
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s: the model was opened without its weights", p->tensor);
     const uint8_t *at = w->maps[p->shard].base + (p->offset - w->maps[p->shard].offset);
     w->bytes += bytes_on_device(p, w->compute);
