@@ -218,7 +218,7 @@ static void vision_layer(kernel_tape *t, const kernel_vision_shape *s, berth_ten
     memcpy(v.dims, x.dims, sizeof v.dims);
     CALL(t, BERTH_OP_ATTENTION_FULL, o, q, k, v);
     t->attrs[t->n_calls - 1].n_heads = (int32_t)s->heads;
-    t->attrs[t->n_calls - 1].scale = 1.0f / sqrtf((float)(s->c / s->heads));
+    t->attrs[t->n_calls - 1].scale = sqrtf((float)s->heads / (float)s->c);
     t->flops += 4.0 * (double)s->n_tiles * (double)rows * (double)rows * (double)s->c;
     CALL(t, BERTH_OP_SCALE_ADD, x, x, linear(t, o, s->c, true), weight(t, s->c, 0));
     CALL(t, BERTH_OP_LAYER_NORM, h, x, weight(t, s->c, 0), weight(t, s->c, 0));

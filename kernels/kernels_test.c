@@ -156,8 +156,9 @@ static void build_rope_table(berth_bed *b, const int64_t *p,
     int32_t *positions = berth_bed_ints(b, BERTH_DIMS(p[0])), *token_seq = berth_bed_ints(b, BERTH_DIMS(p[0]));
     for (int64_t i = 0; i < p[0]; i++) positions[i] = (int32_t)(p[3] + 37 * i), token_seq[i] = (int32_t)(i % p[2]);
     float *inv_freq = berth_bed_activation(b, 0, 1, BERTH_DIMS(p[2], p[1]));
-    for (int64_t i = 0; i < p[1] * p[2]; i++)
-        inv_freq[i] = powf(1e6f, -(float)(i % p[1]) / (float)p[1]) * (float)(1 + i / p[1]);
+    for (int64_t seq = 0; seq < p[2]; seq++)
+        for (int64_t j = 0; j < p[1]; j++)
+            inv_freq[seq * p[1] + j] = powf(1e6f, -(float)j / (float)p[1]) * (float)(1 + seq);
     berth_bed_out(b, BERTH_DIMS(p[0], 2, p[1]));
 }
 
