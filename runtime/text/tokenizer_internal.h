@@ -19,8 +19,8 @@ struct berth_tokenizer {
     int32_t size;         /* largest id + 1 */
     int32_t byte_id[256]; /* the token of each single byte */
     const berth_cut_rule *cut;
-    bool nfc;                   /* text is normalised before it is cut */
-    bool ignore_merges;         /* a piece that is a token needs no merging */
+    bool nfc;           /* text is normalised before it is cut */
+    bool ignore_merges; /* a piece that is a token needs no merging */
     berth_template_system template_system;
     berth_error template_error; /* status BERTH_OK: the chat template is one of a known family, or there is none */
 };
