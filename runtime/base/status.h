@@ -8,7 +8,11 @@
 #include "berth/status.h"
 
 /* Fills `err` (may be NULL) and is `status`. `fmt` says what was asked, what was found, and what to do. */
+#ifdef __clang_analyzer__ /* lets the analyser see that the value is a failure */
+#define BERTH_FAIL(err, status, ...) (berth_fail((err), (status), __FILE__, __LINE__, __VA_ARGS__), (status))
+#else
 #define BERTH_FAIL(err, status, ...) berth_fail((err), (status), __FILE__, __LINE__, __VA_ARGS__)
+#endif
 
 /* As BERTH_FAIL, and records errno in native_code and its text at the end of the message. */
 #define BERTH_FAIL_ERRNO(err, status, code, ...)                                                                       \
