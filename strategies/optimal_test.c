@@ -37,7 +37,8 @@ static uint32_t below(uint32_t n) /* xorshift64*: the same models everywhere */
 }
 
 /* A module that stays whole, with one tensor. */
-static void add_atom(world *w, uint64_t elements, double per_token, double per_tile, uint64_t kv)
+static void add_atom(world *w, uint64_t elements, double per_token, double per_tile, uint64_t kv, double per_pair,
+                     double scores_per_tile)
 {
     int32_t i = w->in.n_nodes;
     snprintf(w->paths[i], sizeof w->paths[i], "m%d", i);
@@ -51,7 +52,9 @@ static void add_atom(world *w, uint64_t elements, double per_token, double per_t
                                     .weight_bytes = elements * 2,
                                     .kv_bytes_per_token = kv,
                                     .flops_per_token = per_token,
-                                    .flops_per_tile = per_tile};
+                                    .flops_per_tile = per_tile,
+                                    .attention_flops_per_pair = per_pair,
+                                    .attention_flops_per_tile = scores_per_tile};
     w->nodes[i + 1] = w->nodes[i];
     w->nodes[i + 1].path = w->paths[i + 1];
     w->nodes[i + 1].class_name = "";
@@ -65,6 +68,8 @@ static void add_atom(world *w, uint64_t elements, double per_token, double per_t
     w->nodes[0].kv_bytes_per_token += kv;
     w->nodes[0].flops_per_token += per_token;
     w->nodes[0].flops_per_tile += per_tile;
+    w->nodes[0].attention_flops_per_pair += per_pair;
+    w->nodes[0].attention_flops_per_tile += scores_per_tile;
     w->nodes[0].n_descendants += 2;
     w->in.n_nodes += 2;
     w->n_atoms++;
@@ -114,15 +119,15 @@ static void make_world(world *w, uint64_t number)
     w->n_vision = (int32_t)below(4);
     for (int32_t i = 0; i < w->n_vision; i++) {
         uint64_t elements = 1000 + below(200000);
-        add_atom(w, elements, 0, 2.0 * (double)elements * (1 + below(1000)), 0);
+        add_atom(w, elements, 0, 2.0 * (double)elements * (1 + below(1000)), 0, 0, 1e6 * below(200));
     }
-    add_atom(w, 1000 + below(300000), 0, 0, 0); /* the embedding: held, but not read */
+    add_atom(w, 1000 + below(300000), 0, 0, 0, 0, 0); /* the embedding: held, but not read */
     for (int32_t i = 0; i < n_layers; i++) {
         uint64_t elements = 1000 + below(300000);
-        add_atom(w, elements, 2.0 * (double)elements, 0, below(500));
+        add_atom(w, elements, 2.0 * (double)elements, 0, below(500), below(1000), 0);
     }
     uint64_t head = 1000 + below(300000);
-    add_atom(w, head, 2.0 * (double)head, 0, 0);
+    add_atom(w, head, 2.0 * (double)head, 0, 0, 0, 0);
     w->nodes[w->in.n_nodes - 2].kv_bytes_per_token = 0;
     if (w->nodes[w->in.n_nodes - 4].kv_bytes_per_token ==
         0) { /* the last layer has a cache, so that the head is seen */
@@ -147,11 +152,12 @@ static double stage(const world *w, int32_t d, int32_t from, int32_t to)
         const berth_node_view *v = &w->nodes[1 + 2 * a];
         bool is_head = a == w->n_atoms - 1;
         if (tiles > 0 && v->flops_per_tile > 0) {
-            f[0] += tiles * v->flops_per_tile;
+            f[0] += tiles * (v->flops_per_tile + v->attention_flops_per_tile);
             b[0] += (double)v->weight_bytes;
         }
         f[1] += (is_head ? 1 : prompt) * v->flops_per_token;
-        f[2] += made * v->flops_per_token;
+        f[1] += v->attention_flops_per_pair * prompt * (prompt + 1) / 2; /* each token, with all before it */
+        f[2] += made * v->flops_per_token + v->attention_flops_per_pair * made * (prompt + made / 2);
         b[1] += v->flops_per_token > 0 ? (double)v->weight_bytes : 0;
         b[2] += made * (v->flops_per_token > 0 ? (double)v->weight_bytes : 0) +
                 made * (double)v->kv_bytes_per_token * (prompt + made / 2);
@@ -311,10 +317,10 @@ static void make_quad(world *w)
     static const char *const names[MOST_DEVICES] = {"V100:0", "V100:1", "V100:2", "V100:3"};
     begin(w);
     w->n_vision = 1;
-    add_atom(w, 304012288, 0, 0.72e12, 0);
-    add_atom(w, 543599616, 0, 0, 0);
-    for (int i = 0; i < 6; i++) add_atom(w, 1087000000, 2.0 * 1087000000, 0, 9557);
-    add_atom(w, 543599616, 2.0 * 543599616, 0, 0);
+    add_atom(w, 304012288, 0, 0.62e12, 0, 0, 0.1e12);
+    add_atom(w, 543599616, 0, 0, 0, 0, 0);
+    for (int i = 0; i < 6; i++) add_atom(w, 1087000000, 2.0 * 1087000000, 0, 9557, 67000, 0);
+    add_atom(w, 543599616, 2.0 * 543599616, 0, 0, 0, 0);
     w->in.context_tokens = 4096;
     w->in.request_tiles = 13;
     w->in.request_prompt_tokens = 3448;

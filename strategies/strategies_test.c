@@ -453,6 +453,8 @@ static void abi_layout(void **state)
     PIN(berth_node_view, flops_per_tile, 56);
     PIN(berth_node_view, n_elements, 64);
     PIN(berth_node_view, element_bits, 72);
+    PIN(berth_node_view, attention_flops_per_pair, 80);
+    PIN(berth_node_view, attention_flops_per_tile, 88);
     PIN(berth_device_view, name, 0);
     PIN(berth_device_view, budget_bytes, 8);
     PIN(berth_device_view, reserved_bytes, 16);

@@ -32,17 +32,20 @@ static double at_least_0(double x)
 static void add_piece(const berth_strategy_input *in, int32_t node, bool is_head, uint64_t tied, berth_work_sums *s)
 {
     const berth_node_view *v = berth_node_at(in, node);
+    bool has_scores = in->node_size >= sizeof *v;
+    double per_pair = has_scores ? at_least_0(v->attention_flops_per_pair) : 0,
+           scores_per_tile = has_scores ? at_least_0(v->attention_flops_per_tile) : 0;
     double tiles = at_least_0(in->request_tiles), prompt = (double)in->request_prompt_tokens;
     double made = (double)in->request_new_tokens, mean_context = prompt + made / 2;
     double per_token = at_least_0(v->flops_per_token);
     double bytes = (double)v->weight_bytes + (double)tied;
     if (tiles > 0) {
-        s->encode_flops += tiles * at_least_0(v->flops_per_tile);
+        s->encode_flops += tiles * (at_least_0(v->flops_per_tile) + scores_per_tile);
         if (v->flops_per_tile > 0) s->encode_bytes += bytes;
     }
-    s->prefill_flops += (is_head ? 1 : prompt) * per_token;
+    s->prefill_flops += (is_head ? 1 : prompt) * per_token + prompt * (prompt + 1) / 2 * per_pair;
     if (per_token > 0) s->prefill_bytes += bytes;
-    s->decode_flops += made * per_token;
+    s->decode_flops += made * (per_token + mean_context * per_pair);
     s->decode_bytes += made * ((per_token > 0 ? bytes : 0) + (double)v->kv_bytes_per_token * mean_context);
 }
 

@@ -4,7 +4,8 @@
  * one. Each of the three takes, on a stage, the longer of its arithmetic (operations / flops) and its reading (bytes
  * / bytes per second: weights once a pass, KV of the mean context once a token). What stands behind the last KV
  * cache (the head) runs for the last token of the prompt only; parts without arithmetic (an embedding's rows, blocks
- * that never run) are not read, tied tensors are where they are used. Attention scores are left out. */
+ * that never run) are not read, tied tensors are where they are used. Attention scores count for each token with the
+ * context before it, where the host knows them. */
 #ifndef BERTH_STRATEGIES_WORK_H
 #define BERTH_STRATEGIES_WORK_H
 

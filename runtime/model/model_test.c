@@ -223,6 +223,29 @@ static void modules_stand_in_execution_order(void **state)
     }
 }
 
+/* Arithmetic of InternVL3-8B for 13 tiles and 3448 tokens: 0.722 TFLOP a tile (patches apart), 47.4 to read the prompt. */
+static void work_is_that_of_the_arithmetic(void **state)
+{
+    (void)state;
+    const berth_model_data_options config_only = {.allow_missing_weights = true};
+    berth_model_data *m;
+    berth_error err = {0};
+    char path[512];
+    snprintf(path, sizeof path, "%splan/internvl3-8b", GOLDEN);
+    if (berth_model_data_open(path, &config_only, &m, &err) != BERTH_OK) fail_msg("%s", err.message);
+    const berth_node_view *nodes = berth_model_data_nodes(m), *all = &nodes[0],
+                          *vision = &nodes[berth_model_data_module(m, BERTH_M_VISION, -1)],
+                          *head = &nodes[berth_model_data_module(m, BERTH_M_HEAD, -1)];
+    assert_true(vision->attention_flops_per_tile == 24 * 4.0 * 1024 * 1025 * 1025);
+    assert_true(all->attention_flops_per_pair == 28 * 4.0 * 3584);
+    double tile = vision->flops_per_tile + vision->attention_flops_per_tile, prompt = 3448;
+    double body = (all->flops_per_token - head->flops_per_token) * prompt,
+           scores = all->attention_flops_per_pair * prompt * (prompt + 1) / 2;
+    assert_true(tile > 0.722e12 && tile < 0.724e12);
+    assert_true(body + scores > 47.35e12 && body + scores < 47.45e12);
+    berth_model_data_release(m);
+}
+
 static void older_spellings_name_the_same_module(void **state)
 {
     (void)state;
@@ -769,6 +792,7 @@ int main(void)
         cmocka_unit_test(trees_are_well_formed),
         cmocka_unit_test(trees_have_the_names_of_the_reference),
         cmocka_unit_test(modules_stand_in_execution_order),
+        cmocka_unit_test(work_is_that_of_the_arithmetic),
         cmocka_unit_test(older_spellings_name_the_same_module),
         cmocka_unit_test(published_sizes_come_out),
         cmocka_unit_test(parts_of_the_8b_come_out),

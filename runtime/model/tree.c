@@ -180,6 +180,22 @@ static void add_work(const berth_model_config *c, const berth_tensor_spec *s, be
     }
 }
 
+/* Of each attention module: a query by a key and a weight by a value, over all query heads. */
+static void add_attention(berth_model_data *m)
+{
+    const berth_text_config *t = &m->config.text;
+    const berth_vision_config *v = &m->config.vision;
+    for (int32_t i = 0; i < t->n_layers; i++) {
+        int32_t attn = m->module_of[BERTH_M_TEXT_ATTN * m->layer_stride + i + 1];
+        m->nodes[attn].attention_flops_per_pair = 4.0 * t->n_heads * t->head_dim;
+    }
+    for (int32_t i = 0; m->config.has_vision && i < v->n_layers; i++) {
+        int32_t attn = m->module_of[BERTH_M_VISION_ATTN * m->layer_stride + i + 1];
+        double rows = 1.0 + v->n_patches; /* all with all */
+        if (attn >= 0) m->nodes[attn].attention_flops_per_tile = 4.0 * v->n_heads * v->head_dim * rows * rows;
+    }
+}
+
 void berth_tree_sum(berth_model_data *m)
 {
     const berth_text_config *t = &m->config.text;
@@ -189,6 +205,7 @@ void berth_tree_sum(berth_model_data *m)
         m->nodes[attn].kv_bytes_per_token =
             2 * (uint64_t)t->n_kv_heads * (uint64_t)t->head_dim * BERTH_KV_ELEMENT_BYTES;
     }
+    add_attention(m);
     for (int32_t i = m->n_nodes - 1; i > 0; i--) { /* pre-order: children stand behind their parent */
         const berth_node_view *n = &m->nodes[i];
         berth_node_view *parent = &m->nodes[n->parent];
@@ -196,5 +213,7 @@ void berth_tree_sum(berth_model_data *m)
         parent->kv_bytes_per_token += n->kv_bytes_per_token;
         parent->flops_per_token += n->flops_per_token;
         parent->flops_per_tile += n->flops_per_tile;
+        parent->attention_flops_per_pair += n->attention_flops_per_pair;
+        parent->attention_flops_per_tile += n->attention_flops_per_tile;
     }
 }

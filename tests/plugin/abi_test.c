@@ -31,7 +31,9 @@ AT(berth_node_view, flops_per_token, 48, 8);
 AT(berth_node_view, flops_per_tile, 56, 8);
 AT(berth_node_view, n_elements, 64, 8);
 AT(berth_node_view, element_bits, 72, 4);
-SIZE(berth_node_view, 80);
+AT(berth_node_view, attention_flops_per_pair, 80, 8);
+AT(berth_node_view, attention_flops_per_tile, 88, 8);
+SIZE(berth_node_view, 96);
 
 AT(berth_device_view, name, 0, 8);
 AT(berth_device_view, budget_bytes, 8, 8);

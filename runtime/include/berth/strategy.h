@@ -36,9 +36,13 @@ typedef struct berth_node_view {
     uint64_t weight_bytes; /* of the subtree, as stored; a tied tensor counts once, at the name it is stored under */
     uint64_t kv_bytes_per_token; /* of the subtree: key-value cache for one token */
     double flops_per_token;      /* of the subtree: multiply-adds * 2 for one text token, without attention scores */
-    double flops_per_tile;       /* of the subtree: the same for one image tile */
+    double flops_per_tile;       /* of the subtree: the same for one image tile, without attention scores */
     int64_t n_elements;          /* tensor: element count; 0 for modules */
     int32_t element_bits;        /* tensor: bits per stored element */
+    /* Attention, of the subtree; present where node_size covers it. Multiply-adds * 2 of scores and of what they weigh:
+     * for each pair of a text token and a token of its context, itself included; and for one tile within itself. */
+    double attention_flops_per_pair;
+    double attention_flops_per_tile;
 } berth_node_view;
 
 typedef struct berth_device_view {
