@@ -1,5 +1,10 @@
 /* plan_place.c - who decides where modules go: a strategy by its name, a device map, another tool's rules; and what the
- * user overrides. */
+ * user overrides.
+ *
+ * A strategy refuses what does not fit, and an override may be just what makes it fit. So where there are overrides, a
+ * refusal for want of memory is not the end: the strategy is asked again with larger limits, the overrides are applied
+ * to that answer, and whether it fits is judged as for every plan, by the limits there are. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -164,24 +169,97 @@ static berth_status check_compat(const char *compat, bool has_map, berth_error *
                    : BERTH_OK;
 }
 
+/* ---- all together ----------------------------------------------------------------------------------------------- */
+
+static berth_status place_base(berth_core_plan *plan, const char *strategy, const char *map, size_t map_len,
+                               berth_strategy_input *in, berth_error *err)
+{
+    const berth_plan_config *c = &plan->config;
+    bool is_named = strategy && strategy[0];
+    const char *name = is_named ? strategy : "auto", *rule = accelerate_rule(name, c->compat);
+    if (map) return berth_placement_from_map(map, map_len, "device map", in, &plan->placement, err);
+    if (rule) return berth_plan_accelerate(in, rule, &plan->placement, err);
+    if (!is_named && (c->override.split || c->override.layers))
+        return place_on_first(in, &plan->placement, err); /* the layers move from there */
+    return place_by_name(name, &c->plugins, in, &plan->placement, err);
+}
+
+enum { SIXTEENTHS = 16, MOST_DOUBLINGS = 24, MOST_REFINEMENTS = 6 };
+
+/* All budgets by one factor: the shares between the devices stay as they are. */
+static void scale_budgets(berth_strategy_input *in, const uint64_t *budgets, uint64_t sixteenths)
+{
+    berth_device_view *devices = (berth_device_view *)(uintptr_t)in->devices; /* made by berth_strategy_input_init */
+    for (int32_t d = 0; d < in->n_devices; d++) {
+        unsigned __int128 raised = (unsigned __int128)budgets[d] * sixteenths / SIXTEENTHS;
+        devices[d].budget_bytes = raised > INT64_MAX ? INT64_MAX : (uint64_t)raised;
+    }
+}
+
+/* The strategy's answer with the smallest factor, in sixteenths, of the budgets for which it has one. */
+static berth_status place_lifted(berth_core_plan *plan, const char *strategy, berth_strategy_input *in,
+                                 uint64_t *out_sixteenths, berth_error *err)
+{
+    uint64_t budgets[BERTH_MACHINE_DEVICES], low = SIXTEENTHS, high = SIXTEENTHS;
+    berth_placement *best = NULL;
+    berth_status st = BERTH_DOES_NOT_FIT;
+    for (int32_t d = 0; d < in->n_devices; d++) budgets[d] = berth_device_at(in, d)->budget_bytes;
+    for (int k = 0; k < MOST_DOUBLINGS && st == BERTH_DOES_NOT_FIT; k++) {
+        low = high;
+        high *= 2;
+        scale_budgets(in, budgets, high);
+        st = place_base(plan, strategy, NULL, 0, in, err);
+    }
+    for (int k = 0; k < MOST_REFINEMENTS && st == BERTH_OK && high - low > 1; k++) {
+        uint64_t middle = low + (high - low) / 2;
+        best = plan->placement;
+        plan->placement = NULL;
+        scale_budgets(in, budgets, middle);
+        berth_status at = place_base(plan, strategy, NULL, 0, in, err);
+        if (at == BERTH_OK) {
+            high = middle;
+            berth_placement_destroy(best);
+            continue;
+        }
+        low = middle;
+        plan->placement = best;
+        if (at != BERTH_DOES_NOT_FIT) st = at;
+    }
+    scale_budgets(in, budgets, SIXTEENTHS);
+    *out_sixteenths = high;
+    return st;
+}
+
+static void note_lifted(berth_placement *p, uint64_t sixteenths)
+{
+    size_t len = strlen(p->note), room = sizeof p->note - len;
+    int wrote =
+        snprintf(p->note + len, room,
+                 "%sthe strategy alone refuses: it placed this with %.4g times the memory there is, and what is "
+                 "overridden was moved from there",
+                 len ? "; " : "", (double)sixteenths / SIXTEENTHS);
+    if (wrote < 0 || (size_t)wrote >= room) p->note[len] = '\0';
+}
+
 berth_status berth_plan_place(berth_core_plan *plan, const char *strategy, const char *map, size_t map_len,
                               berth_error *err)
 {
     const berth_plan_config *c = &plan->config;
     berth_strategy_input in;
+    berth_error refusal = {0};
+    uint64_t sixteenths;
     berth_status st = check_compat(c->compat, map != NULL, err);
     if (st == BERTH_OK) st = berth_strategy_input_init(plan->model, plan->machine, c, &in, err);
     if (st != BERTH_OK) return st;
-    bool is_named = strategy && strategy[0];
-    const char *name = is_named ? strategy : "auto", *rule = accelerate_rule(name, c->compat);
-    if (map)
-        st = berth_placement_from_map(map, map_len, "device map", &in, &plan->placement, err);
-    else if (rule)
-        st = berth_plan_accelerate(&in, rule, &plan->placement, err);
-    else if (!is_named && (c->override.split || c->override.layers))
-        st = place_on_first(&in, &plan->placement, err); /* the layers move from there */
-    else
-        st = place_by_name(name, &c->plugins, &in, &plan->placement, err);
+    st = place_base(plan, strategy, map, map_len, &in, &refusal);
+    bool is_rescued = st == BERTH_DOES_NOT_FIT && !map && !berth_override_is_empty(&c->override);
+    if (is_rescued) {
+        berth_error ignored = {0};
+        is_rescued = place_lifted(plan, strategy, &in, &sixteenths, &ignored) == BERTH_OK;
+        if (is_rescued) st = BERTH_OK;
+    }
+    if (st != BERTH_OK && err) *err = refusal;
+    if (st == BERTH_OK && is_rescued) note_lifted(plan->placement, sixteenths);
     if (st == BERTH_OK) st = override(plan, &in, err);
     berth_strategy_input_deinit(&in);
     return st;

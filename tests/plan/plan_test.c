@@ -457,6 +457,53 @@ static void overrides_are_checked(void **state)
     berth_model_close(model);
 }
 
+/* The strategy alone refuses; with what the user moves it fits, or it does not and the plan says by how much. */
+static void an_override_can_make_it_fit(void **state)
+{
+    (void)state;
+    static const char *const to_second[] = {"text.layer.*=cpu:1", "text.norm=cpu:1", "head=cpu:1", NULL};
+    static const char *const nothing[] = {"text.norm=cpu:1", NULL};
+    static const char *const wrong[] = {"text.layer.*=cpu:7", NULL};
+    static const struct {
+        const char *devices, *strategy, *const *place;
+        bool fits;
+    } cases[] = {
+        {"cpu/mem=5GiB,cpu/mem=48GiB", "single=0", to_second, true},
+        {"cpu/mem=5GiB,cpu/mem=48GiB", "internvl", to_second, true},
+        {"cpu/mem=5GiB,cpu/mem=48GiB", "layer=1,1", to_second, true},
+        {"cpu/mem=5GiB,cpu/mem=48GiB", "single=0", nothing, false},
+        {"cpu*2/mem=4GiB", "optimal", to_second, false},
+        {"cpu/mem=5GiB,cpu/mem=6GiB", "accelerate", to_second, false},
+    };
+    berth_model *model = open_model(LARGE);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        berth_plan_options o = {
+            .struct_size = sizeof o, .devices = cases[i].devices, .strategy = cases[i].strategy, .context = 2048};
+        berth_plan *plan;
+        berth_error err = {0};
+        assert_int_equal(berth_plan_create(model, &o, &plan, &err), BERTH_DOES_NOT_FIT);
+        o.place = cases[i].place;
+        plan = make(model, &o);
+        uint64_t missing;
+        int32_t worst;
+        if (berth_plan_fits(plan, &missing, &worst) != cases[i].fits) fail_msg("case %zu", i);
+        if (strstr(berth_plan_note(plan), "the strategy alone refuses") == NULL) fail_msg("%s", berth_plan_note(plan));
+        for (int32_t d = 0; d < 2; d++) {
+            berth_plan_device v = {.struct_size = sizeof v};
+            assert_int_equal(berth_plan_get_device(plan, d, &v, NULL), BERTH_OK);
+            if (d == worst) assert_int_equal(v.total, v.limit + missing);
+            if (cases[i].fits) assert_true(v.total <= v.limit);
+        }
+        berth_plan_destroy(plan);
+    }
+    berth_plan *plan;
+    berth_error err = {0};
+    const berth_plan_options o = {
+        .struct_size = sizeof o, .devices = "cpu*2/mem=4GiB", .strategy = "single", .place = wrong};
+    assert_int_equal(berth_plan_create(model, &o, &plan, &err), BERTH_INVALID_ARGUMENT);
+    berth_model_close(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -468,6 +515,7 @@ int main(void)
         cmocka_unit_test(a_drawing_has_every_part_once),
         cmocka_unit_test(headers_alone_plan_as_the_whole_file_does),
         cmocka_unit_test(overrides_are_checked),
+        cmocka_unit_test(an_override_can_make_it_fit),
     };
     return cmocka_run_group_tests(tests, open_runtime, close_runtime);
 }
