@@ -8,12 +8,14 @@
 #include "engine/batch.h"
 #include "engine/engine.h"
 #include "engine/executor.h"
+#include "engine/queue.h"
 #include "engine/store.h"
 
 typedef struct berth_replica {
+    struct berth_core *core;
     int32_t index;
-    pthread_mutex_t lock;     /* held by the request that runs */
-    int32_t n_requests;       /* running or waiting; under the core's lock */
+    unsigned long thread; /* its loop */
+    bool runs;
     berth_bound encode, step; /* encode.program NULL: text only */
     berth_run *run;
     berth_store *stores; /* owned */
@@ -31,11 +33,18 @@ struct berth_core {
     berth_exec exec;
     berth_replica *replicas; /* [plan->placement->n_replicas] */
     int32_t n_replicas;
-    pthread_mutex_t lock; /* n_running, turn, n_requests of replicas */
-    pthread_cond_t idle;
-    int32_t n_running, turn;     /* turn: the replica that is next of equals */
+    berth_job_queue queue;
+    berth_event wake; /* something came that a loop may have to act on */
+    _Atomic bool is_ending;
     pthread_mutex_t strict_turn; /* strict mode: one request at a time in the whole engine */
     uint64_t load_done, load_total;
 };
+
+/* loop.c: a replica's thread, from the engine's creation until all requests are over and it ends. */
+berth_status berth_replica_start(berth_replica *r, berth_error *err);
+void berth_replica_join(berth_replica *r);
+
+/* generate.c: is the request possible at all? */
+berth_status berth_core_check_request(const berth_core *core, const berth_core_request *q, berth_error *err);
 
 #endif

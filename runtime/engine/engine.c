@@ -10,7 +10,7 @@
 #include "engine/team.h"
 
 /* A waiting thread sleeps after this: longer than the gap between two ops of a step, too short for anyone to see. */
-enum { SPIN_NS = 50000 };
+enum { SPIN_NS = 50000, DEFAULT_QUEUE = 1024 };
 
 /* ---- devices ---------------------------------------------------------------------------------------------------- */
 
@@ -180,7 +180,7 @@ static berth_status make_replica(berth_core *core, int32_t index, berth_error *e
     const berth_core_plan *plan = core->plan;
     berth_replica *r = &core->replicas[index];
     r->index = index;
-    pthread_mutex_init(&r->lock, NULL);
+    r->core = core;
     core->n_replicas++;
     berth_status st = take_stores(core, r, err);
     const berth_replica_plan *programs = &plan->replicas[index];
@@ -204,7 +204,6 @@ static void destroy_replica(berth_replica *r)
     berth_blocks_deinit(&r->kv);
     berth_blocks_deinit(&r->features);
     free(r->stores);
-    pthread_mutex_destroy(&r->lock);
 }
 
 /* ---- strict mode ------------------------------------------------------------------------------------------------ */
@@ -301,7 +300,19 @@ static berth_status build_core(berth_core *core, berth_error *err)
     for (int32_t r = 0; st == BERTH_OK && r < plan->placement->n_replicas; r++) st = make_replica(core, r, err);
     if (st == BERTH_OK) st = check_as_planned(core, err);
     if (st == BERTH_OK && core->options.strict) st = make_strict(core, err);
+    for (int32_t r = 0; st == BERTH_OK && r < core->n_replicas; r++) st = berth_replica_start(&core->replicas[r], err);
     return st;
+}
+
+static berth_status make_queue(berth_core *core, berth_error *err)
+{
+    const berth_core_plan *plan = core->plan;
+    int32_t waiting = core->options.queue == 0 ? DEFAULT_QUEUE : core->options.queue;
+    const berth_queue_options options = {.most_waiting = waiting,
+                                         .most_running = plan->config.n_seqs * plan->placement->n_replicas,
+                                         .longest_first = core->options.longest_first};
+    berth_event_init(&core->wake);
+    return berth_job_queue_init(&core->queue, &options, err);
 }
 
 berth_status berth_core_create(berth_core_plan *take_plan, const berth_core_options *options, berth_core **out,
@@ -320,9 +331,8 @@ berth_status berth_core_create(berth_core_plan *take_plan, const berth_core_opti
     pthread_mutex_init(&core->exec.strict_lock, NULL);
     pthread_mutex_init(&core->exec.submit_lock, NULL);
     pthread_mutex_init(&core->strict_turn, NULL);
-    pthread_mutex_init(&core->lock, NULL);
-    pthread_cond_init(&core->idle, NULL);
-    berth_status st = build_core(core, err);
+    berth_status st = make_queue(core, err);
+    if (st == BERTH_OK) st = build_core(core, err);
     if (st != BERTH_OK) {
         berth_core_destroy(core);
         return st;
@@ -334,9 +344,9 @@ berth_status berth_core_create(berth_core_plan *take_plan, const berth_core_opti
 void berth_core_destroy(berth_core *core)
 {
     if (!core) return;
-    pthread_mutex_lock(&core->lock);
-    while (core->n_running > 0) pthread_cond_wait(&core->idle, &core->lock);
-    pthread_mutex_unlock(&core->lock);
+    atomic_store(&core->is_ending, true);
+    berth_event_advance(&core->wake, 1);
+    for (int32_t r = 0; r < core->n_replicas; r++) berth_replica_join(&core->replicas[r]);
     berth_strict_destroy(core->exec.strict);
     for (int32_t r = 0; r < core->n_replicas; r++) destroy_replica(&core->replicas[r]);
     free(core->replicas);
@@ -345,8 +355,7 @@ void berth_core_destroy(berth_core *core)
     pthread_mutex_destroy(&core->exec.strict_lock);
     pthread_mutex_destroy(&core->exec.submit_lock);
     pthread_mutex_destroy(&core->strict_turn);
-    pthread_mutex_destroy(&core->lock);
-    pthread_cond_destroy(&core->idle);
+    berth_job_queue_deinit(&core->queue);
     free(core);
 }
 

@@ -36,7 +36,7 @@ static berth_status check_ids(const int32_t *ids, int32_t n, int32_t besides, in
     return BERTH_OK;
 }
 
-static berth_status check_request(const berth_core *core, const berth_core_request *q, berth_error *err)
+berth_status berth_core_check_request(const berth_core *core, const berth_core_request *q, berth_error *err)
 {
     const berth_model_config *m = berth_model_data_config(core->plan->model);
     const berth_status bad = BERTH_INVALID_ARGUMENT;
@@ -96,10 +96,10 @@ static berth_status continue_text(berth_session *s, int32_t limit, int64_t start
         if (index >= q->n_forced && is_stop(q, id)) return BERTH_OK;
         out->finish = BERTH_FINISH_LENGTH;
         if (out->n_ids == limit) return BERTH_OK;
-        out->finish = BERTH_FINISH_CANCELLED;
-        if (berth_session_cancelled(s)) return BERTH_OK;
+        berth_status st = berth_session_may_go_on(s, err);
+        if (st != BERTH_OK) return st;
         int64_t start = berth_now_ns(), position = (int64_t)q->n_ids + index;
-        berth_status st = berth_session_decode(s, id, position, NULL, err);
+        st = berth_session_decode(s, id, position, NULL, err);
         if (st == BERTH_OK) st = berth_session_check_numbers(s, id, position, err);
         out->timing.decode_ns += berth_now_ns() - start;
         if (st != BERTH_OK) return st;
@@ -125,58 +125,23 @@ static berth_status answer(berth_session *s, int64_t started, berth_core_result 
     return limit > 0 ? continue_text(s, limit, started, out, err) : BERTH_OK;
 }
 
-/* ---- replicas --------------------------------------------------------------------------------------------------- */
-
-/* The replica with the shortest queue; equals take turns. */
-static berth_replica *take_replica(berth_core *core)
+berth_status berth_replica_run(berth_replica *r, const berth_job *job, berth_core_result *out, berth_error *err)
 {
-    pthread_mutex_lock(&core->lock);
-    berth_replica *best = &core->replicas[core->turn];
-    for (int32_t i = 0; i < core->n_replicas; i++) {
-        berth_replica *r = &core->replicas[(core->turn + i) % core->n_replicas];
-        if (r->n_requests < best->n_requests) best = r;
-    }
-    core->turn = (best->index + 1) % core->n_replicas;
-    best->n_requests++;
-    core->n_running++;
-    pthread_mutex_unlock(&core->lock);
-    if (core->exec.strict) pthread_mutex_lock(&core->strict_turn);
-    pthread_mutex_lock(&best->lock);
-    return best;
-}
-
-static void give_replica(berth_core *core, berth_replica *r)
-{
-    pthread_mutex_unlock(&r->lock);
-    if (core->exec.strict) pthread_mutex_unlock(&core->strict_turn);
-    pthread_mutex_lock(&core->lock);
-    r->n_requests--;
-    if (--core->n_running == 0) pthread_cond_broadcast(&core->idle);
-    pthread_mutex_unlock(&core->lock);
-}
-
-berth_status berth_core_run(berth_core *core, const berth_core_request *request, berth_core_result *out,
-                            berth_error *err)
-{
-    int64_t started = berth_now_ns();
+    berth_core *core = r->core;
     size_t n_edges = (size_t)(core->exec.n_units + 1) * (size_t)(core->exec.n_units + 1);
-    *out = (berth_core_result){0};
-    berth_status st = check_request(core, request, err);
-    if (st != BERTH_OK) return st;
+    *out = (berth_core_result){.replica = r->index};
     out->edge_bytes = calloc(n_edges, sizeof *out->edge_bytes);
     if (!out->edge_bytes) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%zu edges", n_edges);
-    berth_replica *r = take_replica(core);
-    out->replica = r->index;
     berth_session s;
-    st = berth_session_init(&s, core, r, request, err);
+    berth_status st = berth_session_init(&s, core, r, job->request, err);
     s.edge_bytes = out->edge_bytes;
-    if (st == BERTH_OK) st = answer(&s, started, out, err);
+    s.job = job;
+    if (st == BERTH_OK) st = answer(&s, job->submitted_ns, out, err);
     berth_session_deinit(&s);
-    give_replica(core, r);
-    out->timing.total_ns = berth_now_ns() - started;
-    if (st == BERTH_CANCELLED) {
-        out->finish = BERTH_FINISH_CANCELLED;
-        return BERTH_OK;
+    out->timing.total_ns = berth_now_ns() - job->submitted_ns;
+    if (st == BERTH_CANCELLED || st == BERTH_DEADLINE) {
+        out->finish = st == BERTH_DEADLINE ? BERTH_FINISH_DEADLINE : BERTH_FINISH_CANCELLED;
+        st = BERTH_OK;
     }
     if (st != BERTH_OK) berth_core_result_deinit(out);
     return st;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "engine/rope.h"
 
 enum { ENCODE, STEP };
@@ -88,14 +89,11 @@ static berth_status run_pass(berth_session *s, int which, const berth_sizes *siz
     return st;
 }
 
-bool berth_session_cancelled(const berth_session *s)
+berth_status berth_session_may_go_on(const berth_session *s, berth_error *err)
 {
-    return s->request->cancel && __atomic_load_n(s->request->cancel, __ATOMIC_ACQUIRE);
-}
-
-static berth_status stop_if_cancelled(const berth_session *s, berth_error *err)
-{
-    return berth_session_cancelled(s) ? BERTH_FAIL(err, BERTH_CANCELLED, "the request was cancelled") : BERTH_OK;
+    if (berth_job_cancelled(s->job)) return BERTH_FAIL(err, BERTH_CANCELLED, "the request was cancelled");
+    if (berth_job_expired(s->job, berth_now_ns())) return BERTH_FAIL(err, BERTH_DEADLINE, "the deadline has passed");
+    return BERTH_OK;
 }
 
 berth_status berth_session_encode(berth_session *s, const berth_watch *watch, berth_error *err)
@@ -108,7 +106,7 @@ berth_status berth_session_encode(berth_session *s, const berth_watch *watch, be
     for (int32_t first = 0; first < q->n_tiles;) {
         int32_t n = q->n_tiles - first, most = s->core->plan->config.tiles;
         if (n > most) n = most;
-        berth_status st = stop_if_cancelled(s, err);
+        berth_status st = berth_session_may_go_on(s, err);
         if (st != BERTH_OK) return st;
         memcpy(r->pixels, q->pixels + (size_t)first * tile, (size_t)n * tile * sizeof(float));
         for (int32_t i = 0; i < n * v->tokens_per_tile; i++)
@@ -158,7 +156,7 @@ berth_status berth_session_prefill(berth_session *s, const berth_watch *watch, b
         int32_t n = q->n_ids - first < c->chunk ? q->n_ids - first : c->chunk;
         bool is_last = first + n == q->n_ids;
         berth_want_logits logits = c->trace ? BERTH_LOGITS_ALL : is_last ? BERTH_LOGITS_LAST : BERTH_LOGITS_NONE;
-        berth_status st = stop_if_cancelled(s, err);
+        berth_status st = berth_session_may_go_on(s, err);
         if (st == BERTH_OK) st = step(s, q->ids + first, n, first, logits, watch, err);
         if (st != BERTH_OK) return st;
         first += n;

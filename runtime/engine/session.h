@@ -12,6 +12,7 @@ typedef struct berth_session {
     berth_core *core;
     berth_replica *replica;
     const berth_core_request *request;
+    const berth_job *job;
     const berth_model_config *config;
     berth_block_table kv, features;
     float *inv_freq; /* owned; [head_dim / 2], of the pass under way */
@@ -33,7 +34,8 @@ berth_status berth_session_prefill(berth_session *s, const berth_watch *watch, b
 berth_status berth_session_decode(berth_session *s, int32_t id, int64_t position, const berth_watch *watch,
                                   berth_error *err);
 
-bool berth_session_cancelled(const berth_session *s);
+berth_status berth_session_may_go_on(const berth_session *s, berth_error *err); /* CANCELLED, DEADLINE */
+berth_status berth_replica_run(berth_replica *r, const berth_job *job, berth_core_result *out, berth_error *err);
 const float *berth_session_logits(const berth_session *s); /* the newest row */
 int32_t berth_session_argmax(const berth_session *s);      /* of that row, from its summary: lowest index on ties */
 

@@ -3,13 +3,14 @@
 #include "golden.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-static _Thread_local bool armed; /* only the thread under test fails */
-static _Thread_local int64_t countdown;
-static _Thread_local bool fired;
+static _Atomic bool armed; /* whatever thread allocates: a request runs on its replica's */
+static _Atomic int64_t countdown;
+static _Atomic bool fired;
 
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
@@ -24,7 +25,7 @@ void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t offset)
 
 static bool fails(void)
 {
-    if (!armed || countdown-- != 0) return false;
+    if (!armed || atomic_fetch_sub(&countdown, 1) != 0) return false;
     fired = true;
     errno = ENOMEM;
     return true;
