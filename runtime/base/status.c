@@ -30,6 +30,7 @@ const char *berth_status_name(berth_status status)
         [BERTH_DEADLINE] = "deadline passed",
         [BERTH_MISMATCH] = "mismatch",
         [BERTH_INTERNAL] = "internal error",
+        [BERTH_SLOW_CONSUMER] = "slow consumer",
     };
     return (unsigned)status < BERTH_STATUS_COUNT ? names[status] : "unknown";
 }

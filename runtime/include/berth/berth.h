@@ -5,7 +5,11 @@
  *   - Option structs begin with struct_size; zero means the default for every other field. Bytes behind what this library knows must be zero.
  *   - `create`/`open` give a handle that the caller ends with `destroy`/`close` (NULL is fine). Handles retain what they were made from, so they may be ended in any order.
  *   - Text returned as `char *` belongs to the caller: berth_free. Strings in option structs are borrowed for the call.
- *   - Functions on different handles may be called from any threads. On one handle: functions taking `const` handles, and berth_engine_run, from any threads; others one at a time. */
+ *   - Functions on different handles may be called from any threads. On one handle: functions taking `const` handles, and all of engine, session and queue, from any threads; others one at a time.
+ *     `destroy` and `close` come last: nobody else may be in a call on that handle.
+ *   - A handle of the wrong kind or one that was ended already is refused (BERTH_INVALID_ARGUMENT), as long as its runtime lives.
+ *   - In the child of a fork, calls on handles made before are refused (BERTH_INVALID_ARGUMENT); no handler is installed, no signal is taken.
+ *   - From a callback every function may be called but those that would wait for the callback itself: destroying its engine or queue, or running a request to its end (refused, BERTH_BUSY). */
 #ifndef BERTH_BERTH_H
 #define BERTH_BERTH_H
 
@@ -19,6 +23,8 @@ typedef struct berth_runtime berth_runtime;
 typedef struct berth_model berth_model;
 typedef struct berth_plan berth_plan;
 typedef struct berth_engine berth_engine;
+typedef struct berth_session berth_session;
+typedef struct berth_queue berth_queue;
 
 BERTH_API const char *berth_version(void); /* "0.1.0"; static */
 BERTH_API void berth_free(void *text);     /* what the library returned as char * */
@@ -31,6 +37,15 @@ typedef struct berth_runtime_options {
     size_t struct_size;
     void (*log)(void *user, berth_log_level level, const char *message); /* from any thread; NULL = silent */
     void *log_user;
+    /* Memory of devices (arenas: KV, activations, copied weights), aligned to 4096; weights used in place are mapped from
+     * their files all the same. Both or none; called from any thread; NULL from `allocate` = none left */
+    void *(*allocate)(void *user, size_t size);
+    void (*release)(void *user, void *memory, size_t size);
+    void *memory_user;
+    /* On each thread berth makes ("lane cpu:0", "loop 0", "host 1", "delivery"), first and last thing it does */
+    void (*thread_begin)(void *user, const char *name);
+    void (*thread_end)(void *user, const char *name);
+    void *thread_user;
 } berth_runtime_options;
 
 BERTH_API berth_status berth_runtime_create(const berth_runtime_options *options, berth_runtime **out,
@@ -50,6 +65,15 @@ typedef struct berth_model_options {
 BERTH_API berth_status berth_model_open(berth_runtime *rt, const char *dir, const berth_model_options *options,
                                         berth_model **out, berth_error *err);
 BERTH_API void berth_model_close(berth_model *model);
+
+/* Layout, sizes, dtypes, context, image settings, tensors and bytes as JSON; schema: docs/embedding.md. NULL: out of memory. */
+BERTH_API char *berth_model_json(const berth_model *model);
+
+/* Token ids of plain text, as in a user's turn (special tokens are not recognised), and text of ids; `out` is the caller's: berth_free. */
+BERTH_API berth_status berth_model_tokenize(berth_model *model, const char *text, size_t size, int32_t **out_ids,
+                                            int32_t *out_n, berth_error *err);
+BERTH_API berth_status berth_model_detokenize(berth_model *model, const int32_t *ids, int32_t n, char **out,
+                                              size_t *out_size, berth_error *err);
 
 /* ---- plan ------------------------------------------------------------------------------------------------------------ */
 
@@ -86,6 +110,8 @@ typedef struct berth_plan_options {
     /* nonzero: where the strategy refuses for want of memory, the plan it makes on devices larger by one factor, which
      * then does not fit */
     int32_t show_misfit;
+    int32_t passes;    /* passes in flight at once, so that stages overlap; 0 = as many as stages, at most n_seqs */
+    int64_t kv_tokens; /* KV tokens of all sequences together, so that many short ones fit; 0 = context * n_seqs */
 } berth_plan_options;
 
 /* Decides placement and memory, and proves that every operand of every op lies where the op runs. Succeeds also when the plan does not fit (berth_plan_fits).
@@ -186,6 +212,11 @@ BERTH_API char *berth_plan_device_map(const berth_plan *plan, int32_t replica); 
 
 /* ---- engine ---------------------------------------------------------------------------------------------------------- */
 
+typedef enum berth_order {
+    BERTH_ORDER_ARRIVAL, /* the oldest */
+    BERTH_ORDER_LONGEST  /* the longest (prompt and answer): a batch of known work ends soonest so */
+} berth_order;
+
 typedef struct berth_engine_options {
     size_t struct_size;
     /* nonzero: other devices' memory is unreadable while an op runs; slow, installs a SIGSEGV guard while such engines live */
@@ -193,27 +224,47 @@ typedef struct berth_engine_options {
     const char *transport; /* "local", "staged"; NULL = the default for each edge */
     void (*progress)(void *user, uint64_t done_bytes, uint64_t total_bytes); /* while loading, on the calling thread */
     void *progress_user;
+    int32_t queue;           /* requests that may wait; one more is BERTH_BUSY; 0 = 1024 */
+    int32_t host_threads;    /* decode pictures and build prompts ahead of need; 0 = 2 */
+    berth_order order;       /* which waiting request of equal priority starts first */
+    int32_t no_prefix_cache; /* nonzero: computed KV is not kept for later requests with the same beginning */
+    /* bytes of tokens that a request's consumer may leave untaken before the request ends with BERTH_SLOW_CONSUMER; 0 = 256 KiB */
+    int64_t consumer_bytes;
 } berth_engine_options;
 
 /* Loads the model under the plan; the plan belongs to the engine from the call on, on failure too. Errors: BERTH_DOES_NOT_FIT (names the missing bytes), BERTH_BAD_FILE (tokenizer, weights),
  * BERTH_OUT_OF_MEMORY, BERTH_DEVICE_ERROR. */
 BERTH_API berth_status berth_engine_create(berth_plan *take_plan, const berth_engine_options *options,
                                            berth_engine **out, berth_error *err);
-BERTH_API void berth_engine_destroy(berth_engine *engine); /* waits for running requests */
+/* Cancels what waits and runs, and returns when every request has told its end (blocking callers have returned, callbacks were called, queues hold the rest). */
+BERTH_API void berth_engine_destroy(berth_engine *engine);
 BERTH_API const berth_plan *berth_engine_plan(const berth_engine *engine);
+
+typedef struct berth_stats { /* since the engine was made, all replicas together */
+    size_t struct_size;
+    int32_t n_waiting, n_running, n_sessions;
+    int64_t n_submitted, n_finished, n_refused;
+    int64_t n_encode_passes, n_step_passes;
+    int64_t n_tiles, n_tiles_reused, n_prompt_tokens, n_reused_tokens, n_new_tokens;
+    int64_t kv_tokens, kv_used, kv_cached; /* tokens: capacity; held by running requests and sessions; kept for reuse */
+    int64_t loop_ns, busy_ns;              /* the scheduler's own work; time with a pass in flight */
+} berth_stats;
+BERTH_API berth_status berth_engine_get_stats(berth_engine *engine, berth_stats *out, berth_error *err);
 
 /* ---- requests -------------------------------------------------------------------------------------------------------- */
 
 typedef enum berth_content_kind {
     BERTH_CONTENT_TEXT,
     BERTH_CONTENT_IMAGE_FILE,
-    BERTH_CONTENT_IMAGE_BYTES
+    BERTH_CONTENT_IMAGE_BYTES,
+    BERTH_CONTENT_PIXELS
 } berth_content_kind;
 
 typedef struct berth_content {
     berth_content_kind kind;
     const char *data; /* TEXT: UTF-8; IMAGE_FILE: path (NUL-terminated); IMAGE_BYTES: an encoded PNG, JPEG or WebP */
-    size_t size;      /* TEXT and IMAGE_BYTES: bytes */
+    size_t size;      /* TEXT, IMAGE_BYTES, PIXELS: bytes */
+    int32_t width, height; /* PIXELS: u8 RGB [height, width, 3], size = 3 * width * height */
 } berth_content;
 
 typedef struct berth_turn { /* one message of the conversation */
@@ -226,7 +277,8 @@ typedef struct berth_token { /* what on_token is told */
     int32_t id, index;       /* index from 0 */
     const char *text;        /* new text that may be shown (complete UTF-8), may be ""; borrowed for the call */
     size_t text_size;
-    int64_t at_ns; /* since the request began */
+    int64_t at_ns; /* since the request was submitted */
+    float logprob; /* natural logarithm of its probability before sampling's processors; 0 unless asked for */
 } berth_token;
 
 typedef struct berth_request {
@@ -241,10 +293,20 @@ typedef struct berth_request {
     float top_p, min_p;       /* top_p 1 = off, min_p 0 = off */
     float repetition_penalty; /* 1 = off */
     uint64_t seed;
-    int32_t ignore_stop;                                       /* nonzero: go on past end-of-turn tokens */
-    int32_t (*on_token)(void *user, const berth_token *token); /* calling thread; zero stops the request; NULL = none */
+    int32_t ignore_stop; /* nonzero: go on past end-of-turn tokens */
+    /* zero stops the request with this token; NULL = none. berth_engine_run: on the calling thread; berth_engine_start: on
+     * the engine's delivery thread; berth_engine_submit: not called, the queue has the tokens */
+    int32_t (*on_token)(void *user, const berth_token *token);
     void *on_token_user;
     const volatile int *cancel; /* another thread sets it nonzero to cancel; NULL = none */
+    int32_t priority;           /* larger starts first */
+    int64_t deadline_ms;        /* from submission; then it ends with what there is ("deadline"); 0 = none */
+    int32_t
+        speculate; /* tokens guessed ahead from the prompt's own words; same tokens, fewer passes; greedy only; 0 = off */
+    int32_t logprobs;        /* nonzero: tokens carry their logprob */
+    int32_t no_prefix_cache; /* nonzero: takes nothing computed for others, leaves nothing */
+    int32_t quiet;           /* nonzero: queues get the end, not the tokens */
+    berth_session *session;  /* `turns` follow what the session remembers; NULL = a conversation of its own */
 } berth_request;
 
 /* The request's numbers with defaults set (temperature 1, top_p 1, repetition_penalty 1); begin with this. */
@@ -262,17 +324,95 @@ typedef struct berth_result {
     int32_t n_prompt_tokens;
     int32_t n_tiles;
     int32_t replica;
-    const char *finish_reason; /* "stop", "length", "cancelled"; static */
+    const char *finish_reason; /* "stop", "length", "cancelled", "deadline"; static */
     berth_timings timings;
     uint64_t *edge_bytes; /* [(n_devices + 1)^2], row = from, column = to; index n_devices is the host */
     int32_t n_devices;
+    int32_t n_reused_tokens;       /* of the prompt, computed before */
+    int32_t n_drafted, n_accepted; /* speculation */
+    int64_t queue_ns;              /* from submission to the first pass */
 } berth_result;
 
-/* Runs one request to its end on the calling thread. Errors: BERTH_INVALID_ARGUMENT (options, roles, over the context), BERTH_BAD_FILE / BERTH_NOT_FOUND (pictures), BERTH_NUMERIC (non-finite or constant
- * logits, with the first op at fault), BERTH_DEVICE_ERROR, BERTH_OUT_OF_MEMORY. On failure `out` is empty. */
+/* Runs one request to its end; the calling thread waits. Errors: BERTH_INVALID_ARGUMENT (options, roles, over the context), BERTH_BAD_FILE / BERTH_NOT_FOUND (pictures), BERTH_NUMERIC (non-finite or constant
+ * logits, with the first op at fault), BERTH_DEVICE_ERROR, BERTH_OUT_OF_MEMORY, BERTH_BUSY (the queue is full, the session in use). On failure `out` is empty. */
 BERTH_API berth_status berth_engine_run(berth_engine *engine, const berth_request *request, berth_result *out,
                                         berth_error *err);
 BERTH_API void berth_result_deinit(berth_result *r);
+
+/* ---- requests that are not waited for ---------------------------------------------------------------------------------- */
+
+/* Submitting copies everything the request points to (but `cancel`, the session and callbacks' user pointers) and returns at once; pictures are read on the engine's own threads. An id is never 0 and never used again in its
+ * engine; it is set before anything can be told of it. Errors at once: BERTH_INVALID_ARGUMENT, BERTH_BUSY; all others come with the end. */
+
+/* Tells a queue. `user` comes back in every completion. */
+BERTH_API berth_status berth_engine_submit(berth_engine *engine, const berth_request *request, berth_queue *queue,
+                                           void *user, uint64_t *out_id, berth_error *err);
+
+/* Calls back, on the engine's delivery thread, one call at a time: request->on_token for tokens, then on_end once (required). `result` is borrowed for the call (NULL unless status is BERTH_OK). A callback that blocks holds up
+ * other callbacks, never the engine. */
+typedef void (*berth_on_end)(void *user, uint64_t id, berth_status status, const berth_result *result,
+                             const berth_error *why);
+BERTH_API berth_status berth_engine_start(berth_engine *engine, const berth_request *request, berth_on_end on_end,
+                                          void *user, uint64_t *out_id, berth_error *err);
+
+/* Ends a request within one step; its end is told as always ("cancelled"). BERTH_NOT_FOUND: it is over, or never was. */
+BERTH_API berth_status berth_engine_cancel(berth_engine *engine, uint64_t id, berth_error *err);
+
+typedef enum berth_completion_kind {
+    BERTH_COMPLETION_NONE,
+    BERTH_COMPLETION_TOKEN,
+    BERTH_COMPLETION_END
+} berth_completion_kind;
+
+typedef struct berth_completion {
+    size_t struct_size;
+    berth_completion_kind kind; /* NONE: the time was over first */
+    uint64_t id;
+    void *user;
+    berth_token token;   /* TOKEN */
+    berth_status status; /* END */
+    berth_result result; /* END with BERTH_OK */
+    berth_error error;   /* END with another status */
+    void *memory;        /* behind the texts above; deinit frees it */
+} berth_completion;
+
+/* A queue takes completions of any engines of its runtime, from any number of requests, in the order of each request. */
+BERTH_API berth_status berth_queue_create(berth_runtime *rt, berth_queue **out, berth_error *err);
+/* Requests that still tell it go on untold and are cancelled. */
+BERTH_API void berth_queue_destroy(berth_queue *queue);
+/* Readable (poll, epoll) while the queue is not empty; the caller must not read from or close it. */
+BERTH_API int berth_queue_descriptor(const berth_queue *queue);
+/* The next completion, waiting at most `timeout_ms` (0 = do not wait, -1 = for ever). The caller ends what it was given with berth_completion_deinit. */
+BERTH_API berth_status berth_queue_next(berth_queue *queue, int64_t timeout_ms, berth_completion *out,
+                                        berth_error *err);
+BERTH_API void berth_completion_deinit(berth_completion *c);
+
+/* ---- sessions ---------------------------------------------------------------------------------------------------------- */
+
+/* A conversation that remembers its turns and keeps their KV: a request with `session` says only the new turns, and computes only what is new. When it ends with BERTH_OK its turns and the answer are remembered; when it fails
+ * or is cancelled before its first token, nothing is. One request at a time (BERTH_BUSY). KV of idle sessions is given up, oldest first, when running requests need the room: later turns then take longer and say the same. */
+BERTH_API berth_status berth_session_create(berth_engine *engine, berth_session **out, berth_error *err);
+BERTH_API void berth_session_destroy(berth_session *session);
+
+typedef struct berth_session_info {
+    size_t struct_size;
+    int32_t n_turns;  /* remembered, answers included */
+    int32_t n_tokens; /* whose KV is kept */
+    int32_t replica;  /* that keeps it; -1 = none yet */
+    int32_t n_images;
+} berth_session_info;
+BERTH_API berth_status berth_session_get_info(berth_session *session, berth_session_info *out, berth_error *err);
+/* Text of a remembered turn (pictures as "<image>"); berth_free. */
+BERTH_API berth_status berth_session_get_turn(berth_session *session, int32_t turn, char **out_role, char **out_text,
+                                              berth_error *err);
+/* Forgets all but the first n turns: to edit the last, rewind before it and say it anew. */
+BERTH_API berth_status berth_session_rewind(berth_session *session, int32_t n_turns, berth_error *err);
+/* A second conversation with the same past; both share its KV. */
+BERTH_API berth_status berth_session_fork(berth_session *session, berth_session **out, berth_error *err);
+/* To and from a file (atomically written; checked by SHA-256 when read): turns, pictures and KV; any plan of the same model takes it. Errors: BERTH_IO_ERROR, BERTH_BAD_FILE, BERTH_UNSUPPORTED (another model), BERTH_BUSY. */
+BERTH_API berth_status berth_session_save(berth_session *session, const char *path, berth_error *err);
+BERTH_API berth_status berth_session_load(berth_engine *engine, const char *path, berth_session **out,
+                                          berth_error *err);
 
 #ifdef __cplusplus
 }

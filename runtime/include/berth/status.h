@@ -34,8 +34,9 @@ typedef enum berth_status {
     BERTH_CANCELLED,
     BERTH_BUSY,
     BERTH_DEADLINE,
-    BERTH_MISMATCH, /* two results that had to be equal are not */
-    BERTH_INTERNAL, /* a mistake in berth itself */
+    BERTH_MISMATCH,      /* two results that had to be equal are not */
+    BERTH_INTERNAL,      /* a mistake in berth itself */
+    BERTH_SLOW_CONSUMER, /* who asked does not take what it is told; the request was ended */
     BERTH_STATUS_COUNT
 } berth_status;
 
