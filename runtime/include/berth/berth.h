@@ -212,10 +212,10 @@ BERTH_API char *berth_plan_device_map(const berth_plan *plan, int32_t replica); 
 
 /* ---- engine ---------------------------------------------------------------------------------------------------------- */
 
-typedef enum berth_order {
+typedef enum berth_start_order {
     BERTH_ORDER_ARRIVAL, /* the oldest */
     BERTH_ORDER_LONGEST  /* the longest (prompt and answer): a batch of known work ends soonest so */
-} berth_order;
+} berth_start_order;
 
 typedef struct berth_engine_options {
     size_t struct_size;
@@ -226,7 +226,7 @@ typedef struct berth_engine_options {
     void *progress_user;
     int32_t queue;           /* requests that may wait; one more is BERTH_BUSY; 0 = 1024 */
     int32_t host_threads;    /* decode pictures and build prompts ahead of need; 0 = 2 */
-    berth_order order;       /* which waiting request of equal priority starts first */
+    berth_start_order order; /* which waiting request of equal priority starts first */
     int32_t no_prefix_cache; /* nonzero: computed KV is not kept for later requests with the same beginning */
     /* bytes of tokens that a request's consumer may leave untaken before the request ends with BERTH_SLOW_CONSUMER; 0 = 256 KiB */
     int64_t consumer_bytes;
