@@ -19,11 +19,14 @@ typedef struct placer {
     int32_t n_entries, head;    /* of the list; -1 = empty */
     int32_t *next, *prev;       /* [n_entries]; -1 = none; next = NOT_LISTED where the entry is not in the list */
     int64_t *bits;              /* [n_entries] */
+    bool *is_float;             /* [n_entries]: the size is a float in Python, as are those below */
     bool *is_no_split;          /* [n_modules] */
     double *used;               /* [n_devices] bytes */
+    bool *used_is_float;        /* [n_devices] */
     bool *is_main;              /* [n_devices]: room for the largest layer is kept on it, in case it is offloaded */
     int32_t n_devices, current; /* out->budgets, with a disk behind them where there is none */
     int64_t largest_bits;
+    bool largest_is_float;
     int32_t *largest, n_largest; /* [n_modules + n_tensors]: names of the largest layer that are not placed yet */
     int32_t *ties, *owners,
         n_ties; /* [n_tensors]: tensors tied to the entry at hand, and the listed entries that hold them */
@@ -113,7 +116,10 @@ static int32_t divide(placer *p, int32_t module)
 static void offer_layer(placer *p, int32_t e)
 {
     if (p->bits[e] < p->largest_bits) return;
-    if (p->bits[e] > p->largest_bits) p->n_largest = 0;
+    if (p->bits[e] > p->largest_bits) {
+        p->n_largest = 0;
+        p->largest_is_float = p->is_float[e]; /* of several as large, the first */
+    }
     p->largest_bits = p->bits[e];
     p->largest[p->n_largest++] = e;
 }
@@ -140,6 +146,7 @@ static void offer_layers_under(placer *p, int32_t e)
 static void find_largest(placer *p, bool with_tensors)
 {
     p->largest_bits = 0;
+    p->largest_is_float = false;
     p->n_largest = 0;
     for (int32_t e = p->head; e >= 0; e = p->next[e])
         if (with_tensors || is_module(p, e)) offer_layers_under(p, e);
@@ -222,17 +229,24 @@ static void collect_ties(placer *p, int32_t e)
     }
 }
 
+typedef struct needed {
+    double bytes;
+    bool is_float;
+} needed;
+
 /* e with all that is tied to it. A partner that is nowhere below a listed entry makes accelerate raise. */
-static berth_status size_with_ties(placer *p, int32_t e, double *out_bytes)
+static berth_status size_with_ties(placer *p, int32_t e, needed *out)
 {
     int64_t bits = p->bits[e];
+    out->is_float = p->is_float[e];
     collect_ties(p, e);
     for (int32_t i = 0; i < p->n_ties; i++) {
         p->owners[i] = owner_of(p, p->ties[i]);
         if (p->owners[i] < 0) return raise_index_error(p, p->ties[i]);
         bits += p->bits[p->owners[i]] - p->bits[p->ties[i]];
+        out->is_float |= p->is_float[p->owners[i]] || p->is_float[p->ties[i]];
     }
-    *out_bytes = (double)bits / 8;
+    out->bytes = (double)bits / 8;
     return BERTH_OK;
 }
 
@@ -255,9 +269,10 @@ static void assign(placer *p, int32_t e)
     p->out->raw[p->out->n_raw++] = (berth_accelerate_entry){.entry = e, .device = device};
 }
 
-static void assign_with_ties(placer *p, int32_t e, double need)
+static void assign_with_ties(placer *p, int32_t e, const needed *need)
 {
-    p->used[p->current] += need;
+    p->used[p->current] += need->bytes;
+    p->used_is_float[p->current] |= need->is_float;
     assign(p, e);
     for (int32_t i = 0; i < p->n_ties; i++) {
         if (is_listed(p, p->owners[i])) take_out(p, p->owners[i]);
@@ -282,11 +297,11 @@ static berth_status find_what_fits(placer *p, double limit, int32_t *chosen)
     *chosen = -1;
     while (p->head >= 0) {
         int32_t e = p->head;
-        double need = 0;
+        needed need = {0};
         take_out(p, e);
         berth_status st = size_with_ties(p, e, &need);
         if (st != BERTH_OK) return st;
-        if (need <= limit) {
+        if (need.bytes <= limit) {
             *chosen = e;
             return BERTH_OK;
         }
@@ -322,11 +337,28 @@ static berth_status fall_back(placer *p, double limit, bool *found)
     return BERTH_OK;
 }
 
+/* What the device at hand, still empty, has room for beside the larger of the reserve and the need; accelerate cannot
+ * read its own limit where that is a float. */
+static berth_status fallback_limit(placer *p, const needed *need, double *out)
+{
+    const berth_accelerate_budget *b = &p->out->budgets[p->current];
+    double largest = (double)p->largest_bits / 8;
+    bool takes_need = need->bytes > largest; /* max() gives the first of two that are equal */
+    *out = b->bytes - (takes_need ? need->bytes : largest);
+    if (!b->is_float && !p->used_is_float[p->current] && !(takes_need ? need->is_float : p->largest_is_float))
+        return BERTH_OK;
+    p->out->raises = "AttributeError";
+    return berth_refuse(p->err, BERTH_UNSUPPORTED,
+                        "accelerate raises AttributeError: fallback allocation cannot read a limit that is a float "
+                        "('float' object has no attribute 'upper'), as it is with types smaller than a byte; leave "
+                        "out fallback allocation");
+}
+
 /* One round: takes the list's first entry, and places it, divides it, or leaves the device. */
 static berth_status place_next(placer *p)
 {
     int32_t e = p->head;
-    double need = 0;
+    needed need = {0};
     take_out(p, e);
     update_largest(p, e);
     berth_status st = size_with_ties(p, e, &need);
@@ -335,8 +367,8 @@ static berth_status place_next(placer *p)
     double own = (double)p->bits[e] / 8, budget = is_disk ? INFINITY : p->out->budgets[p->current].bytes;
     double reserve = p->is_main[p->current] ? (double)p->largest_bits / 8 : 0, used = p->used[p->current];
     double room = budget - reserve; /* may be negative: then not even nothing fits */
-    if (used + need <= room) {
-        assign_with_ties(p, e, need);
+    if (used + need.bytes <= room) {
+        assign_with_ties(p, e, &need);
         return BERTH_OK;
     }
     if (p->n_ties > 0 && used + own <= room && divide_an_owner(p)) {
@@ -350,8 +382,10 @@ static berth_status place_next(placer *p)
         return BERTH_OK;
     }
     if (p->req->fallback && used == 0 && !is_disk) {
-        bool found;
-        st = fall_back(p, budget - fmax((double)p->largest_bits / 8, need), &found);
+        bool found = false;
+        double limit;
+        st = fallback_limit(p, &need, &limit);
+        if (st == BERTH_OK) st = fall_back(p, limit, &found);
         if (st != BERTH_OK) return st;
         if (found) { /* it stands first; e goes behind it */
             insert_after(p, p->head, e);
@@ -455,16 +489,18 @@ static bool allocate(placer *p)
     p->next = malloc(n * sizeof *p->next);
     p->prev = malloc(n * sizeof *p->prev);
     p->bits = calloc(n, sizeof *p->bits);
+    p->is_float = calloc(n, sizeof *p->is_float);
     p->largest = malloc(n * sizeof *p->largest);
     p->ties = malloc((n + 1) * sizeof *p->ties);
     p->owners = malloc((n + 1) * sizeof *p->owners);
     p->is_no_split = calloc((size_t)p->t->n_modules, sizeof *p->is_no_split);
     p->used = calloc((size_t)p->n_devices, sizeof *p->used);
+    p->used_is_float = calloc((size_t)p->n_devices, sizeof *p->used_is_float);
     p->is_main = calloc((size_t)p->n_devices, sizeof *p->is_main);
     p->out->raw = calloc(n, sizeof *p->out->raw);
     p->out->map = calloc(n, sizeof *p->out->map);
-    return p->next && p->prev && p->bits && p->largest && p->ties && p->owners && p->is_no_split && p->used &&
-           p->is_main && p->out->raw && p->out->map;
+    return p->next && p->prev && p->bits && p->is_float && p->largest && p->ties && p->owners && p->is_no_split &&
+           p->used && p->used_is_float && p->is_main && p->out->raw && p->out->map;
 }
 
 static void release(placer *p)
@@ -472,11 +508,13 @@ static void release(placer *p)
     free(p->next);
     free(p->prev);
     free(p->bits);
+    free(p->is_float);
     free(p->largest);
     free(p->ties);
     free(p->owners);
     free(p->is_no_split);
     free(p->used);
+    free(p->used_is_float);
     free(p->is_main);
 }
 
@@ -514,10 +552,10 @@ static berth_status run(placer *p)
     bool has_disk = p->out->n_budgets > 0 && p->out->budgets[p->out->n_budgets - 1].device == BERTH_ACCELERATE_DISK;
     p->n_devices = p->out->n_budgets + !has_disk;
     if (!allocate(p)) return no_memory(p);
-    berth_accelerate_read_sizes(p->t, p->req->dtype_bits, p->bits);
+    berth_accelerate_read_sizes(p->t, p->req->dtype_bits, p->bits, p->is_float);
     p->out->total_bytes = (double)p->bits[0] / 8;
     if (p->req->strategy != BERTH_ACCELERATE_SEQUENTIAL) {
-        berth_status st = berth_accelerate_balance(p->req, p->bits, p->out, p->err);
+        berth_status st = berth_accelerate_balance(p->req, p->bits, p->is_float[0], p->out, p->err);
         if (st != BERTH_OK) return st;
     }
     mark_main(p);

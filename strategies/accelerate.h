@@ -26,7 +26,8 @@ typedef enum berth_accelerate_flavour {
 /* One entry of max_memory. */
 typedef struct berth_accelerate_budget {
     int32_t device;
-    double bytes; /* whole, but for the 0.9 of one GPU; exact below 2^53 */
+    double bytes;  /* whole, but for the 0.9 of one GPU; exact below 2^53 */
+    bool is_float; /* results: a float in Python, be it a whole one; fallback allocation fails on these */
 } berth_accelerate_budget;
 
 typedef struct berth_accelerate_request {
@@ -72,6 +73,9 @@ bool berth_accelerate_device(const berth_tree *tree, const berth_accelerate_resu
 
 /* Bytes of one tensor as accelerate counts them, times 8; 0 for the later names of a tied one. */
 int64_t berth_accelerate_bits(const berth_tree_tensor *tensor, int32_t dtype_bits);
+
+/* Whether Python has that size as a float: types smaller than a byte have fractions for sizes. */
+bool berth_accelerate_is_float(const berth_tree_tensor *tensor, int32_t dtype_bits);
 
 /* "10GiB", "10GB", "10Gb" (bits), as accelerate's convert_file_size_to_int reads them; false where it raises. */
 bool berth_accelerate_size(const char *text, int64_t *out_bytes);

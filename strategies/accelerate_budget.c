@@ -15,6 +15,13 @@ int64_t berth_accelerate_bits(const berth_tree_tensor *tensor, int32_t dtype_bit
     return tensor->n_elements * (is_narrowed ? dtype_bits : tensor->element_bits);
 }
 
+bool berth_accelerate_is_float(const berth_tree_tensor *tensor, int32_t dtype_bits)
+{
+    if (!tensor->is_counted) return false;
+    bool is_narrowed = tensor->is_float && dtype_bits > 0 && dtype_bits < tensor->element_bits;
+    return (is_narrowed ? dtype_bits : tensor->element_bits) < 8;
+}
+
 static bool ends_with(const char *text, size_t len, const char *suffix)
 {
     size_t n = strlen(suffix);
@@ -27,6 +34,48 @@ static bool ends_with(const char *text, size_t len, const char *suffix)
     return true;
 }
 
+/* Copies digits, which single underscores may part, to *out; false where there are none or an underscore is astray. */
+static bool copy_digits(const char **at, const char *end, char **out)
+{
+    const char *p = *at;
+    while (p < end && ((*p >= '0' && *p <= '9') || (*p == '_' && p > *at && p[-1] != '_'))) {
+        if (*p != '_') *(*out)++ = *p;
+        p++;
+    }
+    bool ok = p > *at && p[-1] != '_';
+    *at = p;
+    return ok;
+}
+
+/* Python's float(): blanks around, a sign, digits with underscores, an exponent; no hex, no locale. Infinity and NaN are
+ * no sizes. */
+static bool read_float(const char *p, const char *end, double *out)
+{
+    enum { MOST = 60 };
+    static const char blanks[] = " \t\n\r\v\f";
+    char plain[MOST + 4], *to = plain;
+    while (p < end && strchr(blanks, *p)) p++;
+    while (p < end && strchr(blanks, end[-1])) end--;
+    if (end - p > MOST) return false;
+    if (p < end && (*p == '+' || *p == '-')) *to++ = *p++;
+    bool whole = copy_digits(&p, end, &to), part = false;
+    if (!whole && p < end && *p != '.') return false;
+    if (p < end && *p == '.') {
+        *to++ = *p++;
+        part = copy_digits(&p, end, &to);
+        if (!part && p < end && *p == '_') return false;
+    }
+    if (!whole && !part) return false;
+    if (p < end && (*p == 'e' || *p == 'E')) {
+        *to++ = *p++;
+        if (p < end && (*p == '+' || *p == '-')) *to++ = *p++;
+        if (!copy_digits(&p, end, &to)) return false;
+    }
+    *to = '\0';
+    *out = strtod(plain, NULL);
+    return p == end;
+}
+
 bool berth_accelerate_size(const char *text, int64_t *out_bytes)
 {
     static const struct {
@@ -36,15 +85,10 @@ bool berth_accelerate_size(const char *text, int64_t *out_bytes)
     size_t len = strlen(text);
     for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
         if (!ends_with(text, len, units[i].suffix)) continue;
-        char number[64], *end;
-        size_t n = len - strlen(units[i].suffix);
-        if (n == 0 || n >= sizeof number || strspn(text, "0123456789.") < n)
-            return false; /* no locale, no hex, no sign */
-        memcpy(number, text, n);
-        number[n] = '\0';
-        if (strchr(number, '.') != strrchr(number, '.')) return false;
-        double value = strtod(number, &end) * units[i].unit;
-        if (*end != '\0' || !(value < 9e18)) return false;
+        double value;
+        if (!read_float(text, text + len - strlen(units[i].suffix), &value)) return false;
+        value *= units[i].unit;
+        if (!(value > -1) || !(value < 9e18)) return false;
         *out_bytes = (int64_t)value;
         if (strlen(units[i].suffix) == 2 && text[len - 1] == 'b') *out_bytes /= 8; /* bits */
         return true;
@@ -54,17 +98,27 @@ bool berth_accelerate_size(const char *text, int64_t *out_bytes)
 
 /* ---- sizes ---- */
 
-void berth_accelerate_read_sizes(const berth_tree *t, int32_t dtype_bits, int64_t *bits)
+void berth_accelerate_read_sizes(const berth_tree *t, int32_t dtype_bits, int64_t *bits, bool *is_float)
 {
     for (int32_t i = 0; i < t->n_tensors; i++) {
         int64_t own = bits[t->n_modules + i] = berth_accelerate_bits(&t->tensors[i], dtype_bits);
-        for (int32_t m = t->tensors[i].module; m >= 0; m = t->modules[m].parent) bits[m] += own;
+        bool own_is_float = is_float[t->n_modules + i] = berth_accelerate_is_float(&t->tensors[i], dtype_bits);
+        for (int32_t m = t->tensors[i].module; m >= 0; m = t->modules[m].parent) {
+            bits[m] += own;
+            is_float[m] |= own_is_float;
+        }
     }
 }
 
 /* ---- balanced budgets ---- */
 
-/* Bytes of the first module of each no-split class, in the order in which modules get a size: by their first tensor, parameters before buffers. */
+/* Python's class of a tensor itself: its name is looked up like a module's. */
+static const char *tensor_class(const berth_tree_tensor *tensor)
+{
+    return tensor->is_buffer ? "Tensor" : "Parameter";
+}
+
+/* Bytes of the first entry of each no-split class, in the order in which entries get a size: by their first tensor, parameters before buffers. */
 static double first_of_each_class(const berth_accelerate_request *req, const int64_t *bits)
 {
     const berth_tree *t = req->tree;
@@ -74,6 +128,7 @@ static double first_of_each_class(const berth_accelerate_request *req, const int
         for (int pass = 0; pass < 2 && first < 0; pass++)
             for (int32_t i = 0; i < t->n_tensors && first < 0; i++) {
                 if (t->tensors[i].is_buffer != (pass == 1) || !t->tensors[i].is_counted) continue;
+                if (strcmp(tensor_class(&t->tensors[i]), req->no_split[c]) == 0) first = t->n_modules + i;
                 for (int32_t m = t->tensors[i].module; m > 0; m = t->modules[m].parent) /* the outermost is met first */
                     if (strcmp(t->modules[m].class_name, req->no_split[c]) == 0) first = m;
             }
@@ -141,8 +196,16 @@ static berth_accelerate_budget *find_budget(berth_accelerate_result *out, int32_
     return NULL;
 }
 
+/* min(bytes, b->bytes) in Python: the first of two that are equal. */
+static void lower(berth_accelerate_budget *b, double bytes, bool is_float)
+{
+    if (b->bytes < bytes) return;
+    b->bytes = bytes;
+    b->is_float = is_float;
+}
+
 /* The GPUs' budgets stand first, ascending; caps all used ones but the last. */
-static void cap_budgets(berth_accelerate_result *out, bool low_zero)
+static void cap_budgets(berth_accelerate_result *out, bool low_zero, bool is_float)
 {
     int32_t last = -1;
     for (int32_t i = 0; i < out->n_budgets && out->budgets[i].device >= 0; i++)
@@ -150,12 +213,12 @@ static void cap_budgets(berth_accelerate_result *out, bool low_zero)
     for (int32_t i = 0; i < last; i++) {
         berth_accelerate_budget *b = &out->budgets[i];
         if (!(b->bytes > 0) || (low_zero && b->device == 0)) continue;
-        b->bytes = fmin(out->budget_bytes, b->bytes);
+        lower(b, out->budget_bytes, is_float);
     }
 }
 
 /* GPU 0 gets what the others' budgets leave over. accelerate looks the others up as 1 .. n-1 whatever their ids are, and fails where one is missing. */
-static berth_status lower_zero(berth_accelerate_result *out, int32_t n_used, berth_error *err)
+static berth_status lower_zero(berth_accelerate_result *out, int32_t n_used, bool is_float, berth_error *err)
 {
     double others = 0;
     for (int32_t i = 0; i < n_used; i++) {
@@ -167,14 +230,16 @@ static berth_status lower_zero(berth_accelerate_result *out, int32_t n_used, ber
                                 "budget; number the GPUs from 0 without gaps",
                                 n_used, i);
         }
-        if (i > 0) others += b->bytes;
+        if (i == 0) continue;
+        others += b->bytes;
+        is_float |= b->is_float;
     }
-    berth_accelerate_budget *zero = find_budget(out, 0);
-    zero->bytes = fmin(fmax(0, out->total_bytes - others), zero->bytes);
+    double left = out->total_bytes - others;
+    lower(find_budget(out, 0), fmax(0, left), is_float && left > 0);
     return BERTH_OK;
 }
 
-berth_status berth_accelerate_balance(const berth_accelerate_request *req, const int64_t *bits,
+berth_status berth_accelerate_balance(const berth_accelerate_request *req, const int64_t *bits, bool is_float,
                                       berth_accelerate_result *out, berth_error *err)
 {
     int32_t n_used = 0;
@@ -190,7 +255,10 @@ berth_status berth_accelerate_balance(const berth_accelerate_request *req, const
     if (n_used == 0) return BERTH_OK;
     if (n_used == 1) {
         low_zero = false;
-        if (req->budgets_are_free_memory && out->budgets[0].device >= 0) out->budgets[0].bytes *= 0.9;
+        if (req->budgets_are_free_memory && out->budgets[0].device >= 0) {
+            out->budgets[0].bytes *= 0.9;
+            out->budgets[0].is_float = true;
+        }
     }
     out->share_bytes = floor(out->total_bytes / (low_zero ? n_used - 1 : n_used));
     out->no_split_bytes =
@@ -200,6 +268,6 @@ berth_status berth_accelerate_balance(const berth_accelerate_request *req, const
     if (!ok) return berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for the list of leaves");
     out->buffer_bytes = trunc(1.25 * fmax(out->no_split_bytes, out->mean_leaf_bytes));
     out->budget_bytes = out->share_bytes + out->buffer_bytes;
-    cap_budgets(out, low_zero);
-    return low_zero ? lower_zero(out, n_used, err) : BERTH_OK;
+    cap_budgets(out, low_zero, is_float);
+    return low_zero ? lower_zero(out, n_used, is_float, err) : BERTH_OK;
 }

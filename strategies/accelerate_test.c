@@ -18,7 +18,7 @@
 enum { MAX_BUDGETS = 32, MAX_CLASSES = 32 };
 
 static const char *random_path = BERTH_SOURCE_DIR "/tests/golden/placement/accelerate_random.json";
-static berth_json *golden, *random_trees;
+static berth_json *golden, *random_trees, *odd_trees;
 
 static int load(const char *path, berth_json **out)
 {
@@ -38,7 +38,8 @@ static int load_golden(void **state)
 {
     (void)state;
     return load(BERTH_SOURCE_DIR "/tests/golden/placement/placement_golden.json", &golden) ||
-           load(random_path, &random_trees);
+           load(random_path, &random_trees) ||
+           load(BERTH_SOURCE_DIR "/tests/golden/placement/accelerate_odd.json", &odd_trees);
 }
 
 static int drop_golden(void **state)
@@ -46,6 +47,7 @@ static int drop_golden(void **state)
     (void)state;
     berth_json_destroy(golden);
     berth_json_destroy(random_trees);
+    berth_json_destroy(odd_trees);
     return 0;
 }
 
@@ -90,14 +92,14 @@ static void read_request(const berth_json_node *c, golden_request *g)
     berth_error err = {0};
     if (berth_tree_from_json(model, "golden", &g->tree, &err) != BERTH_OK) fail_msg("%s", err.message);
     const char *strategy = berth_json_as_string(berth_json_get(c, "strategy"));
-    int64_t dtype_bytes = 0;
-    berth_json_as_i64(berth_json_get(c, "dtype_bytes"), &dtype_bytes);
+    double dtype_bytes = 0; /* 0.5: four bits */
+    berth_json_as_f64(berth_json_get(c, "dtype_bytes"), &dtype_bytes);
     g->req = (berth_accelerate_request){.tree = &g->tree,
                                         .strategy = strcmp(strategy, "sequential") == 0 ? BERTH_ACCELERATE_SEQUENTIAL
                                                     : strcmp(strategy, "balanced_low_0") == 0
                                                         ? BERTH_ACCELERATE_BALANCED_LOW_0
                                                         : BERTH_ACCELERATE_BALANCED,
-                                        .dtype_bits = (int32_t)dtype_bytes * 8,
+                                        .dtype_bits = (int32_t)(dtype_bytes * 8),
                                         .no_split = g->classes,
                                         .budgets = g->budgets};
     const char *system = berth_json_as_string(berth_json_get(c, "system"));
@@ -253,6 +255,16 @@ static void maps_of_more_random_trees(void **state)
     assert_true(n >= 300);
 }
 
+/* The same, "odd": small types, every dtype, strange names, and each exception that accelerate raises. */
+static void maps_of_odd_trees(void **state)
+{
+    (void)state;
+    int32_t n = 0;
+    const berth_json_node *c = berth_json_first(berth_json_get(berth_json_root(odd_trees), "cases"));
+    for (; c; c = berth_json_next(c), n++) check_case(c);
+    assert_true(n >= 150);
+}
+
 static void size_strings(void **state)
 {
     (void)state;
@@ -264,8 +276,27 @@ static void size_strings(void **state)
         if (berth_accelerate_size(text, &bytes) != is_size || (is_size && bytes != expected))
             fail_msg("%s: %" PRId64, text, bytes);
     }
-    static const char *const wrong[] = {
-        "", "GB", "0x10GB", "1e3GB", "1.2.3GB", ".GB.", " 1GB", "1 GB", "inf GB", "nanGB", "99999999999999999999GB"};
+    static const struct {
+        const char *text;
+        int64_t bytes;
+    } python[] = {{"1e3KB", 1000000}, {" 1.5 GB", 1500000000}, {"+1_0KiB", 10240}, {"1.GiB", 1073741824},
+                  {".5MB", 500000},   {"1e0Gb", 125000000},    {"-0MB", 0},        {"10GIb", INT64_C(10737418240)}};
+    for (size_t i = 0; i < sizeof python / sizeof *python; i++) {
+        int64_t bytes = -1;
+        if (!berth_accelerate_size(python[i].text, &bytes) || bytes != python[i].bytes)
+            fail_msg("\"%s\" gave %" PRId64, python[i].text, bytes);
+    }
+    static const char *const wrong[] = {"",        "GB",
+                                        "0x10GB",  "1.2.3GB",
+                                        ".GB",     ".GB.",
+                                        "inf GB",  "nanGB",
+                                        "1__0GB",  "_1GB",
+                                        "1_GB",    "1e GB",
+                                        "1 0GB",   "-1GB",
+                                        "1,5GB",   "e3GB",
+                                        "10",      "10TB",
+                                        "1e400GB", "- 1GB",
+                                        "1._5GB",  "99999999999999999999GB"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         int64_t bytes;
         if (berth_accelerate_size(wrong[i], &bytes)) fail_msg("\"%s\" gave %" PRId64, wrong[i], bytes);
@@ -420,6 +451,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(maps_of_random_trees),
         cmocka_unit_test(maps_of_transformers_5),
         cmocka_unit_test(maps_of_more_random_trees),
+        cmocka_unit_test(maps_of_odd_trees),
         cmocka_unit_test(size_strings),
         cmocka_unit_test(one_gpu_is_used_to_nine_tenths),
         cmocka_unit_test(sizes_in_parts_of_a_byte),

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Random module trees placed by Hugging Face accelerate itself, in the record form of placement_golden.json.
 
-    accelerate_random.py N SEED > ../accelerate_random.json     (bundled: 400 2024)
+    accelerate_random.py N SEED > ../accelerate_random.json      (bundled: 400 2024)
+    accelerate_random.py N SEED odd > ../accelerate_odd.json     (bundled: 150 77)
 
 Runs accelerate's own get_balanced_memory and infer_auto_device_map on meta tensors; no GPU is needed. Two things are set from outside:
 torch.cuda.is_available() says yes, so that budgets are balanced at all, and groups of tied parameters come in registration order,
-where accelerate takes the order of a hash set. No tree has bool buffers together with fallback allocation: sizes are floats then, and
-accelerate fails on its own limit ("'float' object has no attribute 'upper'"). Made with accelerate 1.15.0 and torch 2.15.0.
+where accelerate takes the order of a hash set. "odd": loading in types of 8, 4 and 2 bits, every dtype, names that are numbers,
+not ASCII or full of quotes, "Parameter" and "Tensor" among the classes not to be divided (tensors are looked up like modules), up to
+8 GPUs in any order, and sizes that are fractions together with fallback allocation, where accelerate fails on its own limit
+("'float' object has no attribute 'upper'"). Made with accelerate 1.15.0 and torch 2.15.0.
 """
 import collections
 import json
@@ -25,7 +28,14 @@ torch.cuda.device_count = lambda: 8
 logging.disable(logging.CRITICAL)
 warnings.simplefilter("ignore")
 
-DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32, "i8": torch.int8, "u8": torch.uint8, "i64": torch.int64, "bool": torch.bool}
+DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32, "i8": torch.int8, "u8": torch.uint8, "i64": torch.int64, "bool": torch.bool,
+          "f16": torch.float16, "f64": torch.float64, "f8": torch.float8_e4m3fn, "float8_e5m2": torch.float8_e5m2, "i16": torch.int16,
+          "i32": torch.int32}
+ODD = sys.argv[3:] == ["odd"]
+NAMES = ["a", "b", "c", "layers", "ay", "odel"]
+ODD_NAMES = ["a", "ab", "ba", "layers", "layer", "w0", "buf0x", "A", "\u00e9", "x y", "z-1", "0", "1", "10", "01", "_", 'q"t', "tab\\n"]
+LOADED = {None: None, 2: torch.float16, 4: torch.float32, 1: modeling.CustomDtype.FP8, 0.5: modeling.CustomDtype.INT4,
+          0.25: modeling.CustomDtype.INT2, 8: torch.float64}
 CLASSES = {name: type(name, (nn.Module,), {}) for name in ("A", "B", "C", "D", "Lin", "M")}
 
 found = modeling.find_tied_parameters
@@ -46,7 +56,7 @@ def numel(rng):
 
 def grow(rng, module, depth, buffer_types):
     for i in range(rng.choice([0, 0, 1, 1, 2, 3])):
-        dtype = rng.choice(["bf16", "bf16", "f32", "f32", "i8", "u8"])
+        dtype = rng.choice(list(DTYPES) if ODD else ["bf16", "bf16", "f32", "f32", "i8", "u8"])
         tensor = torch.empty(numel(rng), dtype=DTYPES[dtype], device="meta")
         module.register_parameter(f"w{i}", nn.Parameter(tensor, requires_grad=False))
     if rng.random() < 0.2:
@@ -56,7 +66,7 @@ def grow(rng, module, depth, buffer_types):
         return
     for i in range(rng.choice([0, 1, 2, 2, 3, 4])):
         # names that are prefixes and substrings of one another, as layers.1 and layers.10 are
-        name = rng.choice(["a", "b", "c", "layers", "ay", "odel"]) + str(rng.choice([i, i, 10 + i]))
+        name = rng.choice(ODD_NAMES if ODD else NAMES) + str(rng.choice([i, i, 10 + i]))
         if hasattr(module, name):
             continue
         child = CLASSES[rng.choice(list(CLASSES))]()
@@ -89,7 +99,7 @@ def records(model):
 
 
 def budgets(rng, total):
-    kinds = list(range(rng.choice([1, 1, 2, 2, 3, 3, 4, 4, 5])))
+    kinds = list(range(rng.choice([1, 1, 2, 2, 3, 3, 4, 4, 5] + ([8] if ODD else []))))
     if rng.random() < 0.1:
         kinds = sorted(rng.sample(range(6), len(kinds)))
     if rng.random() < 0.05:
@@ -99,19 +109,25 @@ def budgets(rng, total):
         memory["cpu"] = int(total * rng.choice([0.1, 0.5, 1.0, 2.0, rng.random()]))
     if rng.random() < 0.08:
         memory["disk"] = int(total * rng.random())
+    if ODD:
+        items = list(memory.items())
+        rng.shuffle(items)
+        memory = dict(items)
     return memory
 
 
 def one(rng, number):
     model = CLASSES["M"]()
     fallback = rng.random() < 0.25
-    grow(rng, model, rng.choice([1, 2, 3, 3, 4]), ["f32", "i64", "bf16"] if fallback else ["f32", "i64", "bool", "bf16"])
+    whole = ["f32", "i64", "bf16"]
+    grow(rng, model, rng.choice([1, 2, 3, 3] if ODD else [1, 2, 3, 3, 4]), list(DTYPES) if ODD else whole if fallback else whole[:2] + ["bool", "bf16"])
     tie(rng, model)
-    dtype_bytes = rng.choice([None, 2, 2, 4])
-    dtype = {None: None, 2: torch.float16, 4: torch.float32}[dtype_bytes]
+    dtype_bytes = rng.choice(list(LOADED) if ODD else [None, 2, 2, 4])
+    dtype = LOADED[dtype_bytes]
+    classes = ["A", "B", "C", "D"] + (["Parameter", "Tensor", "Nowhere"] if ODD else [])
     sizes = modeling.compute_module_sizes(model, dtype=dtype)
     case = {"id": f"random/{number}", "model": records(model), "strategy": rng.choice(["sequential", "auto", "balanced_low_0"]),
-            "dtype_bytes": dtype_bytes, "no_split": sorted(rng.sample(["A", "B", "C", "D"], rng.choice([0, 1, 2, 3]))),
+            "dtype_bytes": dtype_bytes, "no_split": sorted(rng.sample(classes, rng.choice([0, 1, 2, 3]))),
             "fallback": fallback}
     memory = budgets(rng, sizes[""] + 1)
     case["max_memory"] = [[k, v] for k, v in memory.items()]
