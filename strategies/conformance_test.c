@@ -52,6 +52,21 @@ static const rule rules[] = {
     {"deepspeed=type:mod", false, false, false, 1},
 };
 
+/* A new line in registry.c needs a row above, with and without its arguments. */
+static void every_strategy_has_a_row(void **state)
+{
+    (void)state;
+    const size_t n_rules = sizeof rules / sizeof *rules;
+    for (int32_t i = 0; i < berth_strategy_count(); i++) {
+        const berth_strategy *s = berth_strategy_at(i);
+        bool has_row = false;
+        for (size_t r = 0; r < n_rules; r++) has_row |= berth_strategy_find(rules[r].name, NULL) == s;
+        if (!has_row) fail_msg("%s is registered and has no row in `rules`", s->name);
+    }
+    for (size_t r = 0; r < n_rules; r++)
+        if (!berth_strategy_find(rules[r].name, NULL)) fail_msg("%s is no strategy", rules[r].name);
+}
+
 static bool is_asked(const rule *r, int32_t n_devices)
 {
     return strcmp(r->name, "layer=1,0,2") == 0 ? n_devices == 3 : n_devices >= r->min_devices;
@@ -627,6 +642,7 @@ static void one_device_strategies_take_one_device(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_strategy_has_a_row),
         cmocka_unit_test(every_answer_is_complete_and_within_budgets),
         cmocka_unit_test(answers_do_not_depend_on_names_or_on_the_call),
         cmocka_unit_test(what_is_refused_does_not_fit_and_balanced_is_best),
