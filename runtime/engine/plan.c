@@ -23,8 +23,8 @@ berth_pass_env berth_core_plan_env(const berth_core_plan *plan, int32_t replica,
 
 static berth_status make_programs(berth_core_plan *plan, berth_error *err)
 {
-    const char *names[BERTH_MACHINE_DEVICES];
-    int32_t n_threads[BERTH_MACHINE_DEVICES];
+    const char *names[BERTH_MAX_DEVICES];
+    int32_t n_threads[BERTH_MAX_DEVICES];
     for (int32_t d = 0; d < plan->machine->n_devices; d++)
         n_threads[d] = berth_plan_threads(&plan->machine->devices[d]);
     plan->replicas = calloc((size_t)plan->placement->n_replicas, sizeof *plan->replicas);
@@ -53,8 +53,7 @@ static berth_status add_replica_bytes(berth_core_plan *plan, const berth_replica
             continue;
         }
         d->kv += stores[i].bytes;
-        d->kv_per_token += (uint64_t)2 * (uint64_t)m->text.n_kv_heads * (uint64_t)m->text.head_dim *
-                           berth_dtype_size(plan->compute[stores[i].device]);
+        d->kv_per_token += berth_text_kv_bytes(&m->text, berth_dtype_size(plan->compute[stores[i].device]));
     }
     free(stores);
     const berth_program *both[] = {r->encode, r->step};

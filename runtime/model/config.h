@@ -51,6 +51,12 @@ typedef struct berth_text_config {
     bool tie_embeddings; /* as written; a head tensor in the file wins */
 } berth_text_config;
 
+/* Bytes of one token's keys and values in one layer, of elements of so many bytes. */
+static inline uint64_t berth_text_kv_bytes(const berth_text_config *t, size_t element_bytes)
+{
+    return 2 * (uint64_t)t->n_kv_heads * (uint64_t)t->head_dim * element_bytes;
+}
+
 typedef struct berth_preprocess_config {
     int32_t min_tiles, max_tiles;
     bool thumbnail;

@@ -202,8 +202,7 @@ void berth_tree_sum(berth_model_data *m)
     for (int32_t i = 0; i < m->n_specs; i++) add_work(&m->config, &m->specs[i], &m->nodes[m->specs[i].node]);
     for (int32_t i = 0; i < t->n_layers; i++) {
         int32_t attn = m->module_of[BERTH_M_TEXT_ATTN * m->layer_stride + i + 1];
-        m->nodes[attn].kv_bytes_per_token =
-            2 * (uint64_t)t->n_kv_heads * (uint64_t)t->head_dim * BERTH_KV_ELEMENT_BYTES;
+        m->nodes[attn].kv_bytes_per_token = berth_text_kv_bytes(t, BERTH_KV_ELEMENT_BYTES);
     }
     add_attention(m);
     for (int32_t i = m->n_nodes - 1; i > 0; i--) { /* pre-order: children stand behind their parent */
