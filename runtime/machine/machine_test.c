@@ -157,10 +157,10 @@ static const bad_case bad_cases[] = {
     {"all:0", BERTH_INVALID_ARGUMENT, "all:0"},
     {"cuda", BERTH_INVALID_ARGUMENT, "needs its number"},
     {"cuda:x", BERTH_INVALID_ARGUMENT, "number is expected"},
-    {"cuda:0", BERTH_UNSUPPORTED, "\"cuda:0\": this build has no CUDA backend; use cpu, cpu*4"},
-    {"cuda:99", BERTH_UNSUPPORTED, "cuda:99"},
-    {"cuda:0*4/mem=16GiB", BERTH_UNSUPPORTED, "cuda:0*4/mem=16GiB"},
-    {"cpu,cuda:1", BERTH_UNSUPPORTED, "cuda:1"},
+    {"cuda:0", BERTH_DEVICE_ERROR, "\"cuda:0\": this build has no CUDA backend"},
+    {"cuda:99", BERTH_DEVICE_ERROR, "cuda:99"},
+    {"cuda:0*4/mem=16GiB", BERTH_DEVICE_ERROR, "cuda:0*4/mem=16GiB"},
+    {"cpu,cuda:1", BERTH_DEVICE_ERROR, "cuda:1"},
     {"\x1b[2J\xff", BERTH_INVALID_ARGUMENT, "\\x1B[2J"},
 };
 

@@ -201,7 +201,7 @@ static berth_status find_worn(const parser *p, item *it, char *name)
     }
     const char *at = name, *end = name + strlen(name);
     if (st == BERTH_NOT_FOUND && !colon && read_number(&at, end, &it->count) && (*at == 'x' || *at == 'X')) {
-        if (it->count < 1 || it->count > BERTH_MACHINE_DEVICES) return bad_item(p, it, "a count is 1 to 64 devices");
+        if (it->count < 1 || it->count > BERTH_MAX_DEVICES) return bad_item(p, it, "a count is 1 to 64 devices");
         st = berth_worn_find(at + 1, p->profile_dir, &it->worn, &why);
     } else {
         it->count = 1;
@@ -278,10 +278,10 @@ static berth_status read_item(const parser *p, item *it)
         at++;
         int32_t times;
         if (!read_number(&at, end, &times)) return bad_item(p, it, "a count is expected after '*'");
-        it->count = times > BERTH_MACHINE_DEVICES ? times : it->count * times;
-        if (it->count < 1 || it->count > BERTH_MACHINE_DEVICES) {
+        it->count = times > BERTH_MAX_DEVICES ? times : it->count * times;
+        if (it->count < 1 || it->count > BERTH_MAX_DEVICES) {
             char why[80];
-            snprintf(why, sizeof why, "a count is 1 to %d devices", BERTH_MACHINE_DEVICES);
+            snprintf(why, sizeof why, "a count is 1 to %d devices", BERTH_MAX_DEVICES);
             return bad_item(p, it, why);
         }
         if (at < end && *at != '/') return bad_item(p, it, "only /SETTING may follow a count");
@@ -294,8 +294,9 @@ static berth_status read_item(const parser *p, item *it)
     }
     if (it->is_cuda)
         return BERTH_FAIL(
-            p->err, BERTH_UNSUPPORTED,
-            "device item \"%s\": this build has no CUDA backend; use cpu, cpu*4 or cpu:0/cores=0-3 instead",
+            p->err, BERTH_DEVICE_ERROR,
+            "device item \"%s\": this build has no CUDA backend, so the device is not there; run on cpu devices, as "
+            "in cpu*4, or wear what is to be studied, as in 2xA10 or 4xV100-SXM2-16GB",
             it->quoted);
     return BERTH_OK;
 }
@@ -361,7 +362,7 @@ static berth_status keep_cores(const parser *p, const berth_device *worn, berth_
 /* The `count` devices from `first` on, which one item made or changes, get the cores it named. */
 static berth_status give_named_cores(const parser *p, const item *it, int32_t first, int32_t count)
 {
-    berth_device *devices[BERTH_MACHINE_DEVICES];
+    berth_device *devices[BERTH_MAX_DEVICES];
     berth_machine *m = p->machine;
     int32_t *pool = malloc((size_t)it->n_cores * sizeof *pool);
     if (!pool) return BERTH_FAIL(p->err, BERTH_OUT_OF_MEMORY, "the core set of a device");
@@ -423,10 +424,10 @@ static berth_status add_devices(const parser *p, const item *it)
     berth_machine *m = p->machine;
     const berth_worn *w = &it->worn;
     int32_t each = w->n_devices > 0 ? w->n_devices : 1, first = m->n_devices;
-    if (it->count * each > BERTH_MACHINE_DEVICES - m->n_devices) {
+    if (it->count * each > BERTH_MAX_DEVICES - m->n_devices) {
         return BERTH_FAIL(p->err, BERTH_INVALID_ARGUMENT,
                           "device item \"%s\": the list names more than %d devices, which is the limit", it->quoted,
-                          BERTH_MACHINE_DEVICES);
+                          BERTH_MAX_DEVICES);
     }
     berth_status st = BERTH_OK;
     bool ok = true;
@@ -475,7 +476,7 @@ static int32_t fill_pool(const parser *p, const bool *taken, int32_t n, int32_t 
 static berth_status give_other_cores(const parser *p)
 {
     berth_machine *m = p->machine;
-    berth_device *devices[BERTH_MACHINE_DEVICES];
+    berth_device *devices[BERTH_MAX_DEVICES];
     int32_t n = 0;
     bool *taken = calloc((size_t)p->host->n_cores, sizeof *taken);
     int32_t *pool = malloc((size_t)p->host->n_cores * sizeof *pool);
@@ -540,7 +541,7 @@ berth_status berth_machine_parse_on(const berth_host *host, const char *list, co
     if (!list) list = "cpu";
     if (list[strspn(list, " ")] == '\0')
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "the device list is empty; %s", GRAMMAR);
-    out->devices = calloc(BERTH_MACHINE_DEVICES, sizeof *out->devices);
+    out->devices = calloc(BERTH_MAX_DEVICES, sizeof *out->devices);
     if (!out->devices) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "the list of devices");
     berth_status st = BERTH_OK;
     for (const char *at = list, *end; st == BERTH_OK; at = end + 1) {

@@ -115,7 +115,7 @@ typedef struct berth_plan_options {
 } berth_plan_options;
 
 /* Decides placement and memory, and proves that every operand of every op lies where the op runs. Succeeds also when the plan does not fit (berth_plan_fits).
- * Errors: BERTH_INVALID_ARGUMENT, BERTH_UNSUPPORTED, BERTH_DOES_NOT_FIT (the strategy finds no placement, or answers one over a device's limit), BERTH_AFFINITY; for a
+ * Errors: BERTH_INVALID_ARGUMENT, BERTH_UNSUPPORTED, BERTH_DOES_NOT_FIT (the strategy finds no placement, or answers one over a device's limit), BERTH_AFFINITY, BERTH_DEVICE_ERROR (a device that is not there); for a
  * plug-in also BERTH_NOT_FOUND, BERTH_BAD_FILE (does not load, crashed, answered garbage), BERTH_DEADLINE. docs/strategy-plugins.md has the rules. */
 BERTH_API berth_status berth_plan_create(const berth_model *model, const berth_plan_options *options, berth_plan **out,
                                          berth_error *err);

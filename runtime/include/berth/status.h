@@ -28,7 +28,7 @@ typedef enum berth_status {
     BERTH_OUT_OF_MEMORY,    /* host memory for berth's own bookkeeping */
     BERTH_DOES_NOT_FIT,     /* a device's memory limit; the message names the missing bytes */
     BERTH_AFFINITY,         /* the checker refused a program: an operand is not where its op runs */
-    BERTH_DEVICE_ERROR,     /* an op or a copy failed on a device */
+    BERTH_DEVICE_ERROR,     /* an op or a copy failed on a device, or a device that was named is not there */
     BERTH_DEVICE_LOST,      /* the device can no longer be used */
     BERTH_NUMERIC,          /* non-finite or constant logits; the message names the first bad op */
     BERTH_CANCELLED,
