@@ -115,7 +115,7 @@ static void put_budget(berth_explainer *e, int32_t device)
 /* Where the tensors under a divided module lie. */
 static void put_parts(berth_explainer *e, int32_t node)
 {
-    uint64_t bytes[BERTH_MACHINE_DEVICES] = {0};
+    uint64_t bytes[BERTH_MAX_DEVICES] = {0};
     const berth_node_view *nodes = e->env.nodes;
     for (int32_t i = node; i <= node + nodes[node].n_descendants; i++) {
         if (!(nodes[i].flags & BERTH_NODE_TENSOR)) continue;

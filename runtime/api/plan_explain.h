@@ -9,7 +9,7 @@ typedef struct berth_explainer {
     const berth_plan *plan;
     int32_t replica;
     berth_pass_env env;
-    const char *device_names[BERTH_MACHINE_DEVICES];
+    const char *device_names[BERTH_MAX_DEVICES];
     berth_facts facts;
 } berth_explainer;
 

@@ -86,7 +86,7 @@ static void put_program(berth_buffer *b, const berth_plan *plan, int32_t replica
     berth_buffer_printf(b, "{\"n_ops\": %d, \"n_copies\": %d, \"edges\": ", (int)p->n_ops, (int)copies);
     put_edges(b, plan, p);
     if (flags & BERTH_PLAN_WITH_PROGRAM) {
-        const char *names[BERTH_MACHINE_DEVICES];
+        const char *names[BERTH_MAX_DEVICES];
         const berth_pass_env env = berth_core_plan_env(plan->core, replica, names);
         berth_buffer_puts(b, ", \"program\": ");
         berth_program_json(p, &env, b);
@@ -155,7 +155,7 @@ char *berth_plan_json(const berth_plan *plan, uint32_t flags)
 char *berth_plan_program_text(const berth_plan *plan, int32_t replica)
 {
     if (plan == NULL || replica < 0 || replica >= berth_plan_n_replicas(plan)) return NULL;
-    const char *names[BERTH_MACHINE_DEVICES];
+    const char *names[BERTH_MAX_DEVICES];
     const berth_pass_env env = berth_core_plan_env(plan->core, replica, names);
     const berth_replica_plan *rp = &plan->core->replicas[replica];
     berth_buffer b = {0};

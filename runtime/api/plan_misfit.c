@@ -77,7 +77,7 @@ berth_status berth_plan_make_misfit(berth_plan *p, const berth_plan_options *o, 
     const int32_t n = p->machine.n_devices;
     const berth_error refusal = *err;
     berth_core_plan *best = NULL;
-    uint64_t limits[BERTH_MACHINE_DEVICES], sixteenths = SIXTEENTHS;
+    uint64_t limits[BERTH_MAX_DEVICES], sixteenths = SIXTEENTHS;
     for (int32_t d = 0; d < n; d++) limits[d] = p->machine.devices[d].memory_bytes;
     const berth_status st = search(p, o, limits, &best, &sixteenths);
     for (int32_t d = 0; d < n; d++) p->machine.devices[d].memory_bytes = limits[d];

@@ -52,7 +52,7 @@ static void put_cores(const berth_device *d, int32_t index, int64_t most, berth_
 /* What --threads and --max-memory change stands behind the list, as changes of its devices. */
 static berth_status put_changes(const cli_args *a, berth_machine *m, berth_buffer *out, berth_error *err)
 {
-    uint64_t before[BERTH_MACHINE_DEVICES] = {0};
+    uint64_t before[BERTH_MAX_DEVICES] = {0};
     for (int32_t d = 0; d < m->n_devices; d++) {
         before[d] = m->devices[d].memory_bytes;
         m->devices[d].memory_bytes = 0;

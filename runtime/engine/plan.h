@@ -54,14 +54,14 @@ typedef struct berth_core_plan {
     const berth_kernels *kernels;
     berth_replica_plan *replicas;                /* owned, [placement->n_replicas] */
     berth_device_bytes *devices;                 /* owned, [machine->n_devices] */
-    uint64_t token_bytes[BERTH_MACHINE_DEVICES]; /* weights on each device that one generated token reads */
+    uint64_t token_bytes[BERTH_MAX_DEVICES]; /* weights on each device that one generated token reads */
     int32_t n_blocks, block;                     /* KV blocks of each replica, tokens a block */
     int64_t feature_rows;                        /* of each replica's feature store */
     bool fits;
     int32_t worst_device; /* the device that misses most when !fits */
     uint64_t missing_bytes;
-    berth_dtype compute[BERTH_MACHINE_DEVICES];    /* what each device multiplies in */
-    uint32_t device_dtypes[BERTH_MACHINE_DEVICES]; /* a bit for each dtype it can */
+    berth_dtype compute[BERTH_MAX_DEVICES];    /* what each device multiplies in */
+    uint32_t device_dtypes[BERTH_MAX_DEVICES]; /* a bit for each dtype it can */
 } berth_core_plan;
 
 /* `strategy` is a registered name or a plug-in (plugin/plugin.h), with its argument ("replicate=2"); or `device_map`

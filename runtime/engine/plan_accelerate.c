@@ -159,7 +159,7 @@ berth_status berth_plan_accelerate(const berth_strategy_input *in, const char *r
                                    berth_error *err)
 {
     const char *classes[MAX_CLASSES];
-    berth_accelerate_budget budgets[BERTH_MACHINE_DEVICES];
+    berth_accelerate_budget budgets[BERTH_MAX_DEVICES];
     berth_accelerate_strategy strategy = BERTH_ACCELERATE_SEQUENTIAL;
     berth_tree tree = {0};
     berth_accelerate_result r = {0};

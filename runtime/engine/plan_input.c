@@ -149,8 +149,8 @@ berth_status berth_strategy_input_init(const berth_model_data *model, const bert
     *out = (berth_strategy_input){.struct_size = sizeof *out};
     berth_plan_config c = *config;
     const berth_kernels *kernels;
-    berth_dtype compute[BERTH_MACHINE_DEVICES];
-    uint32_t dtypes[BERTH_MACHINE_DEVICES];
+    berth_dtype compute[BERTH_MAX_DEVICES];
+    uint32_t dtypes[BERTH_MAX_DEVICES];
     berth_status st = berth_plan_config_fill(model, &c, &kernels, err);
     if (st == BERTH_OK) st = berth_plan_policy(machine, c.dtype, compute, dtypes, err);
     if (st == BERTH_OK) st = add_devices(machine, compute, (size_t)berth_model_data_n_nodes(model), out, err);

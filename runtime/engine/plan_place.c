@@ -107,8 +107,8 @@ static bool read_numbers(const char *text, int32_t n, bool is_whole, double *out
 static berth_status layers_by_shares(const char *split, const berth_strategy_input *in, int32_t n_layers,
                                      int32_t *layer_device, berth_error *err)
 {
-    double given[BERTH_MACHINE_DEVICES];
-    float shares[BERTH_MACHINE_DEVICES], sum = 0;
+    double given[BERTH_MAX_DEVICES];
+    float shares[BERTH_MAX_DEVICES], sum = 0;
     bool ok = read_numbers(split, in->n_devices, false, given);
     for (int32_t d = 0; ok && d < in->n_devices; d++) sum += shares[d] = (float)given[d];
     if (!ok || !(sum > 0)) return refuse_numbers("split", split, "shares, not all 0, as in 3,1", in->n_devices, err);
@@ -120,7 +120,7 @@ static berth_status layers_by_shares(const char *split, const berth_strategy_inp
 static berth_status layers_by_counts(const char *counts, const berth_strategy_input *in, int32_t n_layers,
                                      int32_t *layer_device, berth_error *err)
 {
-    double given[BERTH_MACHINE_DEVICES], sum = 0;
+    double given[BERTH_MAX_DEVICES], sum = 0;
     bool ok = read_numbers(counts, in->n_devices, true, given);
     for (int32_t d = 0; ok && d < in->n_devices; d++) sum += given[d];
     if (!ok) return refuse_numbers("layers", counts, "whole counts of decoder layers, as in 20,8", in->n_devices, err);

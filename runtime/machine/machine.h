@@ -16,7 +16,7 @@
  * is a device that a cpu device wears ("A10", "4xL4"): its memory limit, its arithmetic, its rates; MACHINE several
  * with the links between them ("4xV100-SXM2-16GB"); FILE a path with a '/' before it or ".json" behind it, holding
  * either (docs/devices.md). INDEX names a device of the list so far and changes its settings ("2xA10,1/mem=8GiB"). At
- * most BERTH_MACHINE_DEVICES devices, numbers 0 to 999, blanks around items allowed. */
+ * most BERTH_MAX_DEVICES devices, numbers 0 to 999, blanks around items allowed. */
 #ifndef BERTH_MACHINE_MACHINE_H
 #define BERTH_MACHINE_MACHINE_H
 
@@ -26,9 +26,8 @@
 
 #include "base/buffer.h"
 #include "base/dtype.h"
+#include "base/limits.h"
 #include "base/status.h"
-
-#define BERTH_MACHINE_DEVICES 64
 
 typedef enum berth_device_kind { BERTH_DEVICE_CPU, BERTH_DEVICE_CUDA } berth_device_kind;
 
@@ -78,7 +77,7 @@ typedef struct berth_machine {
 
 /* Reads a device list; NULL means "cpu", and an empty list is an error, so that an unset variable in a script is
  * seen. On failure *out is {0}. Errors: BERTH_INVALID_ARGUMENT quoting the
- * item and what is allowed; BERTH_UNSUPPORTED for cuda items in a build or on a computer without it. */
+ * item and what is allowed; BERTH_DEVICE_ERROR for cuda items in a build or on a computer without it. */
 berth_status berth_machine_parse(const char *list, berth_machine *out, berth_error *err);
 void berth_machine_deinit(berth_machine *m);
 

@@ -245,10 +245,10 @@ static void read_machine(reader *r, const berth_json_node *root, berth_worn *w)
     const berth_json_node *devices = berth_json_get(root, "devices"), *links = berth_json_get(root, "links");
     size_t n = berth_json_size(devices), n_links = berth_json_size(links);
     w->is_machine = true;
-    if (berth_json_type_of(devices) != BERTH_JSON_ARRAY || n < 1 || n > BERTH_MACHINE_DEVICES)
+    if (berth_json_type_of(devices) != BERTH_JSON_ARRAY || n < 1 || n > BERTH_MAX_DEVICES)
         bad(r, "devices", "must be a list of 1 to 64 devices");
-    if (links && (berth_json_type_of(links) != BERTH_JSON_ARRAY ||
-                  n_links > (size_t)BERTH_MACHINE_DEVICES * BERTH_MACHINE_DEVICES))
+    if (links &&
+        (berth_json_type_of(links) != BERTH_JSON_ARRAY || n_links > (size_t)BERTH_MAX_DEVICES * BERTH_MAX_DEVICES))
         bad(r, "links", "must be a list of links, at most one for each pair");
     if (r->status != BERTH_OK) return;
     w->devices = calloc(n + 1, sizeof *w->devices);

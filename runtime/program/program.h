@@ -9,6 +9,7 @@
 #define BERTH_PROGRAM_PROGRAM_H
 
 #include "base/buffer.h"
+#include "base/limits.h"
 #include "base/status.h"
 #include "kernels/ops.h"
 
@@ -129,8 +130,6 @@ typedef struct berth_region { /* what a program needs of a device, bytes, upper 
     size_t activations;       /* values between ops, workspace not included */
     size_t workspace;
 } berth_region;
-
-#define BERTH_MAX_DEVICES 64
 
 typedef struct berth_program {
     char name[16]; /* "encode" or "step" */

@@ -447,8 +447,8 @@ static void add_mirrored_replica(berth_core_plan *plan)
     for (size_t i = 0; i < n; i++) p->device_of[n + i] = p->device_of[i] < 0 ? -1 : 1 - p->device_of[i];
     p->n_replicas = 2;
     plan->replicas = realloc(plan->replicas, 2 * sizeof *plan->replicas);
-    const char *names[BERTH_MACHINE_DEVICES];
-    int32_t n_threads[BERTH_MACHINE_DEVICES];
+    const char *names[BERTH_MAX_DEVICES];
+    int32_t n_threads[BERTH_MAX_DEVICES];
     for (int32_t d = 0; d < 2; d++) n_threads[d] = berth_plan_threads(&plan->machine->devices[d]);
     berth_pass_env env = berth_core_plan_env(plan, 1, names);
     golden_must(
