@@ -1,4 +1,4 @@
-/* api.h - what the public handles hold. Shared by the files of runtime/api only.
+/* api.h - what the public handles hold. Shared by the files of runtime/api, and by runtime/lab, which looks inside.
  *
  * Every handle is counted, so that callers may end them in any order: a model keeps its runtime, a plan its model, an engine its plan. */
 #ifndef BERTH_API_API_H

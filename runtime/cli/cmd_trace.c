@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/api.h"
 #include "base/checked.h"
 #include "base/status.h"
 #include "cli/rows.h"
@@ -17,18 +16,6 @@
 enum { IDS_MAX = 1 << 24, TILES_MAX = 1 << 16 };
 
 /* ---- inputs ------------------------------------------------------------------------------------------------------ */
-
-typedef struct inputs {
-    berth_ids ids;
-    float *pixels; /* owned; [n_tiles, 3, side, side] or NULL */
-    int32_t n_tiles, side;
-} inputs;
-
-static void inputs_deinit(inputs *in)
-{
-    berth_ids_deinit(&in->ids);
-    free(in->pixels);
-}
 
 static int64_t id_at(const unsigned char *bytes, berth_dtype dtype, int64_t i)
 {
@@ -43,7 +30,7 @@ static int64_t id_at(const unsigned char *bytes, berth_dtype dtype, int64_t i)
 }
 
 /* input_ids, i64 or i32, [n] or [1, n]. */
-static berth_status read_ids(const berth_safetensors *f, inputs *in, berth_error *err)
+static berth_status read_ids(const berth_safetensors *f, berth_trace_inputs *in, berth_error *err)
 {
     const berth_safetensor *t = berth_safetensors_find(f, "input_ids");
     const char *name = berth_safetensors_name(f);
@@ -76,7 +63,7 @@ static berth_status read_ids(const berth_safetensors *f, inputs *in, berth_error
 }
 
 /* pixel_values, f32, [tiles, 3, side, side]; a file for text only has none. */
-static berth_status read_pixels(const berth_safetensors *f, inputs *in, berth_error *err)
+static berth_status read_pixels(const berth_safetensors *f, berth_trace_inputs *in, berth_error *err)
 {
     const berth_safetensor *t = berth_safetensors_find(f, "pixel_values");
     if (t == NULL) return BERTH_OK;
@@ -95,7 +82,7 @@ static berth_status read_pixels(const berth_safetensors *f, inputs *in, berth_er
     return berth_safetensors_read(f, t, in->pixels, err);
 }
 
-static berth_status read_inputs(const char *path, inputs *in, berth_error *err)
+static berth_status read_inputs(const char *path, berth_trace_inputs *in, berth_error *err)
 {
     berth_safetensors *f = NULL;
     berth_status st = berth_safetensors_open(NULL, path, &f, err);
@@ -106,26 +93,17 @@ static berth_status read_inputs(const char *path, inputs *in, berth_error *err)
 }
 
 /* As `berth run` prepares a request. The model is opened for its configuration and tokenizer alone. */
-static berth_status make_inputs(const cli_args *a, inputs *in, berth_error *err)
+static berth_status make_inputs(const cli_args *a, berth_trace_inputs *in, berth_error *err)
 {
     const berth_runtime_options runtime_options = {.struct_size = sizeof runtime_options};
     berth_runtime *rt = NULL;
     berth_model *model = NULL;
-    const berth_tokenizer *tokenizer = NULL;
     cli_conversation c = {0};
-    berth_prepared prepared = {0};
     berth_status st = cli_conversation_read(a, &c, err);
     if (st == BERTH_OK) st = berth_runtime_create(&runtime_options, &rt, err);
     if (st == BERTH_OK) st = berth_model_open(rt, a->text[OPT_MODEL], NULL, &model, err);
-    if (st == BERTH_OK) st = berth_model_tokenizer(model, &tokenizer, err);
-    if (st == BERTH_OK) {
-        st = berth_prepare(model, tokenizer, c.turns, c.n_turns,
-                           a->set[OPT_MAX_TILES] ? (int32_t)a->number[OPT_MAX_TILES] : 0, &prepared, err);
-    }
-    if (st == BERTH_OK) {
-        *in = (inputs){.ids = prepared.ids, .pixels = prepared.pixels, .n_tiles = prepared.n_tiles};
-        in->side = berth_model_data_config(model->data)->vision.image_size;
-    }
+    const int32_t max_tiles = a->set[OPT_MAX_TILES] ? (int32_t)a->number[OPT_MAX_TILES] : 0;
+    if (st == BERTH_OK) st = berth_trace_inputs_make(model, c.turns, c.n_turns, max_tiles, in, err);
     cli_conversation_deinit(&c);
     berth_model_close(model);
     berth_runtime_destroy(rt);
@@ -162,7 +140,7 @@ static int64_t *widen(const int32_t *ids, size_t n)
     return wide;
 }
 
-static void add_inputs(const inputs *in, output *o)
+static void add_inputs(const berth_trace_inputs *in, output *o)
 {
     if (in->pixels != NULL && is_wanted(o, "pixel_values")) {
         const size_t plane = (size_t)in->side * (size_t)in->side;
@@ -203,7 +181,7 @@ static void add_steps(const berth_trace *t, output *o)
     }
 }
 
-static berth_status fill_output(const inputs *in, const berth_trace *t, output *o, berth_error *err)
+static berth_status fill_output(const berth_trace_inputs *in, const berth_trace *t, output *o, berth_error *err)
 {
     o->entries = calloc((size_t)t->n_values + (size_t)t->n_new + 3, sizeof *o->entries);
     o->ids = widen(in->ids.data, in->ids.len);
@@ -245,8 +223,8 @@ static void describe(const cli_args *a, const output *o, const berth_trace *t, b
     if (json) berth_buffer_puts(out, "]}\n");
 }
 
-static berth_status write_trace(const cli_args *a, const inputs *in, const berth_trace *t, berth_buffer *text,
-                                berth_error *err)
+static berth_status write_trace(const cli_args *a, const berth_trace_inputs *in, const berth_trace *t,
+                                berth_buffer *text, berth_error *err)
 {
     output o = {.globs = a->set[OPT_VALUES] ? a->text[OPT_VALUES] : NULL};
     berth_status st = fill_output(in, t, &o, err);
@@ -260,7 +238,7 @@ static berth_status write_trace(const cli_args *a, const inputs *in, const berth
 /* ---- command ----------------------------------------------------------------------------------------------------- */
 
 /* Engine and run, once the inputs are known. */
-static berth_status trace_inputs(const cli_args *a, const inputs *in, berth_trace *t, berth_error *err)
+static berth_status trace_inputs(const cli_args *a, const berth_trace_inputs *in, berth_trace *t, berth_error *err)
 {
     cli_setup setup = {0};
     berth_engine *engine = NULL;
@@ -268,20 +246,12 @@ static berth_status trace_inputs(const cli_args *a, const inputs *in, berth_trac
     const int64_t context = (int64_t)in->ids.len + n_new;
     berth_status st = cli_setup_open(a, false, true, context, in->n_tiles, &setup, err);
     if (st != BERTH_OK) return st;
-    const berth_vision_config *vision = &berth_model_data_config(setup.model->data)->vision;
-    if (in->n_tiles > 0 && in->side != vision->image_size)
-        st = BERTH_FAIL(err, BERTH_BAD_FILE, "pixel_values has tiles of %d pixels; this model takes %d", (int)in->side,
-                        (int)vision->image_size);
+    st = berth_trace_inputs_check(in, setup.model, err);
     if (st == BERTH_OK) st = cli_engine_open(a, &setup, &engine, err);
     if (st == BERTH_OK) {
-        const berth_trace_request request = {.ids = in->ids.data,
-                                             .n_ids = (int32_t)in->ids.len,
-                                             .image_token_id = engine->image_token_id,
-                                             .pixels = in->pixels,
-                                             .n_tiles = in->n_tiles,
-                                             .n_new = n_new,
-                                             .values = a->set[OPT_VALUES] ? a->text[OPT_VALUES] : NULL};
-        st = berth_trace_run(engine->core, &request, t, err);
+        const berth_trace_request request = {
+            .in = in, .n_new = n_new, .values = a->set[OPT_VALUES] ? a->text[OPT_VALUES] : NULL};
+        st = berth_trace_run(engine, &request, t, err);
     }
     if (st == BERTH_OK && t->n_new < n_new && !a->set[OPT_QUIET])
         fprintf(stderr, "berth: warning: the context is full after %d of %d new tokens\n", (int)t->n_new, (int)n_new);
@@ -298,7 +268,7 @@ cli_exit cmd_trace(const cli_args *a)
     if (a->set[OPT_INPUTS] + a->set[OPT_MESSAGES] + from_text != 1)
         return cli_usage(CMD_TRACE, "give one input: --inputs FILE, --messages FILE, or -p TEXT with its pictures");
     berth_error err = {0};
-    inputs in = {0};
+    berth_trace_inputs in = {0};
     berth_trace t = {0};
     berth_buffer text = {0};
     berth_status st = a->set[OPT_INPUTS] ? read_inputs(a->text[OPT_INPUTS], &in, &err) : make_inputs(a, &in, &err);
@@ -312,6 +282,6 @@ cli_exit cmd_trace(const cli_args *a)
     }
     berth_buffer_deinit(&text);
     berth_trace_deinit(&t);
-    inputs_deinit(&in);
+    berth_trace_inputs_deinit(&in);
     return code;
 }

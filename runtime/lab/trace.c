@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/api.h"
 #include "base/checked.h"
 #include "base/status.h"
 #include "base/text.h"
@@ -44,10 +45,10 @@ static berth_sizes whole_sizes(const berth_core_plan *plan, const berth_trace_re
 {
     const berth_model_config *config = berth_model_data_config(plan->model);
     berth_sizes s = {.value = {[BERTH_SYM_ONE] = 1, [BERTH_SYM_SEQS] = 1}};
-    s.value[BERTH_SYM_TILES] = q->n_tiles;
+    s.value[BERTH_SYM_TILES] = q->in->n_tiles;
     s.value[BERTH_SYM_FEATURES] = s.value[BERTH_SYM_IMAGE_ROWS] =
-        config->has_vision ? (int64_t)q->n_tiles * config->vision.tokens_per_tile : 0;
-    s.value[BERTH_SYM_TOKENS] = s.value[BERTH_SYM_LOGITS] = q->n_ids;
+        config->has_vision ? (int64_t)q->in->n_tiles * config->vision.tokens_per_tile : 0;
+    s.value[BERTH_SYM_TOKENS] = s.value[BERTH_SYM_LOGITS] = (int64_t)q->in->ids.len;
     return s;
 }
 
@@ -112,7 +113,7 @@ static berth_status lay_out(const berth_core_plan *plan, const berth_trace_reque
     out->values = calloc(most, sizeof *out->values);
     if (out->values == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for a trace of %zu values", most);
     berth_status st = BERTH_OK;
-    if (q->n_tiles > 0) st = add_values(replica->encode, "encode", q->values, &sizes, out, err);
+    if (q->in->n_tiles > 0) st = add_values(replica->encode, "encode", q->values, &sizes, out, err);
     if (st == BERTH_OK) st = add_values(replica->step, "step", q->values, &sizes, out, err);
     return st == BERTH_OK ? check_globs(q->values, out, err) : st;
 }
@@ -164,6 +165,39 @@ static berth_status check_whole(const berth_trace *t, berth_error *err)
     return BERTH_OK;
 }
 
+/* ---- inputs ------------------------------------------------------------------------------------------------------ */
+
+berth_status berth_trace_inputs_make(berth_model *model, const berth_turn *turns, int32_t n_turns, int32_t max_tiles,
+                                     berth_trace_inputs *out, berth_error *err)
+{
+    *out = (berth_trace_inputs){0};
+    const berth_tokenizer *tokenizer = NULL;
+    berth_prepared prepared;
+    berth_status st = berth_model_tokenizer(model, &tokenizer, err);
+    if (st == BERTH_OK) st = berth_prepare(model, tokenizer, turns, n_turns, max_tiles, &prepared, err);
+    if (st != BERTH_OK) return st;
+    *out = (berth_trace_inputs){.ids = prepared.ids,
+                                .pixels = prepared.pixels,
+                                .n_tiles = prepared.n_tiles,
+                                .side = berth_model_data_config(model->data)->vision.image_size};
+    return BERTH_OK;
+}
+
+void berth_trace_inputs_deinit(berth_trace_inputs *in)
+{
+    berth_ids_deinit(&in->ids);
+    free(in->pixels);
+    *in = (berth_trace_inputs){0};
+}
+
+berth_status berth_trace_inputs_check(const berth_trace_inputs *in, const berth_model *model, berth_error *err)
+{
+    const int32_t side = berth_model_data_config(model->data)->vision.image_size;
+    if (in->n_tiles == 0 || in->side == side) return BERTH_OK;
+    return BERTH_FAIL(err, BERTH_BAD_FILE, "pixel_values has tiles of %d pixels; this model takes %d", (int)in->side,
+                      (int)side);
+}
+
 /* ---- run --------------------------------------------------------------------------------------------------------- */
 
 static berth_status check_request(const berth_core_plan *plan, const berth_trace_request *q, berth_error *err)
@@ -171,15 +205,15 @@ static berth_status check_request(const berth_core_plan *plan, const berth_trace
     if (!plan->config.trace)
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
                           "this engine's plan was made without trace; values are not kept");
-    if (q->n_ids < 1 || q->n_tiles < 0 || q->n_new < 0 || q->n_new > NEW_MAX)
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "a trace of %d tokens, %d tiles and %d new tokens",
-                          (int)q->n_ids, (int)q->n_tiles, (int)q->n_new);
+    if (q->in->ids.len < 1 || q->in->ids.len > INT32_MAX || q->in->n_tiles < 0 || q->n_new < 0 || q->n_new > NEW_MAX)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "a trace of %zu tokens, %d tiles and %d new tokens",
+                          q->in->ids.len, (int)q->in->n_tiles, (int)q->n_new);
     return BERTH_OK;
 }
 
-static berth_status run(berth_core *core, const berth_trace_request *q, berth_trace *out, berth_error *err)
+static berth_status run(berth_engine *engine, const berth_trace_request *q, berth_trace *out, berth_error *err)
 {
-    const berth_core_plan *plan = berth_core_get_plan(core);
+    const berth_core_plan *plan = berth_core_get_plan(engine->core);
     size_t n_logits;
     out->vocab = berth_model_data_config(plan->model)->text.vocab;
     if (!berth_mul_size((size_t)q->n_new, (size_t)out->vocab, &n_logits) || n_logits > SIZE_MAX / sizeof(float))
@@ -190,11 +224,11 @@ static berth_status run(berth_core *core, const berth_trace_request *q, berth_tr
         return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the logits of %d new tokens", (int)q->n_new);
     const berth_tap tap = {.want = want, .see = see, .user = out};
     const berth_core_request request = {
-        .ids = q->ids,
-        .n_ids = q->n_ids,
-        .image_token_id = q->image_token_id,
-        .pixels = q->pixels,
-        .n_tiles = q->n_tiles,
+        .ids = q->in->ids.data,
+        .n_ids = (int32_t)q->in->ids.len,
+        .image_token_id = engine->image_token_id,
+        .pixels = q->in->pixels,
+        .n_tiles = q->in->n_tiles,
         .max_new = q->n_new,
         .sampling = BERTH_SAMPLING_GREEDY,
         .on_token = keep_token,
@@ -202,19 +236,20 @@ static berth_status run(berth_core *core, const berth_trace_request *q, berth_tr
         .tap = &tap,
     };
     berth_core_result result;
-    berth_status st = berth_core_run(core, &request, &result, err);
+    berth_status st = berth_core_run(engine->core, &request, &result, err);
     if (st != BERTH_OK) return st;
     berth_core_result_deinit(&result);
     return check_whole(out, err);
 }
 
-berth_status berth_trace_run(berth_core *core, const berth_trace_request *request, berth_trace *out, berth_error *err)
+berth_status berth_trace_run(berth_engine *engine, const berth_trace_request *request, berth_trace *out,
+                             berth_error *err)
 {
     *out = (berth_trace){0};
-    const berth_core_plan *plan = berth_core_get_plan(core);
+    const berth_core_plan *plan = berth_core_get_plan(engine->core);
     berth_status st = check_request(plan, request, err);
     if (st == BERTH_OK) st = lay_out(plan, request, out, err);
-    if (st == BERTH_OK) st = run(core, request, out, err);
+    if (st == BERTH_OK) st = run(engine, request, out, err);
     if (st != BERTH_OK) berth_trace_deinit(out);
     return st;
 }

@@ -7,15 +7,22 @@
 #ifndef BERTH_LAB_TRACE_H
 #define BERTH_LAB_TRACE_H
 
+#include <stdbool.h>
+
+#include "berth/berth.h"
+
 #include "base/dtype.h"
-#include "engine/engine.h"
+#include "kernels/ops.h"
+#include "text/tokenizer.h"
+
+typedef struct berth_trace_inputs {
+    berth_ids ids; /* owned */
+    float *pixels; /* owned; f32 [n_tiles, 3, side, side]; NULL = no picture */
+    int32_t n_tiles, side;
+} berth_trace_inputs;
 
 typedef struct berth_trace_request {
-    const int32_t *ids; /* [n_ids] */
-    int32_t n_ids;
-    int32_t image_token_id; /* -1 = none */
-    const float *pixels;    /* f32 [n_tiles, 3, S, S]; NULL = no picture */
-    int32_t n_tiles;
+    const berth_trace_inputs *in;
     int32_t n_new;      /* greedy tokens to add, not stopping at any; 0 = only the prompt */
     const char *values; /* comma-separated globs over value names; NULL = the traced ones */
 } berth_trace_request;
@@ -38,9 +45,19 @@ typedef struct berth_trace {
     int32_t n_new, vocab;
 } berth_trace;
 
-/* Errors: BERTH_INVALID_ARGUMENT (a glob that names nothing; what berth_core_run refuses), BERTH_OUT_OF_MEMORY, and
- * those of berth_core_run. On failure `out` is {0}. */
-berth_status berth_trace_run(berth_core *core, const berth_trace_request *request, berth_trace *out, berth_error *err);
+/* A conversation as a request of that model would have it; `max_tiles` 0 = the model's. Errors as berth_engine_run's.
+ * On failure `out` is {0}. */
+berth_status berth_trace_inputs_make(berth_model *model, const berth_turn *turns, int32_t n_turns, int32_t max_tiles,
+                                     berth_trace_inputs *out, berth_error *err);
+void berth_trace_inputs_deinit(berth_trace_inputs *in);
+
+/* Are the tiles as large as the model's? Errors: BERTH_BAD_FILE. */
+berth_status berth_trace_inputs_check(const berth_trace_inputs *in, const berth_model *model, berth_error *err);
+
+/* Inputs that were checked, run on replica 0. Errors: BERTH_INVALID_ARGUMENT (a glob that names nothing; what an engine
+ * refuses), BERTH_OUT_OF_MEMORY, and those of a run. On failure `out` is {0}. */
+berth_status berth_trace_run(berth_engine *engine, const berth_trace_request *request, berth_trace *out,
+                             berth_error *err);
 void berth_trace_deinit(berth_trace *t);
 
 /* Does `name` match one of the comma-separated globs? */
