@@ -200,7 +200,7 @@ static void scale_budgets(berth_strategy_input *in, const uint64_t *budgets, uin
 static berth_status place_lifted(berth_core_plan *plan, const char *strategy, berth_strategy_input *in,
                                  uint64_t *out_sixteenths, berth_error *err)
 {
-    uint64_t budgets[BERTH_MACHINE_DEVICES], low = SIXTEENTHS, high = SIXTEENTHS;
+    uint64_t budgets[BERTH_MAX_DEVICES], low = SIXTEENTHS, high = SIXTEENTHS;
     berth_placement *best = NULL;
     berth_status st = BERTH_DOES_NOT_FIT;
     for (int32_t d = 0; d < in->n_devices; d++) budgets[d] = berth_device_at(in, d)->budget_bytes;
