@@ -7,7 +7,7 @@
 #ifndef BERTH_ENGINE_BATCH_H
 #define BERTH_ENGINE_BATCH_H
 
-#include "engine/kv.h"
+#include "engine/blocks.h"
 #include "program/program.h"
 
 typedef enum berth_want_logits { BERTH_LOGITS_NONE, BERTH_LOGITS_LAST, BERTH_LOGITS_ALL } berth_want_logits;
