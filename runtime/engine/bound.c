@@ -1,4 +1,4 @@
-/* bound.c - giving every value of a program its bytes, and every lane its list of ops. */
+/* bound.c - giving every value of a program its bytes, every lane its list of ops, and every op the lanes to wake. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -49,6 +49,21 @@ static berth_status share_out_ops(berth_bound *b, const berth_exec *exec, berth_
     return BERTH_OK;
 }
 
+static berth_status find_wakes(berth_bound *b, berth_error *err)
+{
+    const berth_program *p = b->program;
+    _Static_assert(BERTH_MAX_DEVICES <= 64, "a bit for each lane");
+    for (int32_t i = 0; i < p->n_ops; i++) {
+        for (int32_t k = 0; k < p->ops[i].n_waits; k++) {
+            int32_t on = p->waits[p->ops[i].first_wait + k];
+            if (on < 0 || on >= i)
+                return BERTH_FAIL(err, BERTH_INTERNAL, "program %s: op %d waits for op %d", p->name, (int)i, (int)on);
+            if (p->ops[on].device != p->ops[i].device) b->wakes[on] |= (uint64_t)1 << p->ops[i].device;
+        }
+    }
+    return BERTH_OK;
+}
+
 static berth_status map_host(berth_bound *b, berth_error *err)
 {
     b->host_bytes = b->program->host_bytes;
@@ -70,11 +85,13 @@ berth_status berth_bound_init(berth_bound *b, const berth_program *program, cons
     b->data = calloc((size_t)program->n_values + 1, sizeof *b->data);
     b->lane_ops = calloc((size_t)program->n_ops + 1, sizeof *b->lane_ops);
     b->lane_index = calloc((size_t)program->n_ops + 1, sizeof *b->lane_index);
-    if (!b->data || !b->lane_ops || !b->lane_index)
+    b->wakes = calloc((size_t)program->n_ops + 1, sizeof *b->wakes);
+    if (!b->data || !b->lane_ops || !b->lane_index || !b->wakes)
         return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "program %s: tables", program->name);
     berth_status st = map_host(b, err);
     for (int32_t i = 0; st == BERTH_OK && i < program->n_values; i++) st = bind_value(b, i, exec, memory, err);
     if (st == BERTH_OK) st = share_out_ops(b, exec, err);
+    if (st == BERTH_OK) st = find_wakes(b, err);
     return st;
 }
 
@@ -84,6 +101,7 @@ void berth_bound_deinit(berth_bound *b)
     free(b->data);
     free(b->lane_ops);
     free(b->lane_index);
+    free(b->wakes);
     *b = (berth_bound){0};
 }
 

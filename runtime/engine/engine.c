@@ -238,22 +238,6 @@ static berth_status make_strict(berth_core *core, berth_error *err)
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
-static bool replicas_share_devices(const berth_core_plan *plan)
-{
-    for (int32_t d = 0; d < plan->machine->n_devices; d++) {
-        int32_t users = 0;
-        for (int32_t r = 0; r < plan->placement->n_replicas; r++) {
-            bool uses = false;
-            const berth_program *both[] = {plan->replicas[r].encode, plan->replicas[r].step};
-            for (int k = 0; k < 2; k++)
-                for (int32_t i = 0; both[k] && i < both[k]->n_ops; i++) uses = uses || both[k]->ops[i].device == d;
-            users += uses;
-        }
-        if (users > 1) return true;
-    }
-    return false;
-}
-
 static berth_status check_as_planned(const berth_core *core, berth_error *err)
 {
     for (int32_t d = 0; d < core->exec.n_units; d++) {
@@ -327,9 +311,7 @@ berth_status berth_core_create(berth_core_plan *take_plan, const berth_core_opti
     core->plan = take_plan;
     if (options) core->options = *options;
     core->exec.kernels = take_plan->kernels;
-    core->exec.shares_lanes = replicas_share_devices(take_plan);
     pthread_mutex_init(&core->exec.strict_lock, NULL);
-    pthread_mutex_init(&core->exec.submit_lock, NULL);
     pthread_mutex_init(&core->strict_turn, NULL);
     berth_status st = make_queue(core, err);
     if (st == BERTH_OK) st = build_core(core, err);
@@ -353,7 +335,6 @@ void berth_core_destroy(berth_core *core)
     destroy_units(&core->exec);
     berth_core_plan_destroy(core->plan);
     pthread_mutex_destroy(&core->exec.strict_lock);
-    pthread_mutex_destroy(&core->exec.submit_lock);
     pthread_mutex_destroy(&core->strict_turn);
     berth_job_queue_deinit(&core->queue);
     free(core);

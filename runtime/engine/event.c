@@ -3,6 +3,7 @@
  * sleepers, and both in one total order. */
 #include "engine/event.h"
 
+#include <errno.h>
 #include <linux/futex.h>
 #include <stddef.h>
 #include <sys/syscall.h>
@@ -45,14 +46,63 @@ static bool spin_until(berth_event *e, uint32_t target, int64_t spin_ns)
     return false;
 }
 
-void berth_event_wait(berth_event *e, uint32_t target, int64_t spin_ns)
+bool berth_event_wait_until(berth_event *e, uint32_t target, int64_t spin_ns, int64_t deadline_ns)
 {
-    if (berth_event_reached(e, target) || (spin_ns > 0 && spin_until(e, target, spin_ns))) return;
+    if (berth_event_reached(e, target)) return true;
+    if (deadline_ns < 0) deadline_ns = 0;
+    if (spin_ns > 0) {
+        int64_t left = deadline_ns - berth_now_ns();
+        if (spin_until(e, target, left < spin_ns ? left : spin_ns)) return true;
+    }
+    const struct timespec at = {.tv_sec = deadline_ns / 1000000000, .tv_nsec = deadline_ns % 1000000000};
+    bool reached, is_late = false;
     atomic_fetch_add(&e->sleepers, 1);
     for (;;) {
         uint32_t seen = atomic_load(&e->value);
-        if ((int32_t)(seen - target) >= 0) break;
-        syscall(SYS_futex, &e->value, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+        reached = (int32_t)(seen - target) >= 0;
+        if (reached || is_late) break;
+        /* the bitset call takes an absolute time of the monotonic clock */
+        long rc = syscall(SYS_futex, &e->value, FUTEX_WAIT_BITSET_PRIVATE, seen, deadline_ns == INT64_MAX ? NULL : &at,
+                          NULL, FUTEX_BITSET_MATCH_ANY);
+        is_late = rc != 0 && errno == ETIMEDOUT;
     }
     atomic_fetch_sub(&e->sleepers, 1);
+    return reached;
+}
+
+void berth_event_wait(berth_event *e, uint32_t target, int64_t spin_ns)
+{
+    berth_event_wait_until(e, target, spin_ns, INT64_MAX);
+}
+
+/* ---- gates ------------------------------------------------------------------------------------------------------ */
+
+enum { GATE_OPEN, GATE_CLOSED, GATE_WAITED_FOR };
+
+void berth_gate_init(berth_gate *g)
+{
+    atomic_init(&g->state, GATE_OPEN);
+}
+
+void berth_gate_close(berth_gate *g)
+{
+    atomic_store(&g->state, GATE_CLOSED);
+}
+
+void berth_gate_open(berth_gate *g)
+{
+    /* The wake may come when the gate is no more: it takes the address as a number, and whoever sleeps there by then
+     * looks again. */
+    if (atomic_exchange(&g->state, GATE_OPEN) == GATE_WAITED_FOR)
+        syscall(SYS_futex, &g->state, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+void berth_gate_wait(berth_gate *g)
+{
+    uint32_t state = GATE_CLOSED;
+    if (atomic_compare_exchange_strong(&g->state, &state, GATE_WAITED_FOR)) state = GATE_WAITED_FOR;
+    while (state != GATE_OPEN) {
+        syscall(SYS_futex, &g->state, FUTEX_WAIT_PRIVATE, GATE_WAITED_FOR, NULL, NULL, 0);
+        state = atomic_load(&g->state);
+    }
 }

@@ -1,27 +1,38 @@
-/* executor.c - one run of a bound program over the lanes. */
+/* executor.c - runs of bound programs over the lanes.
+ *
+ * What a run has done on a lane is a count that grows over all runs its object ever makes, so that another run that goes
+ * on after it needs no more than a count to compare with, even when it has been started anew. The thing easy to get
+ * wrong is the end: once the last lane has let go of a run, its owner may use or free it at once. */
 #include "engine/executor.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct lane_share { /* the argument of one lane's job */
-    berth_run *run;
+typedef struct lane_share {             /* a run's ops on one lane */
+    berth_share base;                   /* first; its fields are the lane's and its worker's */
+    _Alignas(64) _Atomic uint32_t done; /* ops over, of this run and those before it; set by the worker */
+    uint32_t first;                     /* `done` before this run's first op */
     int32_t device;
+    int32_t next_wait; /* of the next op: those before it are satisfied; the worker's */
+    berth_run *run;
+    const struct lane_share *after; /* NULL = none */
+    uint32_t after_first;           /* its `first` at this run's start */
 } lane_share;
 
 struct berth_run {
     berth_exec *exec;
     const berth_bound *bound;
     berth_sizes sizes;
-    const berth_watch *watch;
-    uint64_t *edge_bytes;
-    uint32_t base[BERTH_MAX_DEVICES]; /* each lane's count before its first op of this run */
-    lane_share shares[BERTH_MAX_DEVICES];
-    _Atomic bool failed;
+    berth_run_options options;
+    uint64_t lanes;         /* bit d: has ops on lane d */
+    _Atomic int32_t n_left; /* lanes that are not through, and the starter */
+    _Atomic bool failed, over;
+    berth_gate end;       /* open: nobody but the owner knows of the run */
     pthread_mutex_t lock; /* error and watch */
     berth_status status;
     berth_error error;
+    lane_share shares[]; /* [n_units] */
 };
 
 typedef struct op_step { /* one op under way */
@@ -31,23 +42,6 @@ typedef struct op_step { /* one op under way */
     berth_status status;
     berth_error error;
 } op_step;
-
-berth_run *berth_run_create(berth_exec *exec)
-{
-    berth_run *r = calloc(1, sizeof *r);
-    if (!r) return NULL;
-    r->exec = exec;
-    pthread_mutex_init(&r->lock, NULL);
-    for (int32_t d = 0; d < exec->n_units; d++) r->shares[d] = (lane_share){r, d};
-    return r;
-}
-
-void berth_run_destroy(berth_run *r)
-{
-    if (!r) return;
-    pthread_mutex_destroy(&r->lock);
-    free(r);
-}
 
 /* ---- one op ----------------------------------------------------------------------------------------------------- */
 
@@ -80,7 +74,7 @@ static void carry_copy(op_step *s)
     }
     s->status = exec->transport->copy(&c, &s->error);
     int32_t n = exec->n_units, row = c.from < 0 ? n : c.from, column = c.to < 0 ? n : c.to;
-    r->edge_bytes[row * (n + 1) + column] += c.bytes; /* an edge belongs to one lane */
+    if (r->options.edge_bytes) r->options.edge_bytes[row * (n + 1) + column] += c.bytes; /* an edge is one lane's */
 }
 
 static void carry_out(void *arg)
@@ -140,6 +134,7 @@ static void carry_out_strict(op_step *s)
 {
     berth_exec *exec = s->run->exec;
     void *address = NULL;
+    berth_strict_take_host(exec->strict, s->run->bound->host);
     berth_strict_only(exec->strict, s->run->bound->program->ops[s->op].device);
     if (!berth_strict_guard(carry_out, s, &address)) fail_access(s, address);
 }
@@ -157,35 +152,20 @@ static void note_failure(berth_run *r, const op_step *s)
 
 static void show(berth_run *r, const op_step *s)
 {
-    if (!r->watch) return;
+    const berth_watch *watch = r->options.watch;
+    if (!watch) return;
     pthread_mutex_lock(&r->lock);
-    r->watch->see(r->watch->user, r->bound, s->op, &s->call);
+    watch->see(watch->user, r->bound, s->op, &s->call);
     pthread_mutex_unlock(&r->lock);
 }
 
-static void wait_for_others(berth_run *r, const berth_op *op, int64_t spin_ns)
+static bool do_op(berth_run *r, int32_t op)
 {
-    const berth_program *p = r->bound->program;
-    for (int32_t k = 0; k < op->n_waits; k++) {
-        int32_t on = p->waits[op->first_wait + k], lane = p->ops[on].device;
-        if (lane == op->device) continue;
-        berth_lane_wait(&r->exec->units[lane].lane, r->base[lane] + (uint32_t)r->bound->lane_index[on] + 1, spin_ns);
-    }
-}
-
-static void lane_item(void *arg, int32_t item)
-{
-    const lane_share *share = arg;
-    berth_run *r = share->run;
-    if (atomic_load(&r->failed)) return;
     op_step s;
     s.run = r;
-    s.op = r->bound->lane_ops[r->bound->lane_first[share->device] + item];
+    s.op = op;
     s.status = BERTH_OK;
-    const berth_op *op = &r->bound->program->ops[s.op];
-    wait_for_others(r, op, r->exec->units[share->device].spin_ns);
-    if (atomic_load(&r->failed)) return;
-    berth_bound_call(r->bound, s.op, &r->sizes, &s.call);
+    berth_bound_call(r->bound, op, &r->sizes, &s.call);
     if (r->exec->strict) {
         pthread_mutex_lock(&r->exec->strict_lock);
         carry_out_strict(&s);
@@ -196,41 +176,169 @@ static void lane_item(void *arg, int32_t item)
         if (s.status == BERTH_OK) show(r, &s);
     }
     if (s.status != BERTH_OK) note_failure(r, &s);
+    return s.status == BERTH_OK;
 }
 
-/* ---- one run ---------------------------------------------------------------------------------------------------- */
+/* ---- a run's share of a lane ------------------------------------------------------------------------------------ */
 
-static int32_t ops_on(const berth_bound *b, int32_t d)
+static bool has_done(const lane_share *s, uint32_t first, int32_t n)
 {
-    return b->lane_first[d + 1] - b->lane_first[d];
+    return (int32_t)(atomic_load_explicit(&s->done, memory_order_acquire) - (first + (uint32_t)n)) >= 0;
 }
 
-static void submit(berth_run *r)
+static int32_t next_item(const lane_share *s)
+{
+    return (int32_t)(atomic_load_explicit(&s->done, memory_order_relaxed) - s->first);
+}
+
+static bool share_is_ready(berth_share *base)
+{
+    lane_share *s = (lane_share *)(void *)base;
+    berth_run *r = s->run;
+    const berth_bound *b = r->bound;
+    const berth_program *p = b->program;
+    int32_t item = next_item(s);
+    /* Also for a run that failed: what comes after it comes after those before it too. */
+    if (s->after && !has_done(s->after, s->after_first, item + 1)) return false;
+    if (atomic_load(&r->failed)) return true;
+    const berth_op *op = &p->ops[b->lane_ops[b->lane_first[s->device] + item]];
+    for (; s->next_wait < op->n_waits; s->next_wait++) {
+        int32_t on = p->waits[op->first_wait + s->next_wait], lane = p->ops[on].device;
+        const lane_share *other = &r->shares[lane];
+        if (lane != s->device && !has_done(other, other->first, b->lane_index[on] + 1)) return false;
+    }
+    return true;
+}
+
+static void wake_lanes(berth_exec *exec, uint64_t lanes)
+{
+    for (; lanes; lanes &= lanes - 1) berth_lane_wake(&exec->units[__builtin_ctzll(lanes)].lane);
+}
+
+/* One lane, or the starter, is through. Nothing of the run is touched once the gate is open. */
+static void let_go(berth_run *r)
+{
+    if (atomic_fetch_sub(&r->n_left, 1) != 1) return;
+    berth_event *notify = r->options.notify;
+    atomic_store(&r->over, true);
+    if (notify) berth_event_advance(notify, 1);
+    berth_gate_open(&r->end);
+}
+
+static void share_carry_out(berth_share *base)
+{
+    lane_share *s = (lane_share *)(void *)base;
+    berth_run *r = s->run;
+    const berth_bound *b = r->bound;
+    bool is_last = base->n_left == 0;
+    int32_t op = b->lane_ops[b->lane_first[s->device] + next_item(s)];
+    uint64_t wakes = b->wakes[op];
+    if (!atomic_load(&r->failed) && !do_op(r, op)) wakes = r->lanes; /* none of them need wait any longer */
+    s->next_wait = 0;
+    atomic_store_explicit(&s->done, atomic_load_explicit(&s->done, memory_order_relaxed) + 1, memory_order_release);
+    wake_lanes(r->exec, wakes & ~((uint64_t)1 << s->device));
+    if (is_last) let_go(r);
+}
+
+/* ---- runs ------------------------------------------------------------------------------------------------------- */
+
+berth_run *berth_run_create(berth_exec *exec)
+{
+    size_t size = sizeof(berth_run) + (size_t)exec->n_units * sizeof(lane_share);
+    berth_run *r = aligned_alloc(_Alignof(berth_run), size);
+    if (!r) return NULL;
+    memset(r, 0, size);
+    r->exec = exec;
+    pthread_mutex_init(&r->lock, NULL);
+    berth_gate_init(&r->end);
+    atomic_init(&r->over, true);
+    for (int32_t d = 0; d < exec->n_units; d++) {
+        lane_share *s = &r->shares[d];
+        s->base = (berth_share){.is_ready = share_is_ready, .carry_out = share_carry_out};
+        s->run = r;
+        s->device = d;
+    }
+    return r;
+}
+
+void berth_run_destroy(berth_run *r)
+{
+    if (!r) return;
+    pthread_mutex_destroy(&r->lock);
+    free(r);
+}
+
+bool berth_run_over(const berth_run *r)
+{
+    return atomic_load(&r->over);
+}
+
+static void prepare_shares(berth_run *r, const berth_run *after)
+{
+    const berth_bound *b = r->bound;
+    int32_t n_lanes = 0;
+    r->lanes = 0;
+    for (int32_t d = 0; d < r->exec->n_units; d++) {
+        lane_share *s = &r->shares[d];
+        s->base.n_left = b->lane_first[d + 1] - b->lane_first[d];
+        if (s->base.n_left == 0) continue;
+        r->lanes |= (uint64_t)1 << d;
+        n_lanes++;
+        s->first = atomic_load_explicit(&s->done, memory_order_relaxed);
+        s->next_wait = 0;
+        s->after = after ? &after->shares[d] : NULL;
+        s->after_first = after ? after->shares[d].first : 0;
+    }
+    atomic_store(&r->n_left, n_lanes + 1);
+}
+
+berth_status berth_run_start(berth_run *r, const berth_bound *b, const berth_sizes *sizes,
+                             const berth_run_options *options, berth_error *err)
+{
+    const berth_run *after = options ? options->after : NULL;
+    if (after && berth_run_over(after)) after = NULL;
+    if (!berth_run_over(r))
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "program %s: the run is in flight already; finish it first",
+                          b->program->name);
+    if (after && after->bound->program != b->program)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                          "program %s cannot go after program %s, which is in flight: ops are matched one by one",
+                          b->program->name, after->bound->program->name);
+    berth_gate_wait(&r->end); /* over, but its last lane may not have let go yet */
+    r->bound = b;
+    r->sizes = *sizes;
+    r->options = options ? *options : (berth_run_options){0};
+    r->status = BERTH_OK;
+    atomic_store(&r->failed, false);
+    atomic_store(&r->over, false);
+    berth_gate_close(&r->end);
+    prepare_shares(r, after);
+    for (uint64_t lanes = r->lanes; lanes; lanes &= lanes - 1) {
+        int32_t d = __builtin_ctzll(lanes);
+        berth_lane_add(&r->exec->units[d].lane, &r->shares[d].base);
+    }
+    let_go(r);
+    return BERTH_OK;
+}
+
+berth_status berth_run_finish(berth_run *r, berth_error *err)
 {
     berth_exec *exec = r->exec;
-    if (exec->shares_lanes) pthread_mutex_lock(&exec->submit_lock);
-    for (int32_t d = 0; d < exec->n_units; d++) /* all, before any starts; other lanes may be another replica's */
-        if (ops_on(r->bound, d)) r->base[d] = exec->units[d].lane.n_issued;
-    for (int32_t d = 0; d < exec->n_units; d++)
-        if (ops_on(r->bound, d)) berth_lane_submit(&exec->units[d].lane, lane_item, &r->shares[d], ops_on(r->bound, d));
-    if (exec->shares_lanes) pthread_mutex_unlock(&exec->submit_lock);
+    berth_gate_wait(&r->end);
+    if (exec->strict && r->bound) {
+        pthread_mutex_lock(&exec->strict_lock);
+        berth_strict_take_host(exec->strict, r->bound->host);
+        berth_strict_only(exec->strict, BERTH_DEVICE_HOST);
+        pthread_mutex_unlock(&exec->strict_lock);
+    }
+    if (r->status != BERTH_OK && err) *err = r->error;
+    return r->status;
 }
 
 berth_status berth_run_program(berth_run *r, const berth_bound *b, const berth_sizes *sizes, const berth_watch *watch,
                                uint64_t *edge_bytes, berth_error *err)
 {
-    berth_exec *exec = r->exec;
-    r->bound = b;
-    r->sizes = *sizes;
-    r->watch = watch;
-    r->edge_bytes = edge_bytes;
-    r->status = BERTH_OK;
-    atomic_store(&r->failed, false);
-    submit(r);
-    /* This thread does not spin: its core is one of those that now compute. */
-    for (int32_t d = 0; d < exec->n_units; d++)
-        if (ops_on(b, d)) berth_lane_wait(&exec->units[d].lane, r->base[d] + (uint32_t)ops_on(b, d), 0);
-    if (exec->strict) berth_strict_only(exec->strict, BERTH_DEVICE_HOST);
-    if (r->status != BERTH_OK && err) *err = r->error;
-    return r->status;
+    const berth_run_options options = {.watch = watch, .edge_bytes = edge_bytes};
+    berth_status st = berth_run_start(r, b, sizes, &options, err);
+    return st == BERTH_OK ? berth_run_finish(r, err) : st;
 }

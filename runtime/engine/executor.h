@@ -1,10 +1,12 @@
-/* executor.h - carrying out a bound program: every op on its device's lane, in program order, waiting for other lanes
- * where the program says so.
+/* executor.h - carrying out bound programs: every op on its device's lane, as soon as the ops it waits for are done.
  *
- * Owns binding (which bytes each value has) and one run's state. Each lane is given its share of a program as one job
- * and walks it by itself; the lanes' done counters are the program's waits. A lane op that fails poisons the run: later
- * ops do nothing but still count as over, so that no one waits for ever, and the first failure is the run's. A run
- * allocates nothing. */
+ * Owns binding (which bytes each value has) and runs. Many runs may be in flight at once, of one program or several:
+ * each lane has its share of each run, within a run it keeps program order, and takes the oldest run that can go on. So
+ * k passes fill k pipeline stages, and replicas may share devices in any order of stages. Runs in flight never share a
+ * berth_bound (their activations); what they share is an op's workspace, states, and nothing else.
+ *
+ * An op that fails poisons its own run: its later ops do nothing but still count as over, so that no one waits for
+ * ever, and the first failure is the run's. A run allocates nothing and takes no lock, save for the caller's watch. */
 #ifndef BERTH_ENGINE_EXECUTOR_H
 #define BERTH_ENGINE_EXECUTOR_H
 
@@ -38,12 +40,9 @@ typedef struct berth_exec {
     const berth_transport *transport;
     berth_strict *strict;        /* NULL = not strict */
     pthread_mutex_t strict_lock; /* held while one op runs in strict mode */
-    pthread_mutex_t submit_lock; /* see shares_lanes */
-    /* Replicas share a device: their jobs must reach all lanes in one order, or two runs could wait for each other. */
-    bool shares_lanes;
 } berth_exec;
 
-/* A program and where its values lie. */
+/* A program and where its values lie. One run at a time. */
 typedef struct berth_bound {
     const berth_program *program;
     void **data;   /* owned; [n_values] */
@@ -53,6 +52,7 @@ typedef struct berth_bound {
     int32_t *lane_ops; /* owned; ops of lane d: [lane_first[d], lane_first[d + 1]) */
     int32_t lane_first[BERTH_MAX_DEVICES + 1];
     int32_t *lane_index; /* owned; [n_ops] place in its lane */
+    uint64_t *wakes;     /* owned; [n_ops] bit d: an op of lane d waits for this one */
 } berth_bound;
 
 typedef struct berth_bound_memory { /* per device of the machine */
@@ -65,7 +65,7 @@ berth_status berth_bound_init(berth_bound *b, const berth_program *program, cons
                               const berth_bound_memory *memory, berth_error *err);
 void berth_bound_deinit(berth_bound *b);
 
-/* Sees every op's call after it ran, on its lane; calls come one at a time, from several threads. */
+/* Sees every op's call after it ran, on its lane; calls of one run come one at a time, from several threads. */
 typedef struct berth_watch {
     void (*see)(void *user, const berth_bound *b, int32_t op, const berth_op_call *call);
     void *user;
@@ -73,10 +73,33 @@ typedef struct berth_watch {
 
 typedef struct berth_run berth_run;            /* one run's state, used again for the next */
 berth_run *berth_run_create(berth_exec *exec); /* NULL: out of memory */
+
+/* Not while it is in flight, nor while a run started after it is. */
 void berth_run_destroy(berth_run *r);
 
-/* Runs the program for these sizes to its end. `edge_bytes` [(n_units + 1)^2] grows by what copies moved. `watch` may
- * be NULL. */
+/* Zero is the default for every field. What is pointed to lives until the run is finished. */
+typedef struct berth_run_options {
+    const berth_watch *watch;
+    uint64_t *edge_bytes; /* [(n_units + 1)^2] grows by what copies moved; runs of one program in flight may share it */
+    /* An earlier run of the same program, maybe still in flight (a prompt's chunk before this one): on each lane, this
+     * run's i-th op comes after that one's i-th. It may be finished and started again meanwhile. */
+    const berth_run *after;
+    berth_event *notify; /* advanced by one when the run is over, failed or not */
+} berth_run_options;
+
+/* Puts the run on its lanes and returns. `b` and its host memory are the run's until it is finished; `sizes` is copied.
+ * One thread at a time deals with a run, any number with different ones. Errors, nothing was started:
+ * BERTH_INVALID_ARGUMENT (the run is in flight; `after` is, with another program). */
+berth_status berth_run_start(berth_run *r, const berth_bound *b, const berth_sizes *sizes,
+                             const berth_run_options *options, berth_error *err);
+
+/* No op of it is under way or to come: finish will not wait. True for a run that was never started. */
+bool berth_run_over(const berth_run *r);
+
+/* Waits for the end (asleep: the caller's core is one of those that compute). The run's status and its first error. */
+berth_status berth_run_finish(berth_run *r, berth_error *err);
+
+/* Start and finish. `watch` may be NULL. */
 berth_status berth_run_program(berth_run *r, const berth_bound *b, const berth_sizes *sizes, const berth_watch *watch,
                                uint64_t *edge_bytes, berth_error *err);
 

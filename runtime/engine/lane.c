@@ -1,51 +1,76 @@
-/* lane.c - the worker thread and ring of a lane. Ring slots are plain memory: `queued` orders their filling before
- * their reading, `taken` their reading before their next filling. */
+/* lane.c - the worker thread of a lane. It looks at the wake count before it looks for work: what becomes ready after
+ * that look changes the count, so the wait for it ends at once. */
 #include "engine/lane.h"
 
 #include "engine/team.h"
 
+static berth_share *append_added(berth_lane *lane, berth_share *first)
+{
+    berth_share *newest = atomic_exchange_explicit(&lane->added, NULL, memory_order_acquire), *oldest = NULL;
+    while (newest) {
+        berth_share *s = newest;
+        newest = s->next;
+        s->next = oldest;
+        oldest = s;
+    }
+    berth_share **end = &first;
+    while (*end) end = &(*end)->next;
+    *end = oldest;
+    return first;
+}
+
+/* One item of the oldest share that is ready; false: none is. */
+static bool carry_out_one(berth_share **first)
+{
+    for (berth_share **at = first; *at; at = &(*at)->next) {
+        berth_share *s = *at;
+        if (!s->is_ready(s)) continue;
+        if (--s->n_left == 0) *at = s->next; /* out of the list before its owner may use it again */
+        s->carry_out(s);
+        return true;
+    }
+    return false;
+}
+
 static void *lane_body(void *arg)
 {
     berth_lane *lane = arg;
-    for (uint32_t n = 0;; n++) {
-        berth_event_wait(&lane->queued, n + 1, lane->spin_ns);
-        berth_lane_job job = lane->jobs[n % BERTH_LANE_JOBS];
-        berth_event_advance(&lane->taken, 1);
-        if (!job.fn) return NULL;
-        for (int32_t i = 0; i < job.n_items; i++) {
-            job.fn(job.arg, i);
-            berth_event_advance(&lane->done, 1);
-        }
+    berth_share *first = NULL;
+    for (;;) {
+        uint32_t seen = berth_event_value(&lane->wake);
+        bool stop = atomic_load_explicit(&lane->stop, memory_order_acquire);
+        if (atomic_load_explicit(&lane->added, memory_order_relaxed)) first = append_added(lane, first);
+        if (carry_out_one(&first)) continue;
+        if (stop && !first) return NULL;
+        berth_event_wait(&lane->wake, seen + 1, lane->spin_ns);
     }
 }
 
 berth_status berth_lane_init(berth_lane *lane, const int32_t *cores, int32_t n_cores, int64_t spin_ns, berth_error *err)
 {
     *lane = (berth_lane){.spin_ns = spin_ns};
-    berth_event_init(&lane->queued);
-    berth_event_init(&lane->taken);
-    berth_event_init(&lane->done);
+    berth_event_init(&lane->wake);
+    atomic_init(&lane->added, NULL);
+    atomic_init(&lane->stop, false);
     berth_status st = berth_thread_start(&lane->thread, lane_body, lane, cores, n_cores, err);
     lane->runs = st == BERTH_OK;
     return st;
 }
 
-uint32_t berth_lane_submit(berth_lane *lane, berth_lane_fn fn, void *arg, int32_t n_items)
+void berth_lane_add(berth_lane *lane, berth_share *share)
 {
-    uint32_t base = lane->n_issued;
-    if (n_items == 0 && fn) return base;
-    berth_event_wait(&lane->taken, lane->n_submitted - BERTH_LANE_JOBS + 1, 0);
-    lane->jobs[lane->n_submitted % BERTH_LANE_JOBS] = (berth_lane_job){fn, arg, n_items};
-    lane->n_submitted++;
-    lane->n_issued += (uint32_t)n_items;
-    berth_event_advance(&lane->queued, 1);
-    return base;
+    share->next = atomic_load_explicit(&lane->added, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&lane->added, &share->next, share, memory_order_release,
+                                                  memory_order_relaxed)) {
+    }
+    berth_lane_wake(lane);
 }
 
 void berth_lane_deinit(berth_lane *lane)
 {
     if (!lane->runs) return;
-    berth_lane_submit(lane, NULL, NULL, 0);
+    atomic_store(&lane->stop, true);
+    berth_lane_wake(lane);
     berth_thread_join(lane->thread);
     lane->runs = false;
 }

@@ -1,31 +1,29 @@
-/* lane.h - a device's in-order queue: one worker thread that carries out items one after another, and a counter of
- * those done that others wait on.
+/* lane.h - a device's lane: one worker thread that carries out the items of all shares it was given, one at a time.
  *
- * A job is a function called for items 0 .. n_items-1. Submitting gives the count that stands before its first item:
- * item i is over when the lane's `done` has reached base + i + 1, failed or not. Submitting allocates nothing and takes
- * no lock. One thread at a time may submit to a lane; who shares a lane (replicas on one device) orders that itself,
- * the same way for all lanes: see submit in executor.c. */
+ * A share is a run's list of items (ops) on this lane. Within a share items are in order; between shares there is none:
+ * the worker takes the oldest share whose next item is ready. This is what one CUDA stream per device and run in
+ * flight gives, with the device computing one op at a time: a run that waits for another lane holds nobody up.
+ *
+ * When nothing is ready the worker spins briefly and then sleeps until it is woken: whoever makes an item ready on
+ * another thread says so. Nothing here allocates or locks. */
 #ifndef BERTH_ENGINE_LANE_H
 #define BERTH_ENGINE_LANE_H
 
 #include "base/status.h"
 #include "engine/event.h"
 
-typedef void (*berth_lane_fn)(void *arg, int32_t item);
-
-enum { BERTH_LANE_JOBS = 128 }; /* queued at most; the submitter waits beyond */
-
-typedef struct berth_lane_job {
-    berth_lane_fn fn; /* NULL: the thread ends */
-    void *arg;        /* the submitter's, until the last item is over */
-    int32_t n_items;
-} berth_lane_job;
+typedef struct berth_share berth_share;
+struct berth_share {
+    bool (*is_ready)(berth_share *s);  /* on the worker; false: asked again after the next item or wake */
+    void (*carry_out)(berth_share *s); /* the next item, on the worker; after the last one the share is the owner's */
+    int32_t n_left;                    /* items; > 0 when it is added, then the worker's */
+    berth_share *next;                 /* the lane's */
+};
 
 typedef struct berth_lane {
-    berth_event queued, taken, done; /* jobs, jobs, items */
-    berth_lane_job jobs[BERTH_LANE_JOBS];
-    uint32_t n_submitted; /* jobs; the submitter's */
-    uint32_t n_issued;    /* items; the submitter's */
+    berth_event wake;
+    _Alignas(64) _Atomic(berth_share *) added; /* newest first; not yet seen by the worker */
+    _Atomic bool stop;
     int64_t spin_ns;
     unsigned long thread;
     bool runs;
@@ -34,12 +32,15 @@ typedef struct berth_lane {
 /* Starts the worker, bound to `cores`. Error: BERTH_DEVICE_ERROR. The lane must not move in memory afterwards. */
 berth_status berth_lane_init(berth_lane *lane, const int32_t *cores, int32_t n_cores, int64_t spin_ns,
                              berth_error *err);
-void berth_lane_deinit(berth_lane *lane); /* carries out what is queued first */
+void berth_lane_deinit(berth_lane *lane); /* carries out what was added first */
 
-uint32_t berth_lane_submit(berth_lane *lane, berth_lane_fn fn, void *arg, int32_t n_items);
-static inline void berth_lane_wait(berth_lane *lane, uint32_t done, int64_t spin_ns)
+/* From any thread. Shares added one after the other are seen in that order. Wakes the worker. */
+void berth_lane_add(berth_lane *lane, berth_share *share);
+
+/* From any thread, after what made an item ready. */
+static inline void berth_lane_wake(berth_lane *lane)
 {
-    berth_event_wait(&lane->done, done, spin_ns);
+    berth_event_advance(&lane->wake, 1);
 }
 
 #endif

@@ -23,6 +23,7 @@ struct berth_strict {
     int32_t n_devices;
     area *areas;
     int32_t n_areas, cap_areas;
+    const void *host; /* the one host area that is meant; NULL = all */
     bool has_handler;
 };
 
@@ -160,21 +161,36 @@ berth_status berth_strict_add(berth_strict *s, int32_t owner, void *base, size_t
     return BERTH_OK;
 }
 
+void berth_strict_take_host(berth_strict *s, const void *base)
+{
+    s->host = base;
+}
+
+static bool is_meant(const berth_strict *s, const area *a)
+{
+    return a->owner >= 0 || !s->host || a->base == s->host;
+}
+
 void berth_strict_only(berth_strict *s, int32_t owner)
 {
-    for (int32_t i = 0; i < s->n_areas; i++)
-        protect(&s->areas[i], s->areas[i].owner == owner ? widest(&s->areas[i]) : PROT_NONE);
+    for (int32_t i = 0; i < s->n_areas; i++) {
+        area *a = &s->areas[i];
+        if (is_meant(s, a)) protect(a, a->owner == owner ? widest(a) : PROT_NONE);
+    }
 }
 
 void berth_strict_close_all(berth_strict *s)
 {
-    for (int32_t i = 0; i < s->n_areas; i++) protect(&s->areas[i], PROT_NONE);
+    for (int32_t i = 0; i < s->n_areas; i++)
+        if (is_meant(s, &s->areas[i])) protect(&s->areas[i], PROT_NONE);
 }
 
 void berth_strict_open(berth_strict *s, int32_t owner, bool writable)
 {
-    for (int32_t i = 0; i < s->n_areas; i++)
-        if (s->areas[i].owner == owner) protect(&s->areas[i], writable ? widest(&s->areas[i]) : PROT_READ);
+    for (int32_t i = 0; i < s->n_areas; i++) {
+        area *a = &s->areas[i];
+        if (a->owner == owner && is_meant(s, a)) protect(a, writable ? widest(a) : PROT_READ);
+    }
 }
 
 bool berth_strict_owner(const berth_strict *s, const void *address, int32_t *out_owner)

@@ -24,6 +24,10 @@ void berth_strict_destroy(berth_strict *s); /* opens all areas again first */
 berth_status berth_strict_add(berth_strict *s, int32_t owner, void *base, size_t length, bool writable,
                               berth_error *err);
 
+/* Runs in flight have a host area each, and an op must not reach its own run's: from here on, the owner -1 means the area
+ * at `base` only, and the others stay as they are (open for whoever fills or reads them). NULL = all, as at first. */
+void berth_strict_take_host(berth_strict *s, const void *base);
+
 void berth_strict_only(berth_strict *s, int32_t owner); /* opens `owner`, closes all others */
 void berth_strict_close_all(berth_strict *s);
 void berth_strict_open(berth_strict *s, int32_t owner, bool writable); /* besides what is open */

@@ -1,0 +1,61 @@
+/* lane_bench.c - what lanes cost: programs whose ops do nothing, one run at a time.
+ *
+ *   lane_bench [spin_ns]
+ *
+ * Printed: best and median nanoseconds an op, over rounds. A hop is an op that waits for another lane, and the copy
+ * between. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "engine/toy_exec.h"
+
+enum { ROUNDS = 200, OPS = 1000 };
+
+static void nothing(const berth_op_call *call)
+{
+    (void)call;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void measure(int32_t n_lanes, int32_t n_ops, int32_t run, int64_t spin_ns)
+{
+    const berth_kernels kernels = {.name = "nothing", .run = {[BERTH_OP_ADD] = nothing, [BERTH_OP_GELU] = nothing}};
+    toy_exec t;
+    toy_bound b;
+    toy_exec_init(&t, n_lanes, &kernels, spin_ns);
+    berth_program *p = toy_chain(n_lanes, n_ops, run);
+    toy_bind(&b, &t, p);
+    berth_run *r = berth_run_create(&t.exec);
+    static double ns[ROUNDS];
+    uint64_t edges[(TOY_LANES + 1) * (TOY_LANES + 1)] = {0};
+    for (int i = 0; i < ROUNDS; i++) {
+        int64_t start = berth_now_ns();
+        berth_run_program(r, &b.bound, &toy_sizes, NULL, edges, NULL);
+        ns[i] = (double)(berth_now_ns() - start) / p->n_ops;
+    }
+    qsort(ns, ROUNDS, sizeof *ns, ascending);
+    printf("%d lanes, %4d ops, %4d at a time: best %8.1f, median %8.1f ns an op\n", (int)n_lanes, (int)p->n_ops,
+           (int)run, ns[0], ns[ROUNDS / 2]);
+    berth_run_destroy(r);
+    toy_unbind(&b);
+    berth_program_destroy(p);
+    toy_exec_deinit(&t);
+}
+
+int main(int argc, char **argv)
+{
+    int64_t spin_ns = argc > 1 ? atoll(argv[1]) : 50000;
+    measure(1, 1, 1, spin_ns);
+    measure(1, OPS, OPS, spin_ns);
+    measure(2, OPS, 1, spin_ns);
+    measure(2, OPS, 10, spin_ns);
+    measure(4, OPS, 1, spin_ns);
+    measure(4, OPS, 10, spin_ns);
+    return 0;
+}
