@@ -12,7 +12,7 @@ static const uint64_t IMAGE_BIT = UINT64_C(1) << 63;
 
 /* ---- hashing ---------------------------------------------------------------------------------------------------- */
 
-/* A state that hashes any number of times without allocating; NULL when there is none to be had. */
+/* A state for any number of hashes, so that the algorithm is looked up once; NULL when there is none to be had. */
 static EVP_MD_CTX *create_hash(void)
 {
     EVP_MD_CTX *hash = EVP_MD_CTX_new();

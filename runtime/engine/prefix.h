@@ -52,8 +52,8 @@ void berth_prefix_chain_deinit(berth_prefix_chain *c);
 bool berth_prefix_chain_restart(berth_prefix_chain *c, const void *salt, size_t n_salt);
 
 /* Hashes the blocks that rows 0 .. n_rows-1 complete and that are not known yet; keys [n_rows] is the whole sequence
- * each time. Returns c->n; less than n_rows / block only past the chain's room or when hashing fails. Allocates
- * nothing. */
+ * each time. Returns c->n; less than n_rows / block only past the chain's room or when hashing fails, as it may when
+ * memory is short: OpenSSL 3.0 takes and frees some hundred bytes for each hash. */
 int32_t berth_prefix_chain_extend(berth_prefix_chain *c, const uint64_t *keys, int64_t n_rows);
 
 void berth_prefix_chain_keep(berth_prefix_chain *c, int64_t n_rows); /* the rows from n_rows on will be others */
