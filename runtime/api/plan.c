@@ -31,7 +31,10 @@ static berth_status check_ranges(const berth_plan_options *o, berth_error *err)
                 {"n_seqs", o->n_seqs, 4096},
                 {"chunk", o->chunk, 65536},
                 {"tiles", o->tiles, 1024},
-                {"max_tiles", o->max_tiles, 65536}};
+                {"max_tiles", o->max_tiles, 65536},
+                {"passes", o->passes, 64},
+                {"kv_tokens", o->kv_tokens, BERTH_PLAN_MOST_TOKENS},
+                {"draft", o->draft, 64}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (rows[i].value < 0 || rows[i].value > rows[i].most) {
             return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s = %lld is out of range; give 0 (the default) to %lld",
@@ -70,6 +73,9 @@ berth_status berth_plan_make_core(berth_plan *p, const berth_plan_options *o, be
                     .timeout_ms = o->strategy_timeout_ms},
         .override = {.place = o->place, .split = o->split, .layers = o->layers, .vision_device = o->vision_device},
         .compat = o->compat,
+        .kv_tokens = o->kv_tokens,
+        .draft = o->draft,
+        .passes = o->passes,
     };
     st = berth_core_plan_create(p->model->data, &p->machine, o->strategy, o->device_map,
                                 o->device_map ? strlen(o->device_map) : 0, &config, &p->owned, err);

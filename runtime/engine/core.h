@@ -1,5 +1,12 @@
-/* core.h - the insides of an engine, for engine.c (life), generate.c (a request's way) and numeric.c (what went wrong
- * with the numbers). */
+/* core.h - the insides of an engine: what its files share.
+ *
+ * engine.c      life: devices, stores, replicas            loop.c      a replica's thread: one turn after another
+ * queue.c       requests that wait                         schedule.c  who is carried by the next pass
+ * active.c      a request under way: its memory, its end   pass.c      filling, starting and finishing a pass
+ * tokens.c      what a finished pass gives its requests    session.c   what is kept between requests
+ * numeric.c     where bad numbers began                    submit.c    the ways in
+ *
+ * All of a replica but what is marked otherwise belongs to its loop thread, so no step takes a lock. */
 #ifndef BERTH_ENGINE_CORE_H
 #define BERTH_ENGINE_CORE_H
 
@@ -8,43 +15,204 @@
 #include "engine/batch.h"
 #include "engine/engine.h"
 #include "engine/executor.h"
+#include "engine/prefix.h"
 #include "engine/queue.h"
 #include "engine/store.h"
 
-typedef struct berth_replica {
-    struct berth_core *core;
-    int32_t index;
-    unsigned long thread; /* its loop */
-    bool runs;
-    berth_bound encode, step; /* encode.program NULL: text only */
-    berth_run *run;
-    berth_store *stores; /* owned */
-    int32_t n_stores;
-    berth_blocks kv, features; /* features: a block is a tile */
+typedef struct berth_replica berth_replica;
+
+/* ---- a request under way ---------------------------------------------------------------------------------------- */
+
+typedef enum berth_phase { BERTH_PHASE_ENCODE, BERTH_PHASE_PREFILL, BERTH_PHASE_DECODE, BERTH_PHASE_OVER } berth_phase;
+
+typedef enum berth_tile_state {
+    BERTH_TILE_UNUSED,
+    BERTH_TILE_WANTED,
+    BERTH_TILE_FLYING,
+    BERTH_TILE_DONE
+} berth_tile_state;
+
+enum { BERTH_ENCODE, BERTH_STEP }; /* the two programs */
+
+typedef struct berth_active {
+    berth_replica *replica;
+    berth_job *job;
+    const berth_core_request *request;
+    berth_phase phase;                      /* OVER: ends as soon as no pass carries it */
+    int32_t n_flying;                       /* passes in flight that carry it */
+    struct berth_pass *newest;              /* the one started last, while n_flying > 0 */
+    int32_t *ids;                           /* owned; [n_ids + limit + draft + 1] prompt, answer, guesses */
+    uint64_t *keys;                         /* owned; [n_ids + limit] */
+    int64_t n_known, n_started, n_computed; /* ids; rows whose pass was started; rows whose KV is there */
+    int64_t most_rows;                      /* KV rows it has blocks for */
+    int32_t limit;                          /* new tokens at most */
+    bool keeps;                             /* its KV may be taken from and left to others */
+    berth_block_table kv;
+    berth_prefix_chain chain;
+    int32_t *tile_blocks;   /* owned; [n_tiles] block in the feature store; -1 = none */
+    uint8_t *tile_state;    /* owned; [n_tiles] berth_tile_state */
+    int32_t n_tiles_left;   /* wanted or flying */
+    float *inv_freq;        /* owned; [head_dim / 2] */
+    berth_sampler *sampler; /* NULL: argmax */
+    int32_t n_draft;        /* guesses behind n_known */
+    uint8_t *wanted[2];     /* owned; tap: values of each program */
+    int64_t n_passes[2];    /* finished, of each program */
+    int64_t sick_first;     /* bad logits came from rows [sick_first, sick_first + n_sick); n_sick = 0: none did */
+    int32_t n_sick;
+    float sick_stats[BERTH_LOGIT_STATS];
+    berth_core_result result;
+    berth_status status;
+    berth_error error;
+    int64_t started_ns, encoded_ns, prefilled_ns;
+} berth_active;
+
+/* active.c. Blocks were made sure of (berth_active_needs); fails only for memory. */
+berth_status berth_active_create(berth_replica *r, berth_job *job, berth_active **out, berth_error *err);
+void berth_active_end(berth_active *a); /* gives everything back and tells the end; frees */
+typedef struct berth_needs {            /* what a request takes of its replica at most */
+    int64_t rows;                       /* of KV */
+    int32_t limit;                      /* new tokens */
+} berth_needs;
+berth_needs berth_active_needs(const berth_core *core, const berth_core_request *q);
+void berth_active_fail(berth_active *a, berth_status st, const berth_error *why); /* the first failure stays */
+void berth_active_finish(berth_active *a, berth_finish finish);
+bool berth_active_is_stop(const berth_active *a, int32_t id);
+
+/* ---- a pass ----------------------------------------------------------------------------------------------------- */
+
+typedef struct berth_pass_item {
+    berth_active *who;
+    int32_t tile;  /* encode */
+    int64_t first; /* step: rows [first, first + n) */
+    int32_t n, n_logits;
+} berth_pass_item;
+
+typedef struct berth_pass { /* one of those that may be in flight, with memory of its own */
+    berth_replica *replica;
+    berth_bound bound[2];      /* encode.program NULL: text only */
     berth_batch_inputs inputs; /* of step */
     float *pixels;             /* encode's inputs in host memory; NULL: text only */
     int32_t *feature_rows;
     const float *logits, *stats; /* step's outputs in host memory */
-} berth_replica;
+    berth_run *run;
+    uint64_t *edge_bytes;      /* owned; of the pass under way */
+    berth_pass_item *items;    /* owned; [max(n_seqs, tiles)] */
+    berth_batch_item *batch;   /* owned; [n_seqs] */
+    berth_block_table *tables; /* owned; [n_seqs] feature blocks of each item */
+    int32_t n_items, n_units;  /* units: tokens or tiles */
+    int which;                 /* BERTH_ENCODE, BERTH_STEP */
+    berth_watch watch;
+    bool in_flight;
+    uint64_t order;                 /* of starting */
+    const struct berth_pass *after; /* the pass whose rows it follows, as long as that is of after_order */
+    uint64_t after_order;
+} berth_pass;
 
-struct berth_core {
-    berth_core_plan *plan; /* owned */
-    berth_core_options options;
-    berth_exec exec;
-    berth_replica *replicas; /* [plan->placement->n_replicas] */
-    int32_t n_replicas;
-    berth_job_queue queue;
-    berth_event wake; /* something came that a loop may have to act on */
-    _Atomic bool is_ending;
-    pthread_mutex_t strict_turn; /* strict mode: one request at a time in the whole engine */
-    uint64_t load_done, load_total;
+/* pass.c */
+berth_status berth_pass_init(berth_pass *p, berth_replica *r, berth_error *err); /* the bounds are there */
+void berth_pass_deinit(berth_pass *p);
+void berth_pass_begin(berth_pass *p, int which);
+void berth_pass_add_tile(berth_pass *p, berth_active *a, int32_t tile);
+void berth_pass_add_rows(berth_pass *p, berth_active *a, int64_t first, int32_t n, berth_want_logits logits);
+berth_status berth_pass_start(berth_pass *p, const berth_pass *after, const berth_watch *watch, berth_error *err);
+berth_status berth_pass_finish(berth_pass *p, berth_error *err);
+
+/* schedule.c: fills the pass with what is to be done next; false: nothing. *out_after: the pass whose rows it follows. */
+bool berth_schedule(berth_replica *r, berth_pass *p, const berth_pass **out_after);
+
+/* tokens.c: the requests of a finished pass go on from what it gave. */
+void berth_tokens_take(berth_pass *p);
+
+/* numeric.c: the error for a's bad logits, with the op where they began. No pass is in flight. */
+void berth_numeric_diagnose(berth_active *a);
+bool berth_numeric_is_bad(const float *stats, int32_t vocab); /* one row of LOGIT_STATS */
+
+/* draft.c: up to `most` tokens that followed the last ones of ids [n] where these stood before. */
+int32_t berth_draft(const int32_t *ids, int64_t n, int32_t most, int32_t *out);
+
+/* ---- sessions --------------------------------------------------------------------------------------------------- */
+
+struct berth_core_session {
+    berth_core *core;
+    _Atomic bool is_busy; /* a request holds it, or another call */
+    _Atomic int32_t home; /* replica that holds its KV; -1 = none. What follows is that replica's */
+    uint64_t *keys;       /* owned; [n_rows] */
+    int64_t n_rows;       /* whose KV is in the table */
+    berth_block_table kv;
+    bool is_pinned;
+    berth_core_session *older, *newer; /* idle ones of the replica, by last use */
+};
+
+/* session.c, on the loop's thread. */
+int64_t berth_session_lend(berth_core_session *s, berth_active *a);   /* its common beginning goes to a; rows covered */
+void berth_session_take_back(berth_core_session *s, berth_active *a); /* what a computed; may keep nothing */
+bool berth_session_make_room(berth_replica *r, const berth_core_session *but,
+                             int32_t n_blocks);                                  /* are as many to be had? */
+void berth_session_settle(berth_replica *r, berth_core_session *s);              /* it holds KV of r now, and is idle */
+int64_t berth_session_held(const berth_core_session *s, const berth_replica *r); /* blocks */
+
+/* ---- replicas --------------------------------------------------------------------------------------------------- */
+
+typedef struct berth_loop_call { /* something to be done on the loop's thread, between turns */
+    void (*fn)(berth_replica *r, void *arg);
+    void *arg;
+    bool is_over;
+    struct berth_loop_call *next;
+} berth_loop_call;
+
+struct berth_replica {
+    berth_core *core;
+    int32_t index;
+    unsigned long thread; /* its loop */
+    bool runs;
+    berth_event wake;    /* a request came, a pass is over, a call waits */
+    berth_store *stores; /* owned */
+    int32_t n_stores;
+    berth_blocks kv, features; /* features: a block is a tile */
+    berth_pass *passes;        /* owned; [n_passes] */
+    int32_t n_passes, n_flying;
+    berth_active **actives; /* owned; [n_seqs] in the order of their start */
+    int32_t n_actives;
+    int32_t turn;         /* of the decode rows, who is next */
+    bool last_was_encode; /* pictures and tokens take turns */
+    uint64_t n_started;
+    berth_core_session *oldest, *newest; /* idle sessions that hold KV here */
+    _Atomic int32_t load;                /* n_actives, for the other loops */
+    pthread_mutex_t calls_lock;          /* calls; not the loop's in a step: it looks at has_calls */
+    pthread_cond_t calls_done;
+    berth_loop_call *calls;
+    _Atomic bool has_calls;
+    /* for stats; written by the loop */
+    _Atomic int64_t n_finished, n_encode_passes, n_step_passes, n_tiles, n_tiles_reused, n_prompt_tokens,
+        n_reused_tokens, n_new_tokens, kv_used, kv_cached, loop_ns, busy_ns;
 };
 
 /* loop.c: a replica's thread, from the engine's creation until all requests are over and it ends. */
 berth_status berth_replica_start(berth_replica *r, berth_error *err);
 void berth_replica_join(berth_replica *r);
+void berth_replica_call(berth_replica *r, void (*fn)(berth_replica *r, void *arg),
+                        void *arg); /* waits until it is done */
 
-/* generate.c: is the request possible at all? */
-berth_status berth_core_check_request(const berth_core *core, const berth_core_request *q, berth_error *err);
+static inline void berth_count(_Atomic int64_t *counter, int64_t n) /* of the only thread that writes it */
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+struct berth_core {
+    berth_core_plan *plan; /* owned */
+    const berth_model_config *config;
+    berth_core_options options;
+    berth_exec exec;
+    berth_replica *replicas; /* [plan->placement->n_replicas] */
+    int32_t n_replicas;
+    berth_job_queue queue;
+    _Atomic bool is_ending;
+    _Atomic uint64_t nonce; /* for pictures without digests */
+    _Atomic int32_t n_sessions;
+    pthread_mutex_t strict_turn; /* strict mode: one pass at a time in the whole engine */
+    uint64_t load_done, load_total;
+};
+
+void berth_core_wake(berth_core *core); /* all loops */
 
 #endif

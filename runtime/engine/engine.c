@@ -6,7 +6,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
+#include "base/clock.h"
 #include "engine/team.h"
 
 /* A waiting thread sleeps after this: longer than the gap between two ops of a step, too short for anyone to see. */
@@ -119,21 +121,35 @@ static berth_status take_stores(berth_core *core, berth_replica *r, berth_error 
     return st;
 }
 
-static berth_status bind_program(berth_core *core, berth_replica *r, const berth_program *p, berth_bound *out,
-                                 berth_error *err)
+/* Values between ops lie in the pass's own memory, which its two programs use in turn; workspace is the replica's. */
+static berth_status take_memory(berth_core *core, berth_replica *r, void **workspace, berth_error *err)
 {
+    const berth_replica_plan *plan = &core->plan->replicas[r->index];
+    berth_status st = BERTH_OK;
+    for (int32_t d = 0; st == BERTH_OK && d < core->exec.n_units; d++) {
+        size_t bytes = berth_replica_workspace(plan, d);
+        st = berth_arena_take(&core->exec.units[d].arena, bytes, &workspace[d], err);
+        core->exec.units[d].allocated.workspace += bytes;
+    }
+    return st;
+}
+
+static berth_status bind_pass(berth_core *core, berth_pass *p, void *const *workspace, berth_error *err)
+{
+    berth_replica *r = p->replica;
+    const berth_replica_plan *plan = &core->plan->replicas[r->index];
     berth_bound_memory memory = {.state = store_of, .user = r};
     berth_status st = BERTH_OK;
     for (int32_t d = 0; st == BERTH_OK && d < core->exec.n_units; d++) {
-        berth_unit *u = &core->exec.units[d];
-        size_t activations = berth_plan_round(p->regions[d].activations),
-               work = berth_plan_round(p->regions[d].workspace);
-        st = berth_arena_take(&u->arena, activations, &memory.activations[d], err);
-        if (st == BERTH_OK) st = berth_arena_take(&u->arena, work, &memory.workspace[d], err);
-        u->allocated.activations += activations;
-        u->allocated.workspace += work;
+        size_t bytes = berth_replica_activations(plan, d);
+        memory.workspace[d] = workspace[d];
+        st = berth_arena_take(&core->exec.units[d].arena, bytes, &memory.activations[d], err);
+        core->exec.units[d].allocated.activations += bytes;
     }
-    return st == BERTH_OK ? berth_bound_init(out, p, &core->exec, &memory, err) : st;
+    if (st == BERTH_OK && plan->encode)
+        st = berth_bound_init(&p->bound[BERTH_ENCODE], plan->encode, &core->exec, &memory, err);
+    if (st == BERTH_OK) st = berth_bound_init(&p->bound[BERTH_STEP], plan->step, &core->exec, &memory, err);
+    return st;
 }
 
 static void *input_memory(const berth_bound *b, berth_input_key key)
@@ -150,29 +166,49 @@ static const void *host_copy(const berth_bound *b, int32_t v)
     return copy < 0 ? NULL : b->data[copy];
 }
 
-static berth_status find_ends(berth_core *core, berth_replica *r, berth_error *err)
+static berth_status find_ends(berth_core *core, berth_pass *p, berth_error *err)
 {
-    const berth_model_config *config = berth_model_data_config(core->plan->model);
-    const berth_program *p = r->step.program;
-    for (int32_t k = 0; k < BERTH_INPUT_COUNT; k++) r->inputs.data[k] = input_memory(&r->step, (berth_input_key)k);
-    r->inputs.bounds = p->bounds;
-    r->inputs.half_dim = config->text.head_dim / 2;
-    r->inputs.vocab = config->text.vocab;
-    int32_t table = berth_program_find_input(p, BERTH_INPUT_BLOCK_TABLE);
-    if (table >= 0) r->inputs.max_blocks = (int32_t)p->values[table].dims[p->values[table].n_dims - 1].n;
-    r->pixels = input_memory(&r->encode, BERTH_INPUT_PIXELS);
-    r->feature_rows = input_memory(&r->encode, BERTH_INPUT_FEATURE_ROWS);
-    for (int32_t i = 0; i < p->n_ops; i++) {
-        if (p->ops[i].kind != BERTH_OP_LOGIT_STATS) continue;
-        r->logits = host_copy(&r->step, p->ops[i].in[0]);
-        r->stats = host_copy(&r->step, p->ops[i].out);
+    const berth_bound *step = &p->bound[BERTH_STEP], *encode = &p->bound[BERTH_ENCODE];
+    const berth_program *prog = step->program;
+    for (int32_t k = 0; k < BERTH_INPUT_COUNT; k++) p->inputs.data[k] = input_memory(step, (berth_input_key)k);
+    p->inputs.bounds = prog->bounds;
+    p->inputs.half_dim = core->config->text.head_dim / 2;
+    p->inputs.vocab = core->config->text.vocab;
+    int32_t table = berth_program_find_input(prog, BERTH_INPUT_BLOCK_TABLE);
+    if (table >= 0) p->inputs.max_blocks = (int32_t)prog->values[table].dims[prog->values[table].n_dims - 1].n;
+    p->pixels = input_memory(encode, BERTH_INPUT_PIXELS);
+    p->feature_rows = input_memory(encode, BERTH_INPUT_FEATURE_ROWS);
+    for (int32_t i = 0; i < prog->n_ops; i++) {
+        if (prog->ops[i].kind != BERTH_OP_LOGIT_STATS) continue;
+        p->logits = host_copy(step, prog->ops[i].in[0]);
+        p->stats = host_copy(step, prog->ops[i].out);
     }
     static const berth_input_key needed[] = {BERTH_INPUT_TOKEN_IDS, BERTH_INPUT_POSITIONS,   BERTH_INPUT_TOKEN_SEQ,
                                              BERTH_INPUT_SLOTS,     BERTH_INPUT_BLOCK_TABLE, BERTH_INPUT_INV_FREQ,
                                              BERTH_INPUT_LOGIT_ROWS};
-    bool complete = r->logits && r->stats && (!r->encode.program || (r->pixels && r->feature_rows));
-    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) complete = complete && r->inputs.data[needed[i]];
-    return complete ? BERTH_OK : BERTH_FAIL(err, BERTH_INTERNAL, "program %s lacks an input or an output", p->name);
+    bool complete = p->logits && p->stats && (!encode->program || (p->pixels && p->feature_rows));
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) complete = complete && p->inputs.data[needed[i]];
+    return complete ? BERTH_OK : BERTH_FAIL(err, BERTH_INTERNAL, "program %s lacks an input or an output", prog->name);
+}
+
+static berth_status make_pass(berth_core *core, berth_pass *p, berth_replica *r, void *const *workspace,
+                              berth_error *err)
+{
+    berth_status st = berth_pass_init(p, r, err);
+    if (st == BERTH_OK) st = bind_pass(core, p, workspace, err);
+    return st == BERTH_OK ? find_ends(core, p, err) : st;
+}
+
+static berth_status make_passes(berth_core *core, berth_replica *r, berth_error *err)
+{
+    void *workspace[BERTH_MAX_DEVICES] = {0};
+    int32_t n = core->plan->config.passes;
+    r->passes = calloc((size_t)n, sizeof *r->passes);
+    r->actives = calloc((size_t)core->plan->config.n_seqs, sizeof *r->actives);
+    if (!r->passes || !r->actives) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d passes in flight", (int)n);
+    berth_status st = take_memory(core, r, workspace, err);
+    while (st == BERTH_OK && r->n_passes < n) st = make_pass(core, &r->passes[r->n_passes++], r, workspace, err);
+    return st;
 }
 
 static berth_status make_replica(berth_core *core, int32_t index, berth_error *err)
@@ -181,42 +217,47 @@ static berth_status make_replica(berth_core *core, int32_t index, berth_error *e
     berth_replica *r = &core->replicas[index];
     r->index = index;
     r->core = core;
+    berth_event_init(&r->wake);
+    pthread_mutex_init(&r->calls_lock, NULL);
+    pthread_cond_init(&r->calls_done, NULL);
     core->n_replicas++;
     berth_status st = take_stores(core, r, err);
-    const berth_replica_plan *programs = &plan->replicas[index];
-    if (st == BERTH_OK && programs->encode) st = bind_program(core, r, programs->encode, &r->encode, err);
-    if (st == BERTH_OK) st = bind_program(core, r, programs->step, &r->step, err);
-    if (st == BERTH_OK) st = find_ends(core, r, err);
+    if (st == BERTH_OK) st = make_passes(core, r, err);
     if (st == BERTH_OK) st = berth_blocks_init(&r->kv, plan->n_blocks, plan->block, err);
-    const berth_model_config *config = berth_model_data_config(plan->model);
-    int32_t per_tile = config->has_vision ? config->vision.tokens_per_tile : 1;
+    int32_t per_tile = core->config->has_vision ? core->config->vision.tokens_per_tile : 1;
     if (st == BERTH_OK) st = berth_blocks_init(&r->features, (int32_t)(plan->feature_rows / per_tile), per_tile, err);
-    if (st != BERTH_OK) return st;
-    r->run = berth_run_create(&core->exec);
-    return r->run ? BERTH_OK : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a replica");
+    return st;
 }
 
 static void destroy_replica(berth_replica *r)
 {
-    berth_run_destroy(r->run);
-    berth_bound_deinit(&r->encode);
-    berth_bound_deinit(&r->step);
+    for (int32_t i = 0; i < r->n_passes; i++) berth_pass_deinit(&r->passes[i]);
     berth_blocks_deinit(&r->kv);
     berth_blocks_deinit(&r->features);
+    pthread_mutex_destroy(&r->calls_lock);
+    pthread_cond_destroy(&r->calls_done);
+    free(r->passes);
+    free(r->actives);
     free(r->stores);
 }
 
 /* ---- strict mode ------------------------------------------------------------------------------------------------ */
 
+static berth_status add_host_area(berth_core *core, const berth_bound *b, berth_error *err)
+{
+    if (!b->program) return BERTH_OK;
+    return berth_strict_add(core->exec.strict, BERTH_DEVICE_HOST, b->host, b->host_bytes, true, err);
+}
+
 static berth_status add_host_areas(berth_core *core, berth_error *err)
 {
     berth_status st = BERTH_OK;
-    for (int32_t i = 0; st == BERTH_OK && i < core->n_replicas; i++) {
-        berth_replica *r = &core->replicas[i];
-        st = berth_strict_add(core->exec.strict, BERTH_DEVICE_HOST, r->step.host, r->step.host_bytes, true, err);
-        if (st == BERTH_OK && r->encode.program)
-            st =
-                berth_strict_add(core->exec.strict, BERTH_DEVICE_HOST, r->encode.host, r->encode.host_bytes, true, err);
+    for (int32_t i = 0; i < core->n_replicas; i++) {
+        for (int32_t k = 0; st == BERTH_OK && k < core->replicas[i].n_passes; k++) {
+            const berth_bound *both = core->replicas[i].passes[k].bound;
+            st = add_host_area(core, &both[BERTH_STEP], err);
+            if (st == BERTH_OK) st = add_host_area(core, &both[BERTH_ENCODE], err);
+        }
     }
     return st;
 }
@@ -295,7 +336,6 @@ static berth_status make_queue(berth_core *core, berth_error *err)
     const berth_queue_options options = {.most_waiting = waiting,
                                          .most_running = plan->config.n_seqs * plan->placement->n_replicas,
                                          .longest_first = core->options.longest_first};
-    berth_event_init(&core->wake);
     return berth_job_queue_init(&core->queue, &options, err);
 }
 
@@ -309,6 +349,10 @@ berth_status berth_core_create(berth_core_plan *take_plan, const berth_core_opti
         return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "an engine");
     }
     core->plan = take_plan;
+    core->config = berth_model_data_config(take_plan->model);
+    uint64_t nonce = 0; /* sessions are saved: keys of another process must not be met again by chance */
+    if (getrandom(&nonce, sizeof nonce, GRND_NONBLOCK) != (ssize_t)sizeof nonce) nonce = (uint64_t)berth_now_ns();
+    atomic_init(&core->nonce, nonce);
     if (options) core->options = *options;
     core->exec.kernels = take_plan->kernels;
     pthread_mutex_init(&core->exec.strict_lock, NULL);
@@ -327,7 +371,7 @@ void berth_core_destroy(berth_core *core)
 {
     if (!core) return;
     atomic_store(&core->is_ending, true);
-    berth_event_advance(&core->wake, 1);
+    berth_core_wake(core);
     for (int32_t r = 0; r < core->n_replicas; r++) berth_replica_join(&core->replicas[r]);
     berth_strict_destroy(core->exec.strict);
     for (int32_t r = 0; r < core->n_replicas; r++) destroy_replica(&core->replicas[r]);

@@ -33,7 +33,8 @@ const berth_core_plan *berth_core_get_plan(const berth_core *core);
 berth_device_bytes berth_core_allocated(const berth_core *core, int32_t device);
 
 typedef struct berth_core_timing { /* nanoseconds; wall clock of each stage */
-    int64_t encode_ns, prefill_ns, decode_ns, sample_ns, first_token_ns, total_ns;
+    int64_t encode_ns, prefill_ns, decode_ns, sample_ns;
+    int64_t queue_ns, first_token_ns, total_ns; /* since the submission: to its start, first token, end */
 } berth_core_timing;
 
 typedef enum berth_finish {

@@ -1,41 +1,291 @@
-/* loop.c - a replica's loop: takes requests from the engine's queue and runs them. */
+/* loop.c - a replica's thread. A turn: finished passes give their requests what they made, requests that are over end,
+ * waiting ones start while there is room, and free passes are filled and put on the lanes. Then it sleeps until
+ * something happens; an idle engine takes no processor time. */
+#include <limits.h>
+#include <stdlib.h>
+
 #include "base/clock.h"
-#include "engine/session.h"
+#include "engine/core.h"
 #include "engine/team.h"
 
+/* ---- passes ----------------------------------------------------------------------------------------------------- */
+
+static void take_finished(berth_pass *p)
+{
+    berth_error err = {0};
+    berth_status st = berth_pass_finish(p, &err);
+    if (st == BERTH_OK) {
+        berth_tokens_take(p);
+        return;
+    }
+    for (int32_t i = 0; i < p->n_items; i++) berth_active_fail(p->items[i].who, st, &err);
+}
+
+static bool follows_one_in_flight(const berth_pass *p)
+{
+    return p->after && p->after->in_flight && p->after->order == p->after_order;
+}
+
+/* A prompt's chunks in order; besides, whichever is over. */
+static bool take_all_finished(berth_replica *r)
+{
+    bool any = false;
+    for (;;) {
+        berth_pass *next = NULL;
+        for (int32_t i = 0; i < r->n_passes; i++) {
+            berth_pass *p = &r->passes[i];
+            if (!p->in_flight || !berth_run_over(p->run) || follows_one_in_flight(p)) continue;
+            if (!next || p->order < next->order) next = p;
+        }
+        if (!next) return any;
+        take_finished(next);
+        any = true;
+    }
+}
+
+static void tap_see(void *user, const berth_bound *b, int32_t op, const berth_op_call *call)
+{
+    const berth_active *a = user;
+    int which = b == &a->replica->passes[0].bound[BERTH_ENCODE] ? BERTH_ENCODE : BERTH_STEP;
+    int32_t v = b->program->ops[op].out;
+    const berth_tap *tap = a->request->tap;
+    if (a->wanted[which][v])
+        tap->see(tap->user, b->program->name, b->program->values[v].name, a->n_passes[which], &call->out);
+}
+
+static void start(berth_pass *p, const berth_pass *after)
+{
+    berth_active *first = p->items[0].who;
+    const berth_watch watch = {.see = tap_see, .user = first};
+    berth_error err = {0};
+    berth_status st = berth_pass_start(p, after, first->request->tap ? &watch : NULL, &err);
+    if (st == BERTH_OK) return;
+    for (int32_t i = 0; i < p->n_items; i++) berth_active_fail(p->items[i].who, st, &err);
+}
+
+static bool has_sick(const berth_replica *r)
+{
+    for (int32_t i = 0; i < r->n_actives; i++)
+        if (r->actives[i]->n_sick > 0) return true;
+    return false;
+}
+
+/* In strict mode a pass runs to its end at once: memory is open to one op, or to the host, of one replica. */
+static bool start_strict(berth_replica *r)
+{
+    const berth_pass *after;
+    bool any = false;
+    pthread_mutex_lock(&r->core->strict_turn);
+    if (berth_schedule(r, &r->passes[0], &after)) {
+        start(&r->passes[0], NULL);
+        if (r->passes[0].in_flight) take_finished(&r->passes[0]);
+        any = true;
+    }
+    pthread_mutex_unlock(&r->core->strict_turn);
+    return any;
+}
+
+static bool start_passes(berth_replica *r)
+{
+    bool any = false;
+    if (has_sick(r)) return false; /* first everything in flight has to end */
+    if (r->core->options.strict) return start_strict(r);
+    for (int32_t i = 0; i < r->n_passes; i++) {
+        berth_pass *p = &r->passes[i];
+        const berth_pass *after;
+        if (p->in_flight) continue;
+        if (!berth_schedule(r, p, &after)) break;
+        start(p, after);
+        any = true;
+    }
+    return any;
+}
+
+/* ---- requests --------------------------------------------------------------------------------------------------- */
+
+static void remove_active(berth_replica *r, int32_t at)
+{
+    berth_active *a = r->actives[at];
+    r->n_actives--;
+    for (int32_t i = at; i < r->n_actives; i++) r->actives[i] = r->actives[i + 1];
+    if (r->turn > at) r->turn--;
+    if (r->turn >= r->n_actives) r->turn = 0;
+    atomic_store(&r->load, r->n_actives);
+    berth_active_end(a);
+}
+
+static bool end_those_over(berth_replica *r)
+{
+    int64_t now = berth_now_ns();
+    bool any = false;
+    for (int32_t i = 0; i < r->n_actives;) {
+        berth_active *a = r->actives[i];
+        if (berth_job_cancelled(a->job)) berth_active_finish(a, BERTH_FINISH_CANCELLED);
+        if (berth_job_expired(a->job, now)) berth_active_finish(a, BERTH_FINISH_DEADLINE);
+        if (a->n_sick > 0 && r->n_flying == 0) berth_numeric_diagnose(a);
+        bool over = a->phase == BERTH_PHASE_OVER && a->n_flying == 0 && a->n_sick == 0;
+        if (!over) {
+            i++;
+            continue;
+        }
+        remove_active(r, i);
+        any = true;
+    }
+    return any;
+}
+
+/* Is there room for it here, and no replica that has less to do? */
 static bool may_start(void *user, const berth_job *job)
 {
-    (void)user;
-    (void)job;
+    berth_replica *r = user;
+    const berth_core *core = r->core;
+    const berth_core_request *q = job->request;
+    if (r->n_actives >= core->plan->config.n_seqs) return false;
+    for (int32_t i = 0; i < core->n_replicas && job->replica < 0; i++)
+        if (atomic_load(&core->replicas[i].load) < r->n_actives) return false;
+    if (q->n_tiles > berth_blocks_available(&r->features)) return false;
+    int64_t blocks = (berth_active_needs(core, q).rows + r->kv.block - 1) / r->kv.block;
+    int64_t held = berth_session_held(q->session, r);
+    return held >= blocks || berth_session_make_room(r, q->session, (int32_t)(blocks - held));
+}
+
+/* One that never started, cancelled or too late. */
+static void end_waiting(berth_replica *r, berth_job *job)
+{
+    const berth_core_request *q = job->request;
+    size_t n = ((size_t)r->core->exec.n_units + 1) * ((size_t)r->core->exec.n_units + 1);
+    berth_core_result result = {
+        .finish = berth_job_cancelled(job) ? BERTH_FINISH_CANCELLED : BERTH_FINISH_DEADLINE,
+        .replica = r->index,
+        .ids = calloc(1, sizeof *result.ids),
+        .edge_bytes = calloc(n, sizeof *result.edge_bytes),
+    };
+    berth_error err = {0};
+    berth_status st = BERTH_OK;
+    result.timing.total_ns = result.timing.queue_ns = berth_now_ns() - job->submitted_ns;
+    if (!result.ids || !result.edge_bytes) {
+        berth_core_result_deinit(&result);
+        st = BERTH_FAIL(&err, BERTH_OUT_OF_MEMORY, "a result");
+    }
+    if (q->session) atomic_store(&q->session->is_busy, false);
+    berth_job_queue_give_back(&r->core->queue, job);
+    berth_count(&r->n_finished, 1);
+    q->on_end(q->user, st, &result, &err);
+}
+
+static void start_job(berth_replica *r, berth_job *job)
+{
+    const berth_core_request *q = job->request;
+    berth_active *a = NULL;
+    berth_error err = {0};
+    berth_status st = berth_active_create(r, job, &a, &err);
+    if (!a) {
+        berth_core_result none = {0};
+        if (q->session) atomic_store(&q->session->is_busy, false);
+        berth_job_queue_give_back(&r->core->queue, job);
+        q->on_end(q->user, st, &none, &err);
+        return;
+    }
+    if (st != BERTH_OK) berth_active_fail(a, st, &err);
+    r->actives[r->n_actives++] = a;
+    atomic_store(&r->load, r->n_actives);
+}
+
+static bool admit(berth_replica *r)
+{
+    berth_core *core = r->core;
+    bool any = false;
+    for (;;) {
+        int64_t now = berth_now_ns();
+        berth_job *job = berth_job_queue_take(&core->queue, r->index, now, may_start, r);
+        if (!job) return any;
+        if (berth_job_cancelled(job) || berth_job_expired(job, now))
+            end_waiting(r, job);
+        else
+            start_job(r, job);
+        any = true;
+    }
+}
+
+/* ---- calls from other threads ----------------------------------------------------------------------------------- */
+
+void berth_replica_call(berth_replica *r, void (*fn)(berth_replica *r, void *arg), void *arg)
+{
+    berth_loop_call call = {.fn = fn, .arg = arg};
+    pthread_mutex_lock(&r->calls_lock);
+    call.next = r->calls;
+    r->calls = &call;
+    atomic_store(&r->has_calls, true);
+    berth_event_advance(&r->wake, 1);
+    while (!call.is_over) pthread_cond_wait(&r->calls_done, &r->calls_lock);
+    pthread_mutex_unlock(&r->calls_lock);
+}
+
+static bool do_calls(berth_replica *r)
+{
+    if (!atomic_load(&r->has_calls)) return false;
+    pthread_mutex_lock(&r->calls_lock);
+    atomic_store(&r->has_calls, false);
+    for (; r->calls; r->calls = r->calls->next) {
+        r->calls->fn(r, r->calls->arg);
+        r->calls->is_over = true;
+    }
+    pthread_cond_broadcast(&r->calls_done);
+    pthread_mutex_unlock(&r->calls_lock);
     return true;
 }
 
-static void carry_out(berth_replica *r, berth_job *job)
+/* ---- the thread ------------------------------------------------------------------------------------------------- */
+
+static bool take_turn(berth_replica *r)
 {
-    berth_core *core = r->core;
-    berth_core_result result;
-    berth_error err = {0};
-    const berth_core_request *q = job->request;
-    if (core->exec.strict) pthread_mutex_lock(&core->strict_turn);
-    berth_status st = berth_replica_run(r, job, &result, &err);
-    if (core->exec.strict) pthread_mutex_unlock(&core->strict_turn);
-    berth_job_queue_give_back(&core->queue, job);
-    q->on_end(q->user, st, &result, &err);
+    bool any = take_all_finished(r);
+    any |= do_calls(r);
+    any |= end_those_over(r);
+    any |= admit(r);
+    any |= start_passes(r);
+    any |= end_those_over(r); /* what strict mode finished, what could not be started */
+    atomic_store_explicit(&r->kv_used, r->kv.n_blocks - berth_blocks_available(&r->kv), memory_order_relaxed);
+    atomic_store_explicit(&r->kv_cached, r->kv.n_cached, memory_order_relaxed);
+    return any;
+}
+
+static bool may_end(berth_replica *r)
+{
+    return atomic_load(&r->core->is_ending) && r->n_actives == 0 && r->n_flying == 0 &&
+           berth_job_queue_waiting(&r->core->queue) == 0;
+}
+
+static void sleep_until_something(berth_replica *r, uint32_t seen)
+{
+    int64_t deadline = r->n_flying > 0 ? INT64_MAX : berth_job_queue_next_deadline(&r->core->queue);
+    if (deadline == INT64_MAX)
+        berth_event_wait(&r->wake, seen + 1, 0);
+    else
+        berth_event_wait_until(&r->wake, seen + 1, 0, deadline);
 }
 
 static void *loop_body(void *arg)
 {
     berth_replica *r = arg;
-    berth_core *core = r->core;
+    int64_t at = berth_now_ns();
     for (;;) {
-        uint32_t seen = berth_event_value(&core->wake);
-        berth_job *job = berth_job_queue_take(&core->queue, r->index, berth_now_ns(), may_start, NULL);
-        if (job)
-            carry_out(r, job);
-        else if (atomic_load(&core->is_ending) && berth_job_queue_waiting(&core->queue) == 0)
+        uint32_t seen = berth_event_value(&r->wake);
+        bool any = take_turn(r);
+        int64_t now = berth_now_ns();
+        bool busy = r->n_flying > 0;
+        berth_count(&r->loop_ns, now - at);
+        if (busy) berth_count(&r->busy_ns, now - at);
+        at = now;
+        if (any) continue;
+        if (may_end(r)) {
+            berth_core_wake(r->core);
             return NULL;
-        else
-            berth_event_wait(&core->wake, seen + 1, 0);
+        }
+        sleep_until_something(r, seen);
+        now = berth_now_ns();
+        if (busy) berth_count(&r->busy_ns, now - at);
+        at = now;
     }
 }
 

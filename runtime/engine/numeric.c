@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/session.h"
+#include "engine/core.h"
 
 typedef struct finding { /* of one op's output */
     int32_t op;          /* -1: none */
@@ -18,7 +18,7 @@ typedef struct finding { /* of one op's output */
 } finding;
 
 typedef struct scan {
-    const berth_session *s;
+    const berth_active *a;
     const berth_bound *bound; /* of the finding */
     finding first;
     uint8_t *is_constant; /* [n_ops] of the step program; NULL: look for non-finite values */
@@ -55,12 +55,12 @@ static bool all_equal(const berth_tensor *t)
 }
 
 /* A weight, or what the caller gave: bad before any op of ours. */
-static const char *outside_name(const berth_session *s, const berth_program *p, int32_t v)
+static const char *outside_name(const berth_active *a, const berth_program *p, int32_t v)
 {
     while (p->values[v].origin >= 0) v = p->values[v].origin;
     const berth_value *x = &p->values[v];
     if (x->kind == BERTH_VALUE_WEIGHT && x->param >= 0)
-        return berth_model_data_param(s->core->plan->model, x->param)->tensor;
+        return berth_model_data_param(a->replica->core->plan->model, x->param)->tensor;
     return x->kind == BERTH_VALUE_INPUT ? x->name : NULL;
 }
 
@@ -68,7 +68,7 @@ static void find_bad_operand(const scan *c, const berth_bound *b, const berth_op
                              finding *f)
 {
     for (int32_t k = 0; k < op->n_in && !f->n_operand; k++) {
-        const char *name = outside_name(c->s, b->program, op->in[k]);
+        const char *name = outside_name(c->a, b->program, op->in[k]);
         if (!name || !berth_dtype_is_float(call->in[k].dtype)) continue;
         int64_t n_nan, n_inf;
         count_bad(&call->in[k], &n_nan, &n_inf);
@@ -102,7 +102,7 @@ static void scan_see(void *user, const berth_bound *b, int32_t index, const bert
 
 /* ---- words ------------------------------------------------------------------------------------------------------ */
 
-static void say_op(const berth_session *s, const berth_bound *b, int32_t index, berth_error *err)
+static void say_op(const berth_active *a, const berth_bound *b, int32_t index, berth_error *err)
 {
     const berth_program *p = b->program;
     const berth_op *op = &p->ops[index];
@@ -110,12 +110,13 @@ static void say_op(const berth_session *s, const berth_bound *b, int32_t index, 
     int32_t node = op->node >= 0 ? op->node : out->node;
     berth_error_append(err, "op %s (%s, program %s", berth_op_infos[op->kind].name, out->name, p->name);
     if (op->layer >= 0) berth_error_append(err, ", layer %d", (int)op->layer);
-    if (node >= 0) berth_error_append(err, ", module %s", berth_model_data_nodes(s->core->plan->model)[node].path);
-    berth_error_append(err, ") on device %s", s->core->exec.units[op->device].info->name);
+    if (node >= 0)
+        berth_error_append(err, ", module %s", berth_model_data_nodes(a->replica->core->plan->model)[node].path);
+    berth_error_append(err, ") on device %s", a->replica->core->exec.units[op->device].info->name);
     for (int32_t k = 0; k < op->n_in; k++) {
         const berth_value *w = &p->values[op->in[k]];
         if (w->kind != BERTH_VALUE_WEIGHT || w->param < 0) continue;
-        berth_error_append(err, ", weight %s", berth_model_data_param(s->core->plan->model, w->param)->tensor);
+        berth_error_append(err, ", weight %s", berth_model_data_param(a->replica->core->plan->model, w->param)->tensor);
         break;
     }
     if (err) err->device = op->device;
@@ -131,7 +132,7 @@ static void say_finding(const scan *c, berth_error *err)
         return;
     }
     berth_error_append(err, "; the first bad values came from ");
-    say_op(c->s, c->bound, f->op, err);
+    say_op(c->a, c->bound, f->op, err);
     berth_error_append(err, ": %lld of %lld values are NaN, %lld infinite", (long long)f->n_nan, (long long)f->n,
                        (long long)f->n_inf);
     if (f->n_operand)
@@ -140,16 +141,40 @@ static void say_finding(const scan *c, berth_error *err)
 
 /* ---- diagnosis -------------------------------------------------------------------------------------------------- */
 
-static void run_again(berth_session *s, scan *c, int32_t id, int64_t position, berth_error *err)
+/* The tiles from `first` on that fit one pass; the first not encoded yet. Tiles without pixels were made by others, and
+ * their features were good. */
+static int32_t encode_again(berth_active *a, berth_pass *p, int32_t first, const berth_watch *watch, berth_error *err,
+                            berth_status *st)
+{
+    const berth_core_request *q = a->request;
+    int32_t t = first;
+    berth_pass_begin(p, BERTH_ENCODE);
+    for (; t < q->n_tiles && p->n_items < a->replica->core->plan->config.tiles; t++)
+        if (a->tile_blocks[t] >= 0 && (q->tile_pixels ? q->tile_pixels[t] != NULL : q->pixels != NULL))
+            berth_pass_add_tile(p, a, t);
+    if (p->n_items > 0) *st = berth_pass_start(p, NULL, watch, err);
+    if (p->n_items > 0 && *st == BERTH_OK) *st = berth_pass_finish(p, err);
+    return t;
+}
+
+static void run_again(berth_active *a, scan *c, berth_error *err)
 {
     const berth_watch watch = {.see = scan_see, .user = c};
+    berth_pass *p = &a->replica->passes[0];
     berth_status st = BERTH_OK;
     berth_error why = {0};
-    if (position < 0) {
-        st = berth_session_encode(s, &watch, &why);
-        if (st == BERTH_OK && c->first.op < 0) st = berth_session_prefill(s, &watch, &why);
-    } else {
-        st = berth_session_decode(s, id, position, &watch, &why);
+    bool is_prompt = a->result.n_ids == 0;
+    int64_t at = is_prompt ? a->result.n_reused : a->sick_first, end = is_prompt ? a->request->n_ids : at + a->n_sick;
+    int32_t chunk = a->replica->core->plan->config.chunk;
+    for (int32_t t = 0; is_prompt && st == BERTH_OK && t < a->request->n_tiles && c->first.op < 0;)
+        t = encode_again(a, p, t, &watch, &why, &st);
+    while (at < end && st == BERTH_OK && c->first.op < 0) {
+        int32_t n = end - at < chunk ? (int32_t)(end - at) : chunk;
+        berth_pass_begin(p, BERTH_STEP);
+        berth_pass_add_rows(p, a, at, n, at + n == end ? BERTH_LOGITS_LAST : BERTH_LOGITS_NONE);
+        st = berth_pass_start(p, NULL, &watch, &why);
+        if (st == BERTH_OK) st = berth_pass_finish(p, &why);
+        at += n;
     }
     if (st != BERTH_OK) berth_error_append(err, "; looking for the cause failed: %s", why.message);
 }
@@ -174,47 +199,51 @@ static int32_t constant_source(const berth_program *p, const uint8_t *is_constan
     return op;
 }
 
-static void diagnose_constant(berth_session *s, int32_t id, int64_t position, berth_error *err)
+static void diagnose_constant(berth_active *a, berth_error *err)
 {
-    const berth_program *p = s->replica->step.program;
-    scan c = {.s = s, .first = {.op = -1}, .is_constant = calloc((size_t)p->n_ops + 1, 1)};
+    const berth_bound *step = &a->replica->passes[0].bound[BERTH_STEP];
+    const berth_program *p = step->program;
+    scan c = {.a = a, .first = {.op = -1}, .is_constant = calloc((size_t)p->n_ops + 1, 1)};
     if (!c.is_constant) return;
-    run_again(s, &c, id, position, err);
+    run_again(a, &c, err);
     int32_t op = constant_source(p, c.is_constant);
     if (op < 0 || !c.is_constant[op]) {
         say_finding(&c, err);
     } else {
         bool is_logits = strcmp(p->values[p->ops[op].out].name, "logits") == 0;
         berth_error_append(err, is_logits ? "; nothing before the logits is constant, so it is " : "; constant from ");
-        say_op(s, &s->replica->step, op, err);
+        say_op(a, step, op, err);
     }
     free(c.is_constant);
 }
 
-berth_status berth_session_check_numbers(berth_session *s, int32_t id, int64_t position, berth_error *err)
+bool berth_numeric_is_bad(const float *stats, int32_t vocab)
 {
-    int32_t vocab = s->config->text.vocab;
-    const float *bad = NULL;
-    for (int32_t i = 0; i < s->n_logits && !bad; i++) {
-        const float *st = s->replica->stats + (size_t)i * BERTH_LOGIT_STATS;
-        bool finite = st[BERTH_STAT_NAN] == 0 && st[BERTH_STAT_INF] == 0;
-        if (!finite || (st[BERTH_STAT_MIN] >= st[BERTH_STAT_MAX] && vocab > 1)) bad = st;
-    }
-    if (!bad) return BERTH_OK;
+    bool finite = stats[BERTH_STAT_NAN] == 0 && stats[BERTH_STAT_INF] == 0;
+    return !finite || (stats[BERTH_STAT_MIN] >= stats[BERTH_STAT_MAX] && vocab > 1);
+}
+
+void berth_numeric_diagnose(berth_active *a)
+{
+    const float *bad = a->sick_stats;
+    int32_t vocab = a->replica->core->config->text.vocab;
     float n_nan = bad[BERTH_STAT_NAN], n_inf = bad[BERTH_STAT_INF], low = bad[BERTH_STAT_MIN];
-    const char *where = position < 0 ? "after the prompt" : "while generating";
+    bool is_prompt = a->result.n_ids == 0;
+    const char *where = is_prompt ? "after the prompt" : "while generating";
+    long long position = (long long)(is_prompt ? a->request->n_ids - 1 : a->sick_first);
+    berth_error err = {0};
     if (n_nan + n_inf > 0) {
-        BERTH_FAIL(err, BERTH_NUMERIC,
-                   "the logits %s (position %lld) are not finite: %.0f of %d are NaN, %.0f infinite", where,
-                   (long long)(position < 0 ? s->request->n_ids - 1 : position), (double)n_nan, (int)vocab,
-                   (double)n_inf);
-        scan c = {.s = s, .first = {.op = -1}};
-        run_again(s, &c, id, position, err);
-        say_finding(&c, err);
+        BERTH_FAIL(&err, BERTH_NUMERIC,
+                   "the logits %s (position %lld) are not finite: %.0f of %d are NaN, %.0f infinite", where, position,
+                   (double)n_nan, (int)vocab, (double)n_inf);
+        scan c = {.a = a, .first = {.op = -1}};
+        run_again(a, &c, &err);
+        say_finding(&c, &err);
     } else {
-        BERTH_FAIL(err, BERTH_NUMERIC, "the logits %s (position %lld) are constant: all %d are %g", where,
-                   (long long)(position < 0 ? s->request->n_ids - 1 : position), (int)vocab, (double)low);
-        diagnose_constant(s, id, position, err);
+        BERTH_FAIL(&err, BERTH_NUMERIC, "the logits %s (position %lld) are constant: all %d are %g", where, position,
+                   (int)vocab, (double)low);
+        diagnose_constant(a, &err);
     }
-    return BERTH_NUMERIC;
+    a->n_sick = 0;
+    berth_active_fail(a, BERTH_NUMERIC, &err);
 }

@@ -37,7 +37,45 @@ static berth_status make_programs(berth_core_plan *plan, berth_error *err)
     return st;
 }
 
+static int32_t count_devices(const berth_replica_plan *r, int32_t n_devices)
+{
+    const berth_program *both[] = {r->encode, r->step};
+    int32_t n = 0;
+    for (int32_t d = 0; d < n_devices; d++) {
+        bool used = false;
+        for (int k = 0; k < 2; k++)
+            for (int32_t i = 0; both[k] && !used && i < both[k]->n_ops; i++) used = both[k]->ops[i].device == d;
+        n += used;
+    }
+    return n;
+}
+
+static void count_passes(berth_core_plan *plan)
+{
+    if (plan->config.passes != 0) return;
+    for (int32_t r = 0; r < plan->placement->n_replicas; r++) {
+        int32_t n = count_devices(&plan->replicas[r], plan->machine->n_devices);
+        if (n > plan->config.passes) plan->config.passes = n;
+    }
+    if (plan->config.passes > plan->config.n_seqs) plan->config.passes = plan->config.n_seqs;
+    if (plan->config.passes < 1) plan->config.passes = 1;
+}
+
 /* ---- bytes ------------------------------------------------------------------------------------------------------ */
+
+size_t berth_replica_activations(const berth_replica_plan *r, int32_t device)
+{
+    size_t encode = r->encode ? berth_plan_round(r->encode->regions[device].activations) : 0;
+    size_t step = berth_plan_round(r->step->regions[device].activations);
+    return encode > step ? encode : step;
+}
+
+size_t berth_replica_workspace(const berth_replica_plan *r, int32_t device)
+{
+    size_t encode = r->encode ? berth_plan_round(r->encode->regions[device].workspace) : 0;
+    size_t step = berth_plan_round(r->step->regions[device].workspace);
+    return encode > step ? encode : step;
+}
 
 static berth_status add_replica_bytes(berth_core_plan *plan, const berth_replica_plan *r, berth_error *err)
 {
@@ -56,12 +94,9 @@ static berth_status add_replica_bytes(berth_core_plan *plan, const berth_replica
         d->kv_per_token += berth_text_kv_bytes(&m->text, berth_dtype_size(plan->compute[stores[i].device]));
     }
     free(stores);
-    const berth_program *both[] = {r->encode, r->step};
-    for (int k = 0; k < 2; k++) {
-        for (int32_t d = 0; both[k] && d < plan->machine->n_devices; d++) {
-            plan->devices[d].activations += berth_plan_round(both[k]->regions[d].activations);
-            plan->devices[d].workspace += berth_plan_round(both[k]->regions[d].workspace);
-        }
+    for (int32_t d = 0; d < plan->machine->n_devices; d++) {
+        plan->devices[d].activations += (uint64_t)plan->config.passes * berth_replica_activations(r, d);
+        plan->devices[d].workspace += berth_replica_workspace(r, d);
     }
     return BERTH_OK;
 }
@@ -156,6 +191,7 @@ berth_status berth_core_plan_create(const berth_model_data *model, const berth_m
     plan->config.override = (berth_override){0};
     plan->config.compat = NULL;
     if (st == BERTH_OK) st = make_programs(plan, err);
+    if (st == BERTH_OK) count_passes(plan);
     if (st == BERTH_OK) st = berth_plan_add_up(plan, err);
     if (st != BERTH_OK) goto fail;
     *out = plan;

@@ -33,6 +33,11 @@ typedef struct berth_plan_config {
     berth_plugin_options plugins; /* borrowed while the plan is made, as is what follows */
     berth_override override;      /* what the user puts elsewhere than the strategy or map does */
     const char *compat;           /* "accelerate"; NULL = berth's own rules */
+    int64_t kv_tokens;            /* KV tokens of all sequences together, at least a context; 0 = context * n_seqs */
+    int32_t draft;                /* rows for tokens guessed ahead, of each sequence in a step */
+    /* passes in flight at once on a replica; 0 = as many as it has devices, at most n_seqs. Each has activations of its
+     * own; workspace is a device's, of whichever op runs */
+    int32_t passes;
 } berth_plan_config;
 
 typedef struct berth_device_bytes { /* of one device, all replicas on it */
@@ -52,11 +57,11 @@ typedef struct berth_core_plan {
     berth_placement *placement;    /* owned */
     berth_plan_config config;      /* with defaults filled in */
     const berth_kernels *kernels;
-    berth_replica_plan *replicas;                /* owned, [placement->n_replicas] */
-    berth_device_bytes *devices;                 /* owned, [machine->n_devices] */
+    berth_replica_plan *replicas;            /* owned, [placement->n_replicas] */
+    berth_device_bytes *devices;             /* owned, [machine->n_devices] */
     uint64_t token_bytes[BERTH_MAX_DEVICES]; /* weights on each device that one generated token reads */
-    int32_t n_blocks, block;                     /* KV blocks of each replica, tokens a block */
-    int64_t feature_rows;                        /* of each replica's feature store */
+    int32_t n_blocks, block;                 /* KV blocks of each replica, tokens a block */
+    int64_t feature_rows;                    /* of each replica's feature store */
     bool fits;
     int32_t worst_device; /* the device that misses most when !fits */
     uint64_t missing_bytes;
@@ -84,6 +89,10 @@ void berth_strategy_input_deinit(berth_strategy_input *in);
 /* berth's own names of modules, which are the same for every layout: vision, vision.embed, vision.layer.3, projector,
  * text, text.embed, text.layer.3, text.norm, head. The caller frees; NULL: out of memory. */
 berth_alias *berth_plan_aliases(const berth_model_data *model, int32_t *out_n);
+
+/* What a device gives each pass in flight for values between ops (of one program at a time), and what all share. */
+size_t berth_replica_activations(const berth_replica_plan *r, int32_t device);
+size_t berth_replica_workspace(const berth_replica_plan *r, int32_t device);
 
 /* The environment of the passes for replica r (names of devices and nodes). `names` [machine->n_devices] is the
  * caller's storage. */

@@ -8,6 +8,8 @@ enum {
     DEFAULT_TILES = 4,
     MOST_SEQS = 1 << 16,
     MOST_TILES = 1 << 16,
+    MOST_DRAFT = 64,
+    MOST_PASSES = 64,
 };
 
 static berth_status check_range(const char *what, int64_t value, int64_t most, berth_error *err)
@@ -37,10 +39,18 @@ berth_status berth_plan_config_fill(const berth_model_data *model, berth_plan_co
     if (c->context == 0) c->context = of_model;
     if (c->n_seqs == 0) c->n_seqs = 1;
     berth_status st = check_range("n_seqs", c->n_seqs, MOST_SEQS, err);
-    if (st == BERTH_OK) st = check_range("context", c->context, BERTH_PLAN_MOST_TOKENS / c->n_seqs, err);
+    if (st == BERTH_OK && c->kv_tokens == 0)
+        st = check_range("context", c->context, BERTH_PLAN_MOST_TOKENS / c->n_seqs, err);
+    if (st != BERTH_OK) return st;
+    if (c->kv_tokens == 0) c->kv_tokens = c->context * c->n_seqs;
+    if (c->kv_tokens < c->context) c->kv_tokens = c->context; /* one request may fill its context */
+    st = check_range("kv_tokens", c->kv_tokens, BERTH_PLAN_MOST_TOKENS, err);
+    if (st == BERTH_OK) st = check_range("draft + 1", (int64_t)c->draft + 1, MOST_DRAFT + 1, err);
+    if (st == BERTH_OK && c->passes != 0) st = check_range("passes", c->passes, MOST_PASSES, err);
     if (st != BERTH_OK) return st;
     if (c->chunk == 0) c->chunk = c->context < DEFAULT_CHUNK ? (int32_t)c->context : DEFAULT_CHUNK;
-    if (c->chunk > 0 && c->chunk < c->n_seqs) c->chunk = c->n_seqs;
+    const int32_t rows = c->n_seqs * (1 + c->draft);
+    if (c->chunk > 0 && c->chunk < rows) c->chunk = rows;
     if (c->max_tiles == 0) c->max_tiles = 2 * (m->preprocess.max_tiles + 1);
     if (!m->has_vision) c->max_tiles = 1;
     if (c->tiles == 0) c->tiles = DEFAULT_TILES;
@@ -61,7 +71,8 @@ static int64_t blocks_of_seq(const berth_plan_config *c)
 
 int32_t berth_plan_blocks(const berth_plan_config *c)
 {
-    return (int32_t)(blocks_of_seq(c) * c->n_seqs);
+    if (c->kv_tokens == c->context * c->n_seqs) return (int32_t)(blocks_of_seq(c) * c->n_seqs);
+    return (int32_t)((c->kv_tokens + BERTH_DEFAULT_BLOCK - 1) / BERTH_DEFAULT_BLOCK);
 }
 
 int64_t berth_plan_feature_rows(const berth_model_data *model, const berth_plan_config *c)
@@ -92,7 +103,7 @@ berth_status berth_plan_programs(const berth_model_data *model, const berth_plan
         .max_tiles = c->tiles,
         .max_tokens = c->chunk,
         .max_seqs = c->n_seqs,
-        .max_logits = c->trace ? c->chunk : c->n_seqs,
+        .max_logits = c->trace ? c->chunk : c->n_seqs * (1 + c->draft),
         .max_blocks = blocks_of_seq(c),
         .n_blocks = berth_plan_blocks(c),
         .feature_rows = berth_plan_feature_rows(model, c),

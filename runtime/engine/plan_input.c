@@ -9,17 +9,13 @@
 #include "engine/plan_internal.h"
 #include "engine/store.h"
 
-static berth_status add_up_reserved(const berth_replica_plan *r, uint64_t *out, berth_error *err)
+static berth_status add_up_reserved(const berth_replica_plan *r, int32_t n_passes, uint64_t *out, berth_error *err)
 {
     berth_store *stores = NULL;
     int32_t n = 0;
     berth_status st = berth_stores_collect(r, &stores, &n, err);
     if (st != BERTH_OK) return st;
-    const berth_program *both[] = {r->encode, r->step};
-    *out = 0;
-    for (int k = 0; k < 2; k++)
-        if (both[k])
-            *out += berth_plan_round(both[k]->regions[0].activations) + berth_plan_round(both[k]->regions[0].workspace);
+    *out = (uint64_t)n_passes * berth_replica_activations(r, 0) + berth_replica_workspace(r, 0);
     for (int32_t i = 0; i < n; i++)
         if (stores[i].key == BERTH_STATE_FEATURES) *out += stores[i].bytes;
     free(stores);
@@ -46,7 +42,9 @@ static berth_status measure_reserved(const berth_model_data *model, const berth_
                           .placement = placement,
                           .compute = compute};
     st = berth_plan_programs(model, config, &env, kernels, &n_threads, &r, err);
-    if (st == BERTH_OK) st = add_up_reserved(&r, out, err);
+    int32_t n_passes = config->passes;
+    if (n_passes == 0) n_passes = in->n_devices < config->n_seqs ? in->n_devices : config->n_seqs;
+    if (st == BERTH_OK) st = add_up_reserved(&r, n_passes, out, err);
     berth_replica_plan_deinit(&r);
     berth_placement_destroy(placement);
     return st;

@@ -19,7 +19,7 @@ berth_status berth_job_queue_init(berth_job_queue *q, const berth_queue_options 
     q->n_jobs = q->n_free = (int32_t)n;
     q->jobs = calloc((size_t)n, sizeof *q->jobs);
     q->free_jobs = calloc((size_t)n, sizeof *q->free_jobs);
-    q->heap = calloc((size_t)n, sizeof *q->heap);
+    q->heap = calloc((size_t)n, sizeof(berth_job *));
     if (!q->jobs || !q->free_jobs || !q->heap)
         return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a queue of %d requests", (int)n);
     for (int32_t i = 0; i < q->n_jobs; i++) q->free_jobs[i] = q->n_jobs - 1 - i;
@@ -81,6 +81,8 @@ static berth_job *remove_at(berth_job_queue *q, int32_t at)
     }
     job->heap_at = -1;
     q->n_deadlines -= job->request->deadline_ns > 0;
+    q->n_flags -= job->request->cancel != NULL;
+    q->n_cancelled -= atomic_load(&job->is_cancelled);
     return job;
 }
 
@@ -125,6 +127,7 @@ void berth_job_queue_push(berth_job_queue *q, const berth_core_request *request,
     if (out_id) *out_id = job->id;
     q->n_submitted++;
     q->n_deadlines += request->deadline_ns > 0;
+    q->n_flags += request->cancel != NULL;
     q->n_heap++;
     put_at(q, q->n_heap - 1, job);
     sift_up(q, q->n_heap - 1);
@@ -168,7 +171,7 @@ berth_job *berth_job_queue_take(berth_job_queue *q, int32_t replica, int64_t now
                                 bool (*may)(void *user, const berth_job *job), void *user)
 {
     pthread_mutex_lock(&q->lock);
-    int32_t at = find_dead(q, replica, now_ns);
+    int32_t at = q->n_cancelled > 0 || q->n_flags > 0 || q->n_deadlines > 0 ? find_dead(q, replica, now_ns) : -1;
     if (at < 0 && may) at = find_next(q, replica, may, user);
     berth_job *job = at >= 0 ? remove_at(q, at) : NULL;
     pthread_mutex_unlock(&q->lock);
@@ -188,7 +191,7 @@ bool berth_job_queue_cancel(berth_job_queue *q, uint64_t id)
     uint64_t slot = (id & ((1u << SLOT_BITS) - 1)) - 1;
     pthread_mutex_lock(&q->lock);
     bool found = slot < (uint64_t)q->n_jobs && q->jobs[slot].is_used && q->jobs[slot].id == id;
-    if (found) atomic_store_explicit(&q->jobs[slot].is_cancelled, true, memory_order_release);
+    if (found && !atomic_exchange(&q->jobs[slot].is_cancelled, true)) q->n_cancelled += q->jobs[slot].heap_at >= 0;
     pthread_mutex_unlock(&q->lock);
     return found;
 }
@@ -211,4 +214,12 @@ int64_t berth_job_queue_next_deadline(berth_job_queue *q)
     }
     pthread_mutex_unlock(&q->lock);
     return next;
+}
+
+void berth_job_queue_counts(berth_job_queue *q, int64_t *out_submitted, int64_t *out_refused)
+{
+    pthread_mutex_lock(&q->lock);
+    *out_submitted = q->n_submitted;
+    *out_refused = q->n_refused;
+    pthread_mutex_unlock(&q->lock);
 }

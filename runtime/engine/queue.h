@@ -32,7 +32,8 @@ typedef struct berth_job_queue {
     berth_job *jobs; /* owned; [n_jobs] */
     int32_t n_jobs, *free_jobs, n_free;
     berth_job **heap; /* those that wait */
-    int32_t n_heap, n_reserved, most_waiting, n_deadlines;
+    int32_t n_heap, n_reserved, most_waiting;
+    int32_t n_deadlines, n_flags, n_cancelled; /* of those that wait: with a deadline, with a flag, cancelled by id */
     uint64_t n_arrived, generation;
     int64_t n_submitted, n_refused;
     bool longest_first;
@@ -56,7 +57,8 @@ berth_job *berth_job_queue_take(berth_job_queue *q, int32_t replica, int64_t now
 void berth_job_queue_give_back(berth_job_queue *q, berth_job *job); /* it is over: its id is known no more */
 
 bool berth_job_queue_cancel(berth_job_queue *q, uint64_t id);
-int32_t berth_job_queue_waiting(berth_job_queue *q);       /* reserved places included */
+int32_t berth_job_queue_waiting(berth_job_queue *q); /* reserved places included */
+void berth_job_queue_counts(berth_job_queue *q, int64_t *out_submitted, int64_t *out_refused);
 int64_t berth_job_queue_next_deadline(berth_job_queue *q); /* of those that wait; INT64_MAX = none */
 
 static inline bool berth_job_expired(const berth_job *job, int64_t now_ns)

@@ -1,184 +1,241 @@
-#include "engine/session.h"
-
+/* session.c - what is kept between the requests of a conversation: its keys and its KV blocks, on one replica.
+ *
+ * An idle session's blocks belong to its replica's loop, which gives up the longest idle ones when running requests
+ * need room. What other threads ask for is done on that loop, between two turns. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
-#include "engine/rope.h"
+#include "engine/core.h"
 
-enum { ENCODE, STEP };
+/* ---- idle sessions, by last use --------------------------------------------------------------------------------- */
+
+static void unlink_idle(berth_replica *r, berth_core_session *s)
+{
+    if (s->older)
+        s->older->newer = s->newer;
+    else if (r->oldest == s)
+        r->oldest = s->newer;
+    if (s->newer)
+        s->newer->older = s->older;
+    else if (r->newest == s)
+        r->newest = s->older;
+    s->older = s->newer = NULL;
+}
+
+void berth_session_settle(berth_replica *r, berth_core_session *s)
+{
+    s->older = r->newest;
+    s->newer = NULL;
+    if (r->newest)
+        r->newest->newer = s;
+    else
+        r->oldest = s;
+    r->newest = s;
+    atomic_store(&s->home, r->index);
+}
+
+static void forget(berth_replica *r, berth_core_session *s)
+{
+    unlink_idle(r, s);
+    berth_block_table_give_back(&s->kv, &r->kv);
+    berth_block_table_deinit(&s->kv);
+    s->n_rows = 0;
+    s->is_pinned = false;
+    atomic_store(&s->home, -1);
+}
+
+bool berth_session_make_room(berth_replica *r, const berth_core_session *but, int32_t n_blocks)
+{
+    berth_core_session *s = r->oldest;
+    while (s && berth_blocks_available(&r->kv) < n_blocks) {
+        berth_core_session *next = s->newer;
+        if (s != but && !s->is_pinned) forget(r, s);
+        s = next;
+    }
+    return berth_blocks_available(&r->kv) >= n_blocks;
+}
+
+int64_t berth_session_held(const berth_core_session *s, const berth_replica *r)
+{
+    return s && atomic_load(&s->home) == r->index ? s->kv.n_blocks : 0;
+}
+
+/* ---- to a request and back -------------------------------------------------------------------------------------- */
+
+int64_t berth_session_lend(berth_core_session *s, berth_active *a)
+{
+    berth_replica *r = a->replica;
+    if (atomic_load(&s->home) != r->index) return 0;
+    int64_t common = berth_prefix_common(s->keys, s->n_rows, a->keys, a->request->n_ids - 1);
+    unlink_idle(r, s);
+    int64_t kept = berth_block_table_keep(&s->kv, &r->kv, common);
+    berth_block_table_deinit(&a->kv);
+    a->kv = s->kv;
+    s->kv = (berth_block_table){0};
+    s->n_rows = 0;
+    s->is_pinned = false;
+    atomic_store(&s->home, -1);
+    return kept;
+}
+
+void berth_session_take_back(berth_core_session *s, berth_active *a)
+{
+    berth_replica *r = a->replica;
+    if (a->keeps && a->status == BERTH_OK && a->n_computed > 0) {
+        if (atomic_load(&s->home) >= 0) forget(r, s); /* it was not lent: nothing of it fitted */
+        s->n_rows = berth_block_table_keep(&a->kv, &r->kv, a->n_computed);
+        s->kv = a->kv;
+        a->kv = (berth_block_table){0};
+        free(s->keys);
+        s->keys = a->keys;
+        a->keys = NULL;
+        berth_session_settle(r, s);
+    }
+    atomic_store(&s->is_busy, false);
+}
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
-/* Which values the tap wants: asked once, so that a step asks nobody. Copies are the same bytes again, stores are no
- * values of one pass. */
-static berth_status ask_tap(berth_session *s, int which, const berth_bound *b, berth_error *err)
+static berth_core_session *new_session(berth_core *core)
 {
-    const berth_tap *tap = s->request->tap;
-    const berth_program *p = b->program;
-    if (!tap || !p) return BERTH_OK;
-    s->wanted[which] = calloc((size_t)p->n_values + 1, 1);
-    if (!s->wanted[which]) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "tap of %d values", (int)p->n_values);
-    for (int32_t i = 0; i < p->n_values; i++)
-        if (p->values[i].kind == BERTH_VALUE_ACTIVATION && p->values[i].origin < 0)
-            s->wanted[which][i] = tap->want(tap->user, p->values[i].name);
-    return BERTH_OK;
+    berth_core_session *s = calloc(1, sizeof *s);
+    if (!s) return NULL;
+    s->core = core;
+    atomic_init(&s->home, -1);
+    atomic_fetch_add(&core->n_sessions, 1);
+    return s;
 }
 
-static berth_status make_sampler(berth_session *s, berth_error *err)
+berth_status berth_core_session_create(berth_core *core, berth_core_session **out, berth_error *err)
 {
-    const berth_core_request *q = s->request;
-    berth_status st = berth_sampler_create(&q->sampling, s->config->text.vocab, &s->sampler, err);
-    if (st != BERTH_OK || q->sampling.penalty_skips_prompt) return st;
-    for (int32_t i = 0; i < q->n_ids; i++) berth_sampler_see(s->sampler, q->ids[i]);
-    return BERTH_OK;
+    *out = new_session(core);
+    return *out ? BERTH_OK : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a session");
 }
 
-berth_status berth_session_init(berth_session *s, berth_core *core, berth_replica *replica,
-                                const berth_core_request *request, berth_error *err)
+typedef struct session_call {
+    berth_core_session *session, *other;
+    const uint64_t *keys;
+    int64_t n, covered;
+    bool pin;
+    berth_status status;
+    berth_error *err;
+} session_call;
+
+/* Does `fn` on the loop of the replica that holds the session's KV; false: none does. */
+static bool call_home(berth_core_session *s, void (*fn)(berth_replica *r, void *arg), session_call *call)
 {
-    *s = (berth_session){.core = core, .replica = replica, .request = request};
-    s->config = berth_model_data_config(core->plan->model);
-    s->inv_freq = calloc((size_t)s->config->text.head_dim / 2 + 1, sizeof *s->inv_freq);
-    if (!s->inv_freq) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a session");
-    int64_t n_rows = (int64_t)request->n_tiles * replica->features.block;
-    berth_status st = berth_block_table_init(&s->kv, &replica->kv, core->plan->config.context, err);
-    if (st == BERTH_OK) st = berth_block_table_init(&s->features, &replica->features, n_rows, err);
-    if (st == BERTH_OK) st = make_sampler(s, err);
-    if (st == BERTH_OK) st = ask_tap(s, ENCODE, &replica->encode, err);
-    if (st == BERTH_OK) st = ask_tap(s, STEP, &replica->step, err);
-    if (st != BERTH_OK) return st;
-    if (!berth_block_table_grow(&s->features, &replica->features, n_rows))
-        return BERTH_FAIL(err, BERTH_BUSY, "no room for %d image tiles in the feature store", (int)request->n_tiles);
-    return BERTH_OK;
+    int32_t home = atomic_load(&s->home);
+    if (home < 0) return false;
+    call->session = s;
+    berth_replica_call(&s->core->replicas[home], fn, call);
+    return true;
 }
 
-void berth_session_deinit(berth_session *s)
+static bool is_home(const berth_core_session *s, const berth_replica *r)
 {
-    if (s->kv.blocks) berth_block_table_give_back(&s->kv, &s->replica->kv);
-    if (s->features.blocks) berth_block_table_give_back(&s->features, &s->replica->features);
-    berth_block_table_deinit(&s->kv);
-    berth_block_table_deinit(&s->features);
-    berth_sampler_destroy(s->sampler);
-    free(s->inv_freq);
-    free(s->wanted[ENCODE]);
-    free(s->wanted[STEP]);
+    return atomic_load(&s->home) == r->index;
 }
 
-/* ---- passes ----------------------------------------------------------------------------------------------------- */
-
-static void tap_see(void *user, const berth_bound *b, int32_t op, const berth_op_call *call)
+static void forget_on_loop(berth_replica *r, void *arg)
 {
-    berth_session *s = user;
-    int which = b == &s->replica->encode ? ENCODE : STEP;
-    int32_t v = b->program->ops[op].out;
-    const berth_tap *tap = s->request->tap;
-    if (s->wanted[which][v])
-        tap->see(tap->user, b->program->name, b->program->values[v].name, s->pass[which], &call->out);
+    session_call *c = arg;
+    if (is_home(c->session, r)) forget(r, c->session);
 }
 
-static berth_status run_pass(berth_session *s, int which, const berth_sizes *sizes, const berth_watch *watch,
-                             berth_error *err)
+void berth_core_session_destroy(berth_core_session *s)
 {
-    const berth_bound *b = which == ENCODE ? &s->replica->encode : &s->replica->step;
-    const berth_watch tap = {.see = tap_see, .user = s};
-    bool is_diagnosis = watch != NULL;
-    if (!watch && s->request->tap) watch = &tap;
-    berth_status st = berth_run_program(s->replica->run, b, sizes, watch, s->edge_bytes, err);
-    if (!is_diagnosis) s->pass[which]++;
-    return st;
+    if (!s) return;
+    call_home(s, forget_on_loop, &(session_call){0});
+    atomic_fetch_sub(&s->core->n_sessions, 1);
+    free(s->keys);
+    free(s);
 }
 
-berth_status berth_session_may_go_on(const berth_session *s, berth_error *err)
+/* ---- looking and sharing ---------------------------------------------------------------------------------------- */
+
+static void count_on_loop(berth_replica *r, void *arg)
 {
-    if (berth_job_cancelled(s->job)) return BERTH_FAIL(err, BERTH_CANCELLED, "the request was cancelled");
-    if (berth_job_expired(s->job, berth_now_ns())) return BERTH_FAIL(err, BERTH_DEADLINE, "the deadline has passed");
-    return BERTH_OK;
+    session_call *c = arg;
+    c->covered = is_home(c->session, r) ? c->session->n_rows : 0;
 }
 
-berth_status berth_session_encode(berth_session *s, const berth_watch *watch, berth_error *err)
+berth_core_session_info berth_core_session_get_info(berth_core_session *s)
 {
-    const berth_core_request *q = s->request;
-    const berth_replica *r = s->replica;
-    if (q->n_tiles == 0) return BERTH_OK;
-    const berth_vision_config *v = &s->config->vision;
-    size_t tile = (size_t)3 * (size_t)v->image_size * (size_t)v->image_size;
-    for (int32_t first = 0; first < q->n_tiles;) {
-        int32_t n = q->n_tiles - first, most = s->core->plan->config.tiles;
-        if (n > most) n = most;
-        berth_status st = berth_session_may_go_on(s, err);
-        if (st != BERTH_OK) return st;
-        memcpy(r->pixels, q->pixels + (size_t)first * tile, (size_t)n * tile * sizeof(float));
-        for (int32_t i = 0; i < n * v->tokens_per_tile; i++)
-            r->feature_rows[i] = berth_block_table_slot(&s->features, (int64_t)first * v->tokens_per_tile + i);
-        berth_sizes sizes = r->encode.program->bounds;
-        sizes.value[BERTH_SYM_ONE] = 1;
-        sizes.value[BERTH_SYM_TILES] = n;
-        sizes.value[BERTH_SYM_FEATURES] = (int64_t)n * v->tokens_per_tile;
-        st = run_pass(s, ENCODE, &sizes, watch, err);
-        if (st != BERTH_OK) return st;
-        first += n;
+    session_call c = {0};
+    call_home(s, count_on_loop, &c);
+    return (berth_core_session_info){
+        .n_tokens = (int32_t)c.covered, .replica = atomic_load(&s->home), .busy = atomic_load(&s->is_busy)};
+}
+
+static void cover_on_loop(berth_replica *r, void *arg)
+{
+    session_call *c = arg;
+    if (!is_home(c->session, r)) return;
+    int64_t common = berth_prefix_common(c->session->keys, c->session->n_rows, c->keys, c->n - 1);
+    c->covered = common / r->kv.block * r->kv.block; /* a shared last block would not be kept */
+    c->session->is_pinned = c->pin;
+}
+
+int32_t berth_core_session_covers(berth_core_session *s, const berth_core_request *q, bool pin)
+{
+    const berth_model_config *config = s->core->config;
+    const berth_prefix_tokens tokens = {.ids = q->ids,
+                                        .n = q->n_ids,
+                                        .image_id = q->n_tiles > 0 ? q->image_token_id : -1,
+                                        .tile_digests = q->tile_digests,
+                                        .n_tiles = q->n_tiles,
+                                        .tokens_per_tile = config->has_vision ? config->vision.tokens_per_tile : 0};
+    if (q->n_ids < 1 || (q->n_tiles > 0 && !q->tile_digests)) return 0;
+    uint64_t *keys = calloc((size_t)q->n_ids, sizeof *keys);
+    session_call c = {.keys = keys, .n = q->n_ids, .pin = pin};
+    if (keys && berth_prefix_keys(&tokens, keys, NULL) == BERTH_OK) call_home(s, cover_on_loop, &c);
+    free(keys);
+    return (int32_t)c.covered;
+}
+
+static void unpin_on_loop(berth_replica *r, void *arg)
+{
+    session_call *c = arg;
+    if (is_home(c->session, r)) c->session->is_pinned = false;
+}
+
+void berth_core_session_unpin(berth_core_session *s)
+{
+    call_home(s, unpin_on_loop, &(session_call){0});
+}
+
+static void fork_on_loop(berth_replica *r, void *arg)
+{
+    session_call *c = arg;
+    const berth_core_session *s = c->session;
+    berth_core_session *t = c->other;
+    if (!is_home(s, r) || s->n_rows == 0) return;
+    t->keys = malloc((size_t)s->n_rows * sizeof *t->keys);
+    if (!t->keys) {
+        c->status = BERTH_FAIL(c->err, BERTH_OUT_OF_MEMORY, "a session of %lld tokens", (long long)s->n_rows);
+        return;
     }
-    return BERTH_OK;
+    memcpy(t->keys, s->keys, (size_t)s->n_rows * sizeof *t->keys);
+    c->status = berth_block_table_init(&t->kv, &r->kv, r->core->plan->config.context, c->err);
+    if (c->status != BERTH_OK) return;
+    t->n_rows = berth_block_table_fork(&t->kv, &r->kv, &s->kv, s->n_rows);
+    berth_session_settle(r, t);
 }
 
-/* Tokens of this session alone in one step. */
-static berth_status step(berth_session *s, const int32_t *ids, int32_t n, int64_t position, berth_want_logits logits,
-                         const berth_watch *watch, berth_error *err)
+berth_status berth_core_session_fork(berth_core_session *s, berth_core_session **out, berth_error *err)
 {
-    const berth_core_request *q = s->request;
-    if (!berth_block_table_grow(&s->kv, &s->replica->kv, position + n))
-        return BERTH_FAIL(err, BERTH_BUSY, "no KV blocks for token %lld", (long long)(position + n));
-    int64_t before = position < q->n_ids ? position : q->n_ids;
-    int32_t image = q->n_tiles > 0 ? q->image_token_id : -1;
-    berth_batch_item item = {.ids = ids,
-                             .n_tokens = n,
-                             .position = position,
-                             .kv = &s->kv,
-                             .inv_freq = s->inv_freq,
-                             .image_token_id = position < q->n_ids ? image : -1,
-                             .features = &s->features,
-                             .first_feature = image >= 0 ? berth_count_id(q->ids, before, image) : 0,
-                             .logits = logits};
-    berth_sizes sizes;
-    berth_status st = berth_batch_fill(&s->replica->inputs, &item, 1, &sizes, err);
-    if (st != BERTH_OK) return st;
-    s->n_logits = (int32_t)sizes.value[BERTH_SYM_LOGITS];
-    return run_pass(s, STEP, &sizes, watch, err);
-}
-
-berth_status berth_session_prefill(berth_session *s, const berth_watch *watch, berth_error *err)
-{
-    const berth_core_request *q = s->request;
-    const berth_plan_config *c = &s->core->plan->config;
-    berth_rope_inv_freq(&s->config->text, q->n_ids, s->inv_freq);
-    for (int32_t first = 0; first < q->n_ids;) {
-        int32_t n = q->n_ids - first < c->chunk ? q->n_ids - first : c->chunk;
-        bool is_last = first + n == q->n_ids;
-        berth_want_logits logits = c->trace ? BERTH_LOGITS_ALL : is_last ? BERTH_LOGITS_LAST : BERTH_LOGITS_NONE;
-        berth_status st = berth_session_may_go_on(s, err);
-        if (st == BERTH_OK) st = step(s, q->ids + first, n, first, logits, watch, err);
-        if (st != BERTH_OK) return st;
-        first += n;
-    }
-    return BERTH_OK;
-}
-
-berth_status berth_session_decode(berth_session *s, int32_t id, int64_t position, const berth_watch *watch,
-                                  berth_error *err)
-{
-    const berth_text_config *text = &s->config->text;
-    if (text->rope_scaling == BERTH_ROPE_DYNAMIC && position + 1 > text->max_positions)
-        berth_rope_inv_freq(text, position + 1, s->inv_freq);
-    return step(s, &id, 1, position, BERTH_LOGITS_LAST, watch, err);
-}
-
-const float *berth_session_logits(const berth_session *s)
-{
-    return s->replica->logits + (size_t)(s->n_logits - 1) * (size_t)s->config->text.vocab;
-}
-
-int32_t berth_session_argmax(const berth_session *s)
-{
-    return (int32_t)s->replica->stats[(size_t)(s->n_logits - 1) * BERTH_LOGIT_STATS + BERTH_STAT_ARGMAX];
+    *out = NULL;
+    if (atomic_exchange(&s->is_busy, true))
+        return BERTH_FAIL(err, BERTH_BUSY, "the session has a request under way; wait for its end, then fork");
+    session_call c = {.other = new_session(s->core), .err = err};
+    if (!c.other)
+        c.status = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a session");
+    else
+        call_home(s, fork_on_loop, &c);
+    atomic_store(&s->is_busy, false);
+    if (c.status == BERTH_OK)
+        *out = c.other;
+    else
+        berth_core_session_destroy(c.other);
+    return c.status;
 }

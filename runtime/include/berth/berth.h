@@ -112,6 +112,8 @@ typedef struct berth_plan_options {
     int32_t show_misfit;
     int32_t passes;    /* passes in flight at once, so that stages overlap; 0 = as many as stages, at most n_seqs */
     int64_t kv_tokens; /* KV tokens of all sequences together, so that many short ones fit; 0 = context * n_seqs */
+    int32_t
+        draft; /* tokens a request may guess ahead at most (berth_request.speculate): memory for their logits; 0 = none */
 } berth_plan_options;
 
 /* Decides placement and memory, and proves that every operand of every op lies where the op runs. Succeeds also when the plan does not fit (berth_plan_fits).

@@ -1,0 +1,138 @@
+/* tokens.c - what a finished pass gives its requests: features for their prompts, KV that others may use, the next
+ * tokens, and the reasons to end. */
+#include <string.h>
+
+#include "base/clock.h"
+#include "engine/core.h"
+
+/* ---- pictures --------------------------------------------------------------------------------------------------- */
+
+static void take_tile(const berth_pass_item *item)
+{
+    berth_active *a = item->who;
+    berth_replica *r = a->replica;
+    a->tile_state[item->tile] = BERTH_TILE_DONE;
+    a->n_tiles_left--;
+    if (a->keeps && a->request->tile_digests)
+        berth_blocks_publish(&r->features, a->tile_blocks[item->tile], a->request->tile_digests[item->tile]);
+    if (a->n_tiles_left > 0 || a->phase != BERTH_PHASE_ENCODE) return;
+    a->encoded_ns = berth_now_ns();
+    a->phase = BERTH_PHASE_PREFILL;
+}
+
+/* ---- tokens ----------------------------------------------------------------------------------------------------- */
+
+static int32_t choose(berth_active *a, const float *logits, const float *stats)
+{
+    const berth_core_request *q = a->request;
+    int32_t index = a->result.n_ids;
+    if (index < q->n_forced) return q->forced[index];
+    if (!a->sampler) return (int32_t)stats[BERTH_STAT_ARGMAX];
+    return berth_sampler_next(a->sampler, logits);
+}
+
+/* The next token of a; false: it was the last. */
+static bool give_token(berth_active *a, const float *logits, const float *stats)
+{
+    const berth_core_request *q = a->request;
+    int64_t start = berth_now_ns();
+    int32_t index = a->result.n_ids, id = choose(a, logits, stats);
+    if (a->sampler) berth_sampler_see(a->sampler, id);
+    int64_t now = berth_now_ns();
+    a->result.timing.sample_ns += now - start;
+    if (index == 0) a->result.timing.first_token_ns = now - a->job->submitted_ns;
+    a->result.ids[a->result.n_ids++] = id;
+    a->keys[a->n_known] = (uint64_t)(uint32_t)id;
+    a->ids[a->n_known++] = id;
+    berth_count(&a->replica->n_new_tokens, 1);
+    if (q->on_token && !q->on_token(q->user, index, id, logits))
+        berth_active_finish(a, BERTH_FINISH_CALLER);
+    else if (index >= q->n_forced && berth_active_is_stop(a, id))
+        berth_active_finish(a, BERTH_FINISH_STOP);
+    else if (a->result.n_ids == a->limit)
+        berth_active_finish(a, BERTH_FINISH_LENGTH);
+    return a->phase != BERTH_PHASE_OVER;
+}
+
+/* Bad logits end a request, and first have their cause looked for: when no pass is in flight. */
+static bool are_sick(berth_active *a, const berth_pass_item *item, const float *stats)
+{
+    int32_t vocab = a->replica->core->config->text.vocab;
+    for (int32_t i = 0; i < item->n_logits; i++) {
+        const float *row = stats + (size_t)i * BERTH_LOGIT_STATS;
+        if (!berth_numeric_is_bad(row, vocab)) continue;
+        memcpy(a->sick_stats, row, sizeof a->sick_stats);
+        a->sick_first = item->first;
+        a->n_sick = item->n;
+        a->phase = BERTH_PHASE_OVER;
+        return true;
+    }
+    return false;
+}
+
+static void publish(berth_active *a, int64_t first)
+{
+    if (a->keeps) berth_prefix_publish(&a->replica->kv, &a->kv, &a->chain, a->keys, first, a->n_computed);
+}
+
+static void take_prompt(berth_active *a, const berth_pass_item *item, const float *logits, const float *stats)
+{
+    size_t last = (size_t)(item->n_logits > 0 ? item->n_logits - 1 : 0);
+    a->n_computed = item->first + item->n;
+    if (a->n_computed < a->request->n_ids) {
+        publish(a, item->first);
+        return;
+    }
+    a->prefilled_ns = berth_now_ns();
+    a->phase = BERTH_PHASE_DECODE;
+    publish(a, item->first);
+    if (a->limit == 0)
+        berth_active_finish(a, BERTH_FINISH_LENGTH);
+    else
+        give_token(a, logits + last * (size_t)a->replica->core->config->text.vocab, stats + last * BERTH_LOGIT_STATS);
+}
+
+/* Row i tells the token after itself: what was guessed there is right as long as it is the one. */
+static void take_decode(berth_active *a, const berth_pass_item *item, const float *logits, const float *stats)
+{
+    size_t vocab = (size_t)a->replica->core->config->text.vocab;
+    int32_t right = 0;
+    for (int32_t i = 0; i < item->n; i++) {
+        int32_t guessed = i + 1 < item->n ? a->ids[a->n_known] : -1;
+        size_t row = (size_t)(item->n_logits == 1 ? 0 : i);
+        a->n_computed = item->first + i + 1;
+        bool goes_on = give_token(a, logits + row * vocab, stats + row * BERTH_LOGIT_STATS);
+        if (!goes_on || a->ids[a->n_known - 1] != guessed) break;
+        right++;
+    }
+    a->result.n_drafted += item->n - 1;
+    a->result.n_accepted += right;
+    a->n_started = a->n_computed;
+    a->n_draft = 0;
+    publish(a, item->first);
+}
+
+static void take_rows(const berth_pass_item *item, const float *logits, const float *stats)
+{
+    berth_active *a = item->who;
+    if (a->phase == BERTH_PHASE_OVER || are_sick(a, item, stats)) return; /* cancelled meanwhile */
+    if (a->phase == BERTH_PHASE_PREFILL)
+        take_prompt(a, item, logits, stats);
+    else
+        take_decode(a, item, logits, stats);
+}
+
+void berth_tokens_take(berth_pass *p)
+{
+    berth_replica *r = p->replica;
+    size_t vocab = (size_t)r->core->config->text.vocab, row = 0;
+    for (int32_t i = 0; i < p->n_items; i++) {
+        const berth_pass_item *item = &p->items[i];
+        if (p->which == BERTH_ENCODE)
+            take_tile(item);
+        else
+            take_rows(item, p->logits + row * vocab, p->stats + row * BERTH_LOGIT_STATS);
+        row += (size_t)item->n_logits;
+    }
+    if (p->which == BERTH_ENCODE) berth_count(&r->n_tiles, p->n_items);
+}
