@@ -1,6 +1,6 @@
 #!/bin/sh
-# symbols_test.sh LIBRARY HEADERS - the shared library exports exactly what the public headers declare, imports nothing that
-# ends the process or writes to standard output, and is called by its SONAME.
+# symbols_test.sh LIBRARY HEADERS - the shared library exports exactly what the public headers declare, each name with a symbol
+# version, imports nothing that ends the process or writes to standard output, and is called by its SONAME.
 set -u
 library=$1 headers=$2
 work=$(mktemp -d) || exit 1
@@ -14,7 +14,10 @@ complain() {
 # A declaration may run over several lines; its name is the last word before the first parenthesis.
 grep -hv '^#' "$headers"/*.h | tr '\n' ' ' | grep -o 'BERTH_API [^;(]*(' |
     sed 's/($//; s/.*[ *]\([a-z_0-9]*\)$/\1/' | sort -u >"$work/declared"
-nm -D --defined-only "$library" | awk '{ sub(/@.*/, "", $3); print $3 }' | sort -u >"$work/exported"
+# "A" marks the names of the versions themselves.
+nm -D --defined-only "$library" | awk '$2 != "A" { print $3 }' | sort -u >"$work/versioned"
+grep -v '@@BERTH_[0-9][0-9.]*$' "$work/versioned" >"$work/unversioned" && complain "exported without a version of berth's: $(tr '\n' ' ' <"$work/unversioned")"
+sed 's/@.*//' "$work/versioned" | sort -u >"$work/exported"
 [ "$(wc -l <"$work/declared")" -ge 20 ] || complain "only $(wc -l <"$work/declared") functions found in $headers; is the search right?"
 comm -13 "$work/declared" "$work/exported" >"$work/extra"
 comm -23 "$work/declared" "$work/exported" >"$work/missing"
