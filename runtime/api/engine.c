@@ -1,11 +1,15 @@
-/* engine.c - the engine handle and requests: conversation in, streamed text and numbers out. */
-#include <math.h>
+/* engine.c - the engine handle: a plan taken and loaded, and an end that waits until every request has told its own. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/api.h"
+#include "api/deliver.h"
+#include "api/queue.h"
 #include "base/clock.h"
 #include "base/status.h"
+
+enum { DEFAULT_CONSUMER_BYTES = 256 << 10, MOST_QUEUE = 1 << 20, DEFAULT_HOST_THREADS = 2, MOST_HOST_THREADS = 256 };
+
+/* ---- opening ------------------------------------------------------------------------------------------------------- */
 
 /* End tokens of the model's generation_config and of its chat form. */
 static berth_status collect_stops(const berth_model *model, berth_engine *e, berth_error *err)
@@ -18,215 +22,286 @@ static berth_status collect_stops(const berth_model *model, berth_engine *e, ber
     return berth_chat_stop_ids(e->tokenizer, config->chat, &e->stop_ids, err);
 }
 
-static berth_status engine_open(berth_engine *e, const berth_engine_options *o, berth_error *err)
+static berth_status read_options(const berth_engine_options *given, berth_engine_options *out, berth_error *err)
+{
+    berth_status st = berth_options_copy(out, sizeof *out, given, "berth_engine_options", err);
+    if (st != BERTH_OK) return st;
+    const struct {
+        const char *name;
+        int64_t value, most;
+    } rows[] = {{"queue", out->queue, MOST_QUEUE},
+                {"host_threads", out->host_threads, MOST_HOST_THREADS},
+                {"order", (int64_t)out->order, BERTH_ORDER_LONGEST},
+                {"consumer_bytes", out->consumer_bytes, INT64_C(1) << 40}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rows[i].value < 0 || rows[i].value > rows[i].most)
+            return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s = %lld is out of range; give 0 (the default) to %lld",
+                              rows[i].name, (long long)rows[i].value, (long long)rows[i].most);
+    }
+    if (out->host_threads == 0) out->host_threads = DEFAULT_HOST_THREADS;
+    if (out->consumer_bytes == 0) out->consumer_bytes = DEFAULT_CONSUMER_BYTES;
+    return BERTH_OK;
+}
+
+static berth_status load(berth_engine *e, berth_error *err)
+{
+    const berth_engine_options *o = &e->options;
+    const berth_core_options core = {.strict = o->strict != 0,
+                                     .transport = o->transport,
+                                     .progress = o->progress,
+                                     .progress_user = o->progress_user,
+                                     .queue = o->queue,
+                                     .longest_first = o->order == BERTH_ORDER_LONGEST,
+                                     .no_prefix_cache = o->no_prefix_cache != 0};
+    berth_core_plan *plan = e->plan->owned;
+    e->plan->owned = NULL;
+    e->plan->core = NULL;
+    berth_status st = berth_core_create(plan, &core, &e->core, err);
+    if (st == BERTH_OK) e->plan->core = berth_core_get_plan(e->core);
+    return st;
+}
+
+static berth_status start_threads(berth_engine *e, berth_error *err)
+{
+    const berth_runtime_options *o = &e->head.rt->options;
+    const berth_thread_watch watch = {.begin = o->thread_begin, .end = o->thread_end, .user = o->thread_user};
+    berth_status st = berth_host_create(e->options.host_threads, &watch, &e->host, err);
+    return st == BERTH_OK ? berth_delivery_start(e, err) : st;
+}
+
+static berth_status engine_open(berth_engine *e, berth_error *err)
 {
     berth_model *model = e->plan->model;
-    if (e->plan->owned == NULL)
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "this plan was given to an engine already");
     const berth_model_config *config = berth_model_data_config(model->data);
     berth_status st = berth_model_tokenizer(model, &e->tokenizer, err);
     if (st == BERTH_OK) st = berth_chat_check(e->tokenizer, config->chat, config->has_vision, err);
     if (st == BERTH_OK) st = collect_stops(model, e, err);
     if (st != BERTH_OK) return st;
     e->image_token_id = config->has_vision ? berth_chat_image_id(e->tokenizer) : -1;
-    const berth_core_options core = {.strict = o->strict != 0,
-                                     .transport = o->transport,
-                                     .progress = o->progress,
-                                     .progress_user = o->progress_user};
-    berth_core_plan *plan = e->plan->owned;
-    e->plan->owned = NULL;
-    e->plan->core = NULL;
-    st = berth_core_create(plan, &core, &e->core, err);
-    if (st == BERTH_OK) e->plan->core = berth_core_get_plan(e->core);
-    return st;
+    e->n_devices = e->plan->machine.n_devices;
+    e->keeps_prefixes = e->options.no_prefix_cache == 0;
+    st = load(e, err);
+    return st == BERTH_OK ? start_threads(e, err) : st;
+}
+
+/* Everything but the handle itself. Nothing is under way any more. */
+static void engine_close(berth_engine *e)
+{
+    berth_host_destroy(e->host);
+    berth_delivery_stop(e);
+    berth_core_destroy(e->core);
+    e->core = NULL;
+    berth_ids_deinit(&e->stop_ids);
+    berth_plan_release(e->plan);
+    free(e->calls);
+    free(e->generations);
+    free(e->free_slots);
+}
+
+void berth_engine_release(berth_engine *e)
+{
+    if (!berth_handle_release(&e->head)) return;
+    pthread_cond_destroy(&e->quiet);
+    pthread_mutex_destroy(&e->lock);
+    berth_handle_retire(&e->head, sizeof *e);
+}
+
+static berth_status make_engine(berth_plan *plan, const berth_engine_options *options, berth_engine **out,
+                                berth_error *err)
+{
+    berth_engine_options o;
+    berth_status st = read_options(options, &o, err);
+    berth_engine *e = st == BERTH_OK ? calloc(1, sizeof *e) : NULL;
+    if (e == NULL) {
+        berth_plan_release(plan);
+        return st != BERTH_OK ? st : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for an engine handle");
+    }
+    e->plan = plan;
+    e->options = o;
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_cond_init(&e->quiet, NULL);
+    berth_handle_begin(&e->head, BERTH_HANDLE_ENGINE, plan->head.rt);
+    st = engine_open(e, err);
+    if (st != BERTH_OK) {
+        berth_handle_end(e, BERTH_HANDLE_ENGINE);
+        engine_close(e);
+        berth_engine_release(e);
+        return st;
+    }
+    e->options.transport = NULL; /* was borrowed */
+    *out = e;
+    return BERTH_OK;
 }
 
 berth_status berth_engine_create(berth_plan *take_plan, const berth_engine_options *options, berth_engine **out,
                                  berth_error *err)
 {
-    if (take_plan == NULL || out == NULL) {
+    if (out != NULL) *out = NULL;
+    if (!berth_handle_is(take_plan, BERTH_HANDLE_PLAN))
+        return berth_handle_refuse("berth_engine_create", BERTH_HANDLE_PLAN, err);
+    if (take_plan->owned == NULL)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "this plan was given to an engine already");
+    if (out == NULL) {
         berth_plan_destroy(take_plan);
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_engine_create: plan and out must not be NULL");
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_engine_create: out must not be NULL");
     }
-    *out = NULL;
-    berth_engine_options o;
-    berth_status st = berth_options_copy(&o, sizeof o, options, "berth_engine_options", err);
-    berth_engine *e = st == BERTH_OK ? calloc(1, sizeof *e) : NULL;
-    if (e == NULL) {
-        berth_plan_destroy(take_plan);
-        return st != BERTH_OK ? st : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for an engine handle");
+    return make_engine(take_plan, options, out, err);
+}
+
+/* ---- the end ------------------------------------------------------------------------------------------------------- */
+
+bool berth_engine_in_callback(berth_engine *e)
+{
+    if (e->delivers && pthread_equal(pthread_self(), (pthread_t)e->deliverer)) return true;
+    bool found = false;
+    pthread_mutex_lock(&e->lock);
+    for (const berth_waiter *w = e->waiters; w != NULL && !found; w = w->next)
+        found = pthread_equal(pthread_self(), w->thread) != 0;
+    pthread_mutex_unlock(&e->lock);
+    return found;
+}
+
+/* Lets nobody in any more, and cancels all. */
+static void cancel_all(berth_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    e->is_ending = true;
+    for (int32_t i = 0; i < e->n_slots; i++) {
+        berth_call *c = e->calls[i];
+        if (c == NULL) continue;
+        berth_call_retain(c);
+        pthread_mutex_unlock(&e->lock);
+        berth_call_cancel(c);
+        berth_call_release(c);
+        pthread_mutex_lock(&e->lock);
     }
-    e->plan = take_plan;
-    st = engine_open(e, &o, err);
-    if (st != BERTH_OK) {
-        berth_engine_destroy(e);
-        return st;
-    }
-    *out = e;
-    return BERTH_OK;
+    while (e->n_active > 0 || e->waiters != NULL) pthread_cond_wait(&e->quiet, &e->lock);
+    pthread_mutex_unlock(&e->lock);
 }
 
 void berth_engine_destroy(berth_engine *engine)
 {
-    if (engine == NULL) return;
-    berth_core_destroy(engine->core);
-    berth_ids_deinit(&engine->stop_ids);
-    berth_plan_destroy(engine->plan);
-    free(engine);
+    if (!berth_handle_is(engine, BERTH_HANDLE_ENGINE)) return;
+    if (berth_engine_in_callback(engine)) {
+        berth_log(engine->head.rt, BERTH_LOG_WARNING,
+                  "berth_engine_destroy was called from a callback of the same engine and did nothing");
+        return;
+    }
+    if (!berth_handle_end(engine, BERTH_HANDLE_ENGINE)) return;
+    cancel_all(engine);
+    engine_close(engine);
+    berth_engine_release(engine);
 }
 
 const berth_plan *berth_engine_plan(const berth_engine *engine)
 {
-    return engine == NULL ? NULL : engine->plan;
+    return berth_handle_is(engine, BERTH_HANDLE_ENGINE) ? engine->plan : NULL;
 }
 
-/* ---- requests -------------------------------------------------------------------------------------------------------- */
+/* ---- requests ------------------------------------------------------------------------------------------------------ */
 
-enum { DEFAULT_NEW_TOKENS = 512 };
-
-void berth_request_init(berth_request *r)
+static void enter(berth_engine *e, berth_waiter *w)
 {
-    *r = (berth_request){.struct_size = sizeof *r, .temperature = 1.0f, .top_p = 1.0f, .repetition_penalty = 1.0f};
+    w->thread = pthread_self();
+    berth_handle_retain(&e->head);
+    pthread_mutex_lock(&e->lock);
+    w->next = e->waiters;
+    if (w->next != NULL) w->next->before = w;
+    e->waiters = w;
+    pthread_mutex_unlock(&e->lock);
 }
 
-/* What on_token needs while a request runs: the text shown so far and who wants to see it. */
-typedef struct stream {
-    const berth_request *request;
-    berth_stream_decoder decoder;
-    berth_buffer text, fresh;
-    int64_t begin_ns;
-    bool out_of_memory;
-} stream;
-
-static bool stream_token(void *user, int32_t index, int32_t id, const float *logits)
+static void leave(berth_engine *e, berth_waiter *w)
 {
-    (void)logits;
-    stream *s = user;
-    s->fresh.len = 0;
-    if (!berth_stream_decoder_push(&s->decoder, id, &s->fresh) ||
-        !berth_buffer_append(&s->text, s->fresh.data, s->fresh.len)) {
-        s->out_of_memory = true;
-        return false;
+    pthread_mutex_lock(&e->lock);
+    if (w->next != NULL) w->next->before = w->before;
+    if (w->before != NULL)
+        w->before->next = w->next;
+    else
+        e->waiters = w->next;
+    if (e->waiters == NULL) pthread_cond_broadcast(&e->quiet);
+    pthread_mutex_unlock(&e->lock);
+    berth_engine_release(e);
+}
+
+static berth_status run(berth_engine *e, const berth_request *request, berth_result *out, berth_error *err)
+{
+    berth_mailbox *mailbox;
+    berth_status st = berth_mailbox_create(false, &mailbox, err);
+    if (st != BERTH_OK) return st;
+    const berth_call_options options = {.kind = BERTH_CALL_WAITED, .mailbox = mailbox};
+    berth_call *c;
+    st = berth_call_create(e, request, &options, &c, err);
+    if (st == BERTH_OK) {
+        berth_call_prepare(c);
+        berth_call_wait(c);
+        st = c->status;
+        if (st == BERTH_OK) {
+            berth_output_write(out, &c->result, sizeof c->result);
+            c->result = (berth_result){0};
+        } else if (err != NULL) {
+            *err = c->error;
+        }
+        berth_call_release(c);
     }
-    if (s->request->on_token == NULL) return true;
-    const berth_token token = {.id = id,
-                               .index = index,
-                               .text = s->fresh.data != NULL && s->fresh.len > 0 ? s->fresh.data : "",
-                               .text_size = s->fresh.len,
-                               .at_ns = berth_now_ns() - s->begin_ns};
-    return s->request->on_token(s->request->on_token_user, &token) != 0;
-}
-
-static berth_status check_request(const berth_request *r, berth_sampling *out, berth_error *err)
-{
-    if (r->max_new_tokens < 0)
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "max_new_tokens = %d; give at least 1, or 0 for %d",
-                          (int)r->max_new_tokens, DEFAULT_NEW_TOKENS);
-    if (r->max_tiles < 0 || r->max_tiles > 1024)
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "max_tiles = %d; give 1 to 1024, or 0 for the model's",
-                          (int)r->max_tiles);
-    *out = (berth_sampling){.sample = r->sample != 0,
-                            .temperature = r->temperature,
-                            .top_k = r->top_k,
-                            .top_p = r->top_p,
-                            .min_p = r->min_p,
-                            .repetition_penalty = r->repetition_penalty,
-                            .seed = r->seed};
-    return berth_sampling_check(out, err);
-}
-
-static const char *finish_name(berth_finish f)
-{
-    switch (f) {
-    case BERTH_FINISH_STOP: return "stop";
-    case BERTH_FINISH_LENGTH: return "length";
-    default: return "cancelled";
-    }
-}
-
-/* Moves what the core gave and the stream gathered into the caller's result. */
-static berth_status fill_result(const berth_engine *e, const berth_prepared *p, stream *s, berth_core_result *core,
-                                berth_result *out, berth_error *err)
-{
-    s->fresh.len = 0;
-    if (!berth_stream_decoder_flush(&s->decoder, &s->text)) s->out_of_memory = true;
-    out->text = s->out_of_memory ? NULL : berth_buffer_take(&s->text);
-    if (out->text == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the answer's text");
-    const int64_t before = p->image_ns + p->tokenize_ns;
-    out->token_ids = core->ids;
-    out->n_tokens = core->n_ids;
-    out->n_prompt_tokens = (int32_t)p->ids.len;
-    out->n_tiles = p->n_tiles;
-    out->replica = core->replica;
-    out->finish_reason = finish_name(core->finish);
-    out->timings = (berth_timings){.image_ns = p->image_ns,
-                                   .tokenize_ns = p->tokenize_ns,
-                                   .encode_ns = core->timing.encode_ns,
-                                   .prefill_ns = core->timing.prefill_ns,
-                                   .decode_ns = core->timing.decode_ns,
-                                   .first_token_ns = before + core->timing.first_token_ns,
-                                   .total_ns = berth_now_ns() - s->begin_ns};
-    out->edge_bytes = core->edge_bytes;
-    out->n_devices = e->plan->machine.n_devices;
-    core->ids = NULL;
-    core->edge_bytes = NULL;
-    return BERTH_OK;
-}
-
-static berth_status run_prepared(berth_engine *e, const berth_request *r, const berth_sampling *sampling,
-                                 const berth_prepared *p, stream *s, berth_result *out, berth_error *err)
-{
-    const berth_core_request core_request = {.ids = p->ids.data,
-                                             .n_ids = (int32_t)p->ids.len,
-                                             .image_token_id = e->image_token_id,
-                                             .pixels = p->pixels,
-                                             .n_tiles = p->n_tiles,
-                                             .max_new = r->max_new_tokens > 0 ? r->max_new_tokens : DEFAULT_NEW_TOKENS,
-                                             .stop_ids = e->stop_ids.data,
-                                             .n_stop = r->ignore_stop ? 0 : (int32_t)e->stop_ids.len,
-                                             .sampling = *sampling,
-                                             .on_token = stream_token,
-                                             .user = s,
-                                             .cancel = r->cancel};
-    berth_core_result core = {0};
-    berth_status st = berth_core_run(e->core, &core_request, &core, err);
-    if (st == BERTH_OK) st = fill_result(e, p, s, &core, out, err);
-    berth_core_result_deinit(&core);
+    berth_mailbox_release(mailbox);
     return st;
 }
+
+/* What every version of the struct has had. */
+static const size_t least_result = offsetof(berth_result, n_reused_tokens);
 
 berth_status berth_engine_run(berth_engine *engine, const berth_request *request, berth_result *out, berth_error *err)
 {
-    if (engine == NULL || request == NULL || out == NULL)
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_engine_run: engine, request and out must not be NULL");
-    if (out->struct_size != sizeof *out)
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_result: struct_size is %zu; set it to %zu",
-                          out->struct_size, sizeof *out);
-    *out = (berth_result){.struct_size = sizeof *out};
-    berth_request r;
-    berth_sampling sampling;
-    berth_status st = berth_options_copy(&r, sizeof r, request, "berth_request", err);
-    if (st == BERTH_OK) st = check_request(&r, &sampling, err);
+    if (!berth_handle_is(engine, BERTH_HANDLE_ENGINE))
+        return berth_handle_refuse("berth_engine_run", BERTH_HANDLE_ENGINE, err);
+    if (out == NULL) return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_engine_run: out must not be NULL");
+    berth_status st = berth_output_check(out, least_result, "berth_result", err);
     if (st != BERTH_OK) return st;
-    stream s = {.request = &r, .begin_ns = berth_now_ns()};
-    berth_stream_decoder_init(&s.decoder, engine->tokenizer, true);
-    berth_prepared prepared;
-    st = berth_prepare(engine->plan->model, engine->tokenizer, r.turns, r.n_turns, r.max_tiles, &prepared, err);
-    if (st == BERTH_OK) {
-        st = run_prepared(engine, &r, &sampling, &prepared, &s, out, err);
-        berth_prepared_deinit(&prepared);
-    }
-    berth_buffer_deinit(&s.text);
-    berth_buffer_deinit(&s.fresh);
-    if (st != BERTH_OK) berth_result_deinit(out);
+    berth_output_write(out, &(berth_result){0}, sizeof(berth_result));
+    if (berth_engine_in_callback(engine))
+        return BERTH_FAIL(err, BERTH_BUSY,
+                          "berth_engine_run would wait for the callback it is called from; use berth_engine_submit or "
+                          "berth_engine_start there");
+    berth_waiter waiter = {0};
+    enter(engine, &waiter);
+    st = run(engine, request, out, err);
+    leave(engine, &waiter);
     return st;
 }
 
-void berth_result_deinit(berth_result *r)
+berth_status berth_engine_submit(berth_engine *engine, const berth_request *request, berth_queue *queue, void *user,
+                                 uint64_t *out_id, berth_error *err)
 {
-    if (r == NULL) return;
-    free(r->text);
-    free(r->token_ids);
-    free(r->edge_bytes);
-    *r = (berth_result){.struct_size = r->struct_size};
+    if (!berth_handle_is(engine, BERTH_HANDLE_ENGINE))
+        return berth_handle_refuse("berth_engine_submit", BERTH_HANDLE_ENGINE, err);
+    if (!berth_handle_is(queue, BERTH_HANDLE_QUEUE))
+        return berth_handle_refuse("berth_engine_submit", BERTH_HANDLE_QUEUE, err);
+    if (queue->head.rt != engine->head.rt)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_engine_submit: the queue is of another runtime");
+    const berth_call_options options = {.kind = BERTH_CALL_QUEUED, .mailbox = queue->mailbox, .user = user};
+    berth_call *c;
+    berth_status st = berth_call_create(engine, request, &options, &c, err);
+    if (st != BERTH_OK) return st;
+    if (out_id != NULL) *out_id = c->id;
+    berth_call_post(c);
+    berth_call_release(c);
+    return BERTH_OK;
+}
+
+berth_status berth_engine_start(berth_engine *engine, const berth_request *request, berth_on_end on_end, void *user,
+                                uint64_t *out_id, berth_error *err)
+{
+    if (!berth_handle_is(engine, BERTH_HANDLE_ENGINE))
+        return berth_handle_refuse("berth_engine_start", BERTH_HANDLE_ENGINE, err);
+    if (on_end == NULL) return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_engine_start: on_end must not be NULL");
+    const berth_call_options options = {
+        .kind = BERTH_CALL_BACK, .mailbox = engine->delivery, .user = user, .on_end = on_end};
+    berth_call *c;
+    berth_status st = berth_call_create(engine, request, &options, &c, err);
+    if (st != BERTH_OK) return st;
+    if (out_id != NULL) *out_id = c->id;
+    berth_call_post(c);
+    berth_call_release(c);
+    return BERTH_OK;
 }

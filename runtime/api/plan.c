@@ -86,7 +86,7 @@ berth_status berth_plan_make_core(berth_plan *p, const berth_plan_options *o, be
 berth_status berth_plan_create(const berth_model *model, const berth_plan_options *options, berth_plan **out,
                                berth_error *err)
 {
-    if (model == NULL || out == NULL)
+    if (!berth_handle_is(model, BERTH_HANDLE_MODEL) || out == NULL)
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_create: model and out must not be NULL");
     *out = NULL;
     berth_plan_options o;
@@ -96,30 +96,38 @@ berth_status berth_plan_create(const berth_model *model, const berth_plan_option
     if (p == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for a plan handle");
     p->model = (berth_model *)(uintptr_t)model; /* retaining changes the count only */
     berth_model_retain(p->model);
+    berth_handle_begin(&p->head, BERTH_HANDLE_PLAN, p->model->head.rt);
     st = berth_machine_parse_with(o.devices, o.profile_dir, &p->machine, err);
     if (st == BERTH_OK) st = berth_plan_make_core(p, &o, err);
     if (st == BERTH_DOES_NOT_FIT && o.show_misfit) st = berth_plan_make_misfit(p, &o, err);
     if (st != BERTH_OK) {
-        berth_plan_destroy(p);
+        berth_plan_release(p);
         return st;
     }
     *out = p;
     return BERTH_OK;
 }
 
-void berth_plan_destroy(berth_plan *plan)
+void berth_plan_release(berth_plan *plan)
 {
-    if (plan == NULL) return;
+    berth_handle_end(plan, BERTH_HANDLE_PLAN);
+    if (!berth_handle_release(&plan->head)) return;
     berth_core_plan_destroy(plan->owned);
     berth_machine_deinit(&plan->machine);
-    berth_model_close(plan->model);
+    berth_model_release(plan->model);
     free(plan->refusal);
-    free(plan);
+    berth_handle_retire(&plan->head, sizeof *plan);
+}
+
+/* One that an engine took is the engine's to end. */
+void berth_plan_destroy(berth_plan *plan)
+{
+    if (berth_handle_is(plan, BERTH_HANDLE_PLAN) && plan->owned != NULL) berth_plan_release(plan);
 }
 
 int32_t berth_plan_fits(const berth_plan *plan, uint64_t *out_missing_bytes, int32_t *out_device)
 {
-    if (plan == NULL) return 0;
+    if (!berth_handle_is(plan, BERTH_HANDLE_PLAN)) return 0;
     if (out_missing_bytes != NULL) *out_missing_bytes = plan->core->fits ? 0 : plan->core->missing_bytes;
     if (out_device != NULL) *out_device = plan->core->fits ? -1 : plan->core->worst_device;
     return plan->core->fits;
@@ -127,45 +135,40 @@ int32_t berth_plan_fits(const berth_plan *plan, uint64_t *out_missing_bytes, int
 
 const char *berth_plan_strategy(const berth_plan *plan)
 {
-    return plan == NULL ? "" : plan->core->placement->strategy;
+    return !berth_handle_is(plan, BERTH_HANDLE_PLAN) ? "" : plan->core->placement->strategy;
 }
 const char *berth_plan_note(const berth_plan *plan)
 {
-    return plan == NULL ? "" : plan->core->placement->note;
+    return !berth_handle_is(plan, BERTH_HANDLE_PLAN) ? "" : plan->core->placement->note;
 }
 const char *berth_plan_refusal(const berth_plan *plan)
 {
-    return plan == NULL || plan->refusal == NULL ? "" : plan->refusal;
+    return !berth_handle_is(plan, BERTH_HANDLE_PLAN) || plan->refusal == NULL ? "" : plan->refusal;
 }
 int32_t berth_plan_n_devices(const berth_plan *plan)
 {
-    return plan == NULL ? 0 : plan->machine.n_devices;
+    return !berth_handle_is(plan, BERTH_HANDLE_PLAN) ? 0 : plan->machine.n_devices;
 }
 int32_t berth_plan_n_replicas(const berth_plan *plan)
 {
-    return plan == NULL ? 0 : plan->core->placement->n_replicas;
+    return !berth_handle_is(plan, BERTH_HANDLE_PLAN) ? 0 : plan->core->placement->n_replicas;
 }
 int32_t berth_plan_n_modules(const berth_plan *plan)
 {
-    return plan == NULL ? 0 : berth_model_data_n_nodes(plan->model->data);
+    return !berth_handle_is(plan, BERTH_HANDLE_PLAN) ? 0 : berth_model_data_n_nodes(plan->model->data);
 }
 
 /* Copies `full` over the caller's size-stamped struct, as much of it as the caller knows. */
 static berth_status hand_out(void *out, const void *full, size_t size, const char *what, berth_error *err)
 {
-    size_t given;
-    memcpy(&given, out, sizeof given);
-    if (given < sizeof(size_t))
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s: struct_size is %zu; set it to sizeof the struct", what,
-                          given);
-    memcpy(out, full, given < size ? given : size);
-    memcpy(out, &given, sizeof given);
-    return BERTH_OK;
+    berth_status st = berth_output_check(out, sizeof(size_t), what, err);
+    if (st == BERTH_OK) berth_output_write(out, full, size);
+    return st;
 }
 
 berth_status berth_plan_get_device(const berth_plan *plan, int32_t device, berth_plan_device *out, berth_error *err)
 {
-    if (plan == NULL || out == NULL || device < 0 || device >= plan->machine.n_devices) {
+    if (!berth_handle_is(plan, BERTH_HANDLE_PLAN) || out == NULL || device < 0 || device >= plan->machine.n_devices) {
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_get_device: device %d of %d", (int)device,
                           (int)berth_plan_n_devices(plan));
     }
@@ -218,7 +221,8 @@ int32_t berth_plan_unit_of(const berth_node_view *nodes, int32_t i)
 
 berth_status berth_plan_get_module(const berth_plan *plan, int32_t module, berth_plan_module *out, berth_error *err)
 {
-    if (plan == NULL || out == NULL || module < 0 || module >= berth_plan_n_modules(plan)) {
+    if (!berth_handle_is(plan, BERTH_HANDLE_PLAN) || out == NULL || module < 0 ||
+        module >= berth_plan_n_modules(plan)) {
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_get_module: module %d of %d", (int)module,
                           (int)berth_plan_n_modules(plan));
     }
@@ -237,8 +241,8 @@ berth_status berth_plan_get_module(const berth_plan *plan, int32_t module, berth
 
 int32_t berth_plan_module_device(const berth_plan *plan, int32_t replica, int32_t module)
 {
-    if (plan == NULL || replica < 0 || replica >= berth_plan_n_replicas(plan) || module < 0 ||
-        module >= berth_plan_n_modules(plan))
+    if (!berth_handle_is(plan, BERTH_HANDLE_PLAN) || replica < 0 || replica >= berth_plan_n_replicas(plan) ||
+        module < 0 || module >= berth_plan_n_modules(plan))
         return -1;
     const berth_node_view *nodes = berth_model_data_nodes(plan->model->data);
     const int32_t *device_of =
@@ -281,7 +285,7 @@ static const berth_op *copy_at(const berth_plan *plan, int32_t replica, int32_t 
 
 int32_t berth_plan_n_copies(const berth_plan *plan, int32_t replica)
 {
-    if (plan == NULL || replica < 0 || replica >= berth_plan_n_replicas(plan)) return 0;
+    if (!berth_handle_is(plan, BERTH_HANDLE_PLAN) || replica < 0 || replica >= berth_plan_n_replicas(plan)) return 0;
     const berth_program *program;
     int32_t count;
     copy_at(plan, replica, -1, &program, &count);

@@ -126,7 +126,7 @@ static void put_cluster(dot *d, int32_t device, uint64_t most)
 
 char *berth_plan_dot(const berth_plan *plan, int32_t replica)
 {
-    if (plan == NULL || replica < 0 || replica >= berth_plan_n_replicas(plan)) return NULL;
+    if (!berth_handle_is(plan, BERTH_HANDLE_PLAN) || replica < 0 || replica >= berth_plan_n_replicas(plan)) return NULL;
     dot d = {.plan = plan, .replica = replica, .nodes = berth_model_data_nodes(plan->model->data)};
     const berth_replica_plan *r = &plan->core->replicas[replica];
     uint64_t most = 0;

@@ -12,7 +12,7 @@ static const berth_model_config *config_of(const berth_plan *plan)
 
 int32_t berth_plan_image_tiles(const berth_plan *plan)
 {
-    if (plan == NULL || !config_of(plan)->has_vision) return 0;
+    if (!berth_handle_is(plan, BERTH_HANDLE_PLAN) || !config_of(plan)->has_vision) return 0;
     const berth_preprocess_config *p = &config_of(plan)->preprocess;
     const int32_t whole = p->max_tiles + (p->thumbnail && p->max_tiles > 1);
     return whole < plan->core->config.max_tiles ? whole : plan->core->config.max_tiles;
@@ -20,7 +20,7 @@ int32_t berth_plan_image_tiles(const berth_plan *plan)
 
 int32_t berth_plan_chunk(const berth_plan *plan)
 {
-    return plan == NULL ? 0 : plan->core->config.chunk;
+    return !berth_handle_is(plan, BERTH_HANDLE_PLAN) ? 0 : plan->core->config.chunk;
 }
 
 /* The copies of `times` such passes, added. */
@@ -79,8 +79,9 @@ berth_status berth_plan_edges(const berth_plan *plan, int32_t replica, int32_t n
                               uint64_t *out, berth_error *err)
 {
     enum { MOST = 1 << 24 };
-    if (plan == NULL || out == NULL || replica < 0 || replica >= berth_plan_n_replicas(plan) || n_tiles < 0 ||
-        n_tiles > MOST || n_prompt < 0 || n_prompt > MOST || n_new < 0 || n_new > MOST)
+    if (!berth_handle_is(plan, BERTH_HANDLE_PLAN) || out == NULL || replica < 0 ||
+        replica >= berth_plan_n_replicas(plan) || n_tiles < 0 || n_tiles > MOST || n_prompt < 0 || n_prompt > MOST ||
+        n_new < 0 || n_new > MOST)
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
                           "berth_plan_edges: replica %d of %d, %d tiles, %lld and %lld tokens: out of range",
                           (int)replica, (int)berth_plan_n_replicas(plan), (int)n_tiles, (long long)n_prompt,
@@ -96,7 +97,7 @@ berth_status berth_plan_edges(const berth_plan *plan, int32_t replica, int32_t n
 
 int32_t berth_plan_binds(const berth_plan *plan, const char **out_kind, int64_t *out_room)
 {
-    if (plan == NULL) return -1;
+    if (!berth_handle_is(plan, BERTH_HANDLE_PLAN)) return -1;
     int32_t least = 0;
     int64_t room = INT64_MAX;
     for (int32_t d = 0; d < plan->machine.n_devices; d++) {

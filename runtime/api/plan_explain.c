@@ -252,7 +252,8 @@ static berth_status explain(berth_explainer *e, const char *name, const berth_al
 berth_status berth_plan_explain(const berth_plan *plan, int32_t replica, const char *name, uint32_t flags, char **out,
                                 berth_error *err)
 {
-    if (plan == NULL || name == NULL || out == NULL || replica < 0 || replica >= berth_plan_n_replicas(plan))
+    if (!berth_handle_is(plan, BERTH_HANDLE_PLAN) || name == NULL || out == NULL || replica < 0 ||
+        replica >= berth_plan_n_replicas(plan))
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
                           "berth_plan_explain: plan, name and out must not be NULL, and "
                           "replica %d must be one of %d",

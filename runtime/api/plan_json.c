@@ -117,7 +117,7 @@ static void put_replica(berth_buffer *b, const berth_plan *plan, int32_t r, uint
 
 char *berth_plan_json(const berth_plan *plan, uint32_t flags)
 {
-    if (plan == NULL) return NULL;
+    if (!berth_handle_is(plan, BERTH_HANDLE_PLAN)) return NULL;
     const berth_core_plan *c = plan->core;
     berth_buffer b = {0};
     berth_buffer_puts(&b, "{\n  \"schema\": \"" PLAN_SCHEMA "\",\n  ");
@@ -154,7 +154,7 @@ char *berth_plan_json(const berth_plan *plan, uint32_t flags)
 
 char *berth_plan_program_text(const berth_plan *plan, int32_t replica)
 {
-    if (plan == NULL || replica < 0 || replica >= berth_plan_n_replicas(plan)) return NULL;
+    if (!berth_handle_is(plan, BERTH_HANDLE_PLAN) || replica < 0 || replica >= berth_plan_n_replicas(plan)) return NULL;
     const char *names[BERTH_MAX_DEVICES];
     const berth_pass_env env = berth_core_plan_env(plan->core, replica, names);
     const berth_replica_plan *rp = &plan->core->replicas[replica];
@@ -166,7 +166,7 @@ char *berth_plan_program_text(const berth_plan *plan, int32_t replica)
 
 char *berth_plan_device_map(const berth_plan *plan, int32_t replica)
 {
-    if (plan == NULL || replica < 0 || replica >= berth_plan_n_replicas(plan)) return NULL;
+    if (!berth_handle_is(plan, BERTH_HANDLE_PLAN) || replica < 0 || replica >= berth_plan_n_replicas(plan)) return NULL;
     berth_error err = {0};
     berth_strategy_input in;
     if (berth_strategy_input_init(plan->model->data, &plan->machine, &plan->core->config, &in, &err) != BERTH_OK)

@@ -105,7 +105,7 @@ static berth_status find(const search *s, berth_plan_limits *out, berth_error *e
 berth_status berth_plan_limits_find(const berth_model *model, const berth_plan_options *options, berth_plan_limits *out,
                                     berth_error *err)
 {
-    if (model == NULL || out == NULL)
+    if (!berth_handle_is(model, BERTH_HANDLE_MODEL) || out == NULL)
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_limits_find: model and out must not be NULL");
     search s = {.model = model};
     berth_plan_limits found = {.struct_size = sizeof found};

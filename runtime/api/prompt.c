@@ -1,114 +1,120 @@
-/* prompt.c - a request's conversation to ids and pixel values: pictures loaded and cut on the host, then the prompt around them. */
+/* prompt.c - see prompt.h. New pictures first, because the prompt needs their tile counts; then the prompt; then those
+ * old pictures that must be computed again. */
+#include "api/prompt.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/api.h"
-#include "base/checked.h"
 #include "base/clock.h"
 #include "base/status.h"
 
-/* More pictures than any context holds; bounds the arrays below. */
-enum { MAX_PICTURES = 1024, MAX_TURNS = 65536, MAX_CONTENT = 65536 };
+/* ---- checks -------------------------------------------------------------------------------------------------------- */
 
-static berth_status check_turns(const berth_turn *turns, int32_t n_turns, int32_t *out_parts, int32_t *out_pictures,
-                                berth_error *err)
+/* As the pictures that are decoded; of a text no more than the tokenizer takes. */
+enum { MOST_SIDE = 1000000, MOST_PIXELS = 1 << 26, MOST_BYTES = 1 << 30, MOST_PATH = 4096 };
+
+static bool content_is_right(const berth_content *c)
 {
-    if (turns == NULL || n_turns < 1 || n_turns > MAX_TURNS)
+    if (c->data == NULL) return c->kind == BERTH_CONTENT_TEXT && c->size == 0;
+    switch (c->kind) {
+    case BERTH_CONTENT_TEXT:
+    case BERTH_CONTENT_IMAGE_BYTES: return c->size <= MOST_BYTES;
+    case BERTH_CONTENT_IMAGE_FILE: return strnlen(c->data, MOST_PATH) < MOST_PATH;
+    case BERTH_CONTENT_PIXELS:
+        return c->width >= 1 && c->height >= 1 && c->width <= MOST_SIDE && c->height <= MOST_SIDE &&
+               (int64_t)c->width * c->height <= MOST_PIXELS && c->size == (size_t)c->width * (size_t)c->height * 3;
+    default: return false;
+    }
+}
+
+berth_status berth_turns_check(const berth_turn *turns, int32_t n_turns, int32_t *out_contents, int32_t *out_pictures,
+                               berth_error *err)
+{
+    if (turns == NULL || n_turns < 1 || n_turns > BERTH_MOST_TURNS)
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "the conversation has %d turns; give 1 to %d", (int)n_turns,
-                          MAX_TURNS);
-    int64_t parts = 0, pictures = 0;
+                          BERTH_MOST_TURNS);
+    int64_t contents = 0, pictures = 0;
     for (int32_t i = 0; i < n_turns; i++) {
-        if (turns[i].role == NULL || turns[i].n_content < 0 || turns[i].n_content > MAX_CONTENT ||
+        if (turns[i].role == NULL || turns[i].n_content < 0 || turns[i].n_content > BERTH_MOST_CONTENT ||
             (turns[i].n_content > 0 && turns[i].content == NULL)) {
             return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "turn %d has no role or a wrong content list", (int)i);
         }
         for (int32_t k = 0; k < turns[i].n_content; k++) {
-            const berth_content *c = &turns[i].content[k];
-            if (c->kind < BERTH_CONTENT_TEXT || c->kind > BERTH_CONTENT_IMAGE_BYTES ||
-                (c->data == NULL && (c->kind != BERTH_CONTENT_TEXT || c->size > 0))) {
-                return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "turn %d, content %d: neither text nor a picture",
+            if (!content_is_right(&turns[i].content[k]))
+                return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                                  "turn %d, content %d: neither text nor a picture, or of a size that cannot be",
                                   (int)i, (int)k);
-            }
-            pictures += c->kind != BERTH_CONTENT_TEXT;
+            pictures += turns[i].content[k].kind != BERTH_CONTENT_TEXT;
         }
-        parts += turns[i].n_content;
+        contents += turns[i].n_content;
     }
-    if (pictures > MAX_PICTURES || parts > MAX_CONTENT)
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%lld pictures in one conversation; at most %d",
-                          (long long)pictures, MAX_PICTURES);
-    *out_parts = (int32_t)parts;
-    *out_pictures = (int32_t)pictures;
+    if (pictures > BERTH_MOST_PICTURES || contents > BERTH_MOST_CONTENT)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                          "%lld pictures and %lld contents in one conversation; at most %d and %d", (long long)pictures,
+                          (long long)contents, BERTH_MOST_PICTURES, BERTH_MOST_CONTENT);
+    if (out_contents != NULL) *out_contents = (int32_t)contents;
+    if (out_pictures != NULL) *out_pictures = (int32_t)pictures;
     return BERTH_OK;
 }
 
-static berth_status load_picture(const berth_content *c, berth_image *out, berth_error *err)
+/* ---- pictures ------------------------------------------------------------------------------------------------------ */
+
+static berth_status may_go_on(const berth_prepare_job *job, berth_error *err)
 {
-    if (c->kind == BERTH_CONTENT_IMAGE_FILE) return berth_image_load(c->data, NULL, out, err);
-    return berth_image_decode(c->data, c->size, NULL, out, err);
+    if (job->may_go_on == NULL || job->may_go_on(job->user)) return BERTH_OK;
+    return BERTH_FAIL(err, BERTH_CANCELLED, "the request was ended while its pictures were read");
 }
 
-/* Room for `extra` more tiles; at least doubled, so that many pictures do not move the pixels again and again. */
-static berth_status reserve_tiles(berth_prepared *p, int32_t extra, size_t tile_floats, berth_error *err)
-{
-    const size_t n = (size_t)p->n_tiles + (size_t)extra;
-    if (n <= p->cap_tiles) return BERTH_OK;
-    const size_t cap = n > 2 * p->cap_tiles ? n : 2 * p->cap_tiles;
-    float *more =
-        cap <= SIZE_MAX / sizeof(float) / tile_floats ? realloc(p->pixels, cap * tile_floats * sizeof(float)) : NULL;
-    if (more == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for %zu image tiles", n);
-    p->pixels = more;
-    p->cap_tiles = cap;
-    return BERTH_OK;
-}
+/* Calls for each picture of the conversation, in order. */
+typedef berth_status (*picture_fn)(const berth_prepare_job *job, const berth_content *source, int32_t index,
+                                   berth_prepared *out, berth_error *err);
 
-/* Appends the tiles of one picture to `p`. */
-static berth_status add_picture(const berth_content *c, const berth_preprocess_options *options, int32_t *out_tiles,
-                                berth_prepared *p, berth_error *err)
+static berth_status each_picture(const berth_prepare_job *job, picture_fn fn, berth_prepared *out, berth_error *err)
 {
-    berth_image img = {0};
-    berth_grid grid;
-    berth_status st = load_picture(c, &img, err);
-    if (st == BERTH_OK)
-        st = berth_grid_choose(img.width, img.height, options->tile, options->min_tiles, options->max_tiles,
-                               options->thumbnail, &grid, err);
-    if (st == BERTH_OK) {
-        const size_t tile_floats = (size_t)3 * (size_t)options->tile * (size_t)options->tile;
-        st = reserve_tiles(p, grid.n_tiles, tile_floats, err);
-        if (st == BERTH_OK)
-            st = berth_image_tiles(&img, options, &grid, NULL, p->pixels + (size_t)p->n_tiles * tile_floats, err);
-    }
-    if (st == BERTH_OK) {
-        p->n_tiles += grid.n_tiles;
-        *out_tiles = grid.n_tiles;
-    }
-    berth_image_deinit(&img);
-    return st;
-}
-
-static berth_status add_pictures(const berth_model_config *config, const berth_turn *turns, int32_t n_turns,
-                                 int32_t max_tiles, int32_t *tiles, berth_prepared *p, berth_error *err)
-{
-    berth_preprocess_options options = {.tile = config->vision.image_size,
-                                        .min_tiles = config->preprocess.min_tiles,
-                                        .max_tiles = config->preprocess.max_tiles,
-                                        .thumbnail = config->preprocess.thumbnail,
-                                        .order = BERTH_PILLOW_13};
-    memcpy(options.mean, config->preprocess.mean, sizeof options.mean);
-    memcpy(options.std, config->preprocess.std, sizeof options.std);
-    if (max_tiles > 0) {
-        options.max_tiles = max_tiles;
-        if (options.min_tiles > max_tiles) options.min_tiles = max_tiles;
-    }
-    int32_t picture = 0;
-    for (int32_t i = 0; i < n_turns; i++) {
-        for (int32_t k = 0; k < turns[i].n_content; k++) {
-            if (turns[i].content[k].kind == BERTH_CONTENT_TEXT) continue;
-            berth_status st = add_picture(&turns[i].content[k], &options, &tiles[picture++], p, err);
+    int32_t index = 0;
+    for (int32_t i = 0; i < job->n_turns; i++) {
+        for (int32_t k = 0; k < job->turns[i].n_content; k++) {
+            const berth_content *c = &job->turns[i].content[k];
+            if (c->kind == BERTH_CONTENT_TEXT) continue;
+            berth_status st = fn(job, c, index++, out, err);
             if (st != BERTH_OK) return st;
         }
     }
     return BERTH_OK;
 }
+
+static berth_status open_picture(const berth_prepare_job *job, const berth_content *source, int32_t index,
+                                 berth_prepared *out, berth_error *err)
+{
+    berth_picture *p = &out->pictures[index];
+    p->first = -1;
+    if (index < job->n_known) {
+        p->n_tiles = job->known[index].n_tiles;
+        p->max_tiles = job->known[index].max_tiles;
+        memcpy(p->digest, job->known[index].digest, sizeof p->digest);
+    } else {
+        p->max_tiles = job->max_tiles;
+        berth_status st = may_go_on(job, err);
+        if (st == BERTH_OK) st = berth_picture_add(job, source, p, out, err);
+        if (st != BERTH_OK) return st;
+    }
+    out->n_tiles += p->n_tiles;
+    return BERTH_OK;
+}
+
+static berth_status name_tiles(const berth_prepare_job *job, berth_prepared *out, berth_error *err)
+{
+    if (!job->wants_digests || out->n_tiles == 0) return BERTH_OK;
+    out->digests = calloc((size_t)out->n_tiles, sizeof *out->digests);
+    bool ok = out->digests != NULL;
+    for (int32_t i = 0, tile = 0; ok && i < out->n_pictures; i++)
+        for (int32_t k = 0; ok && k < out->pictures[i].n_tiles; k++)
+            ok = berth_picture_tile_digest(&out->pictures[i], k, out->digests[tile++]);
+    return ok ? BERTH_OK
+              : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the digests of %d tiles", (int)out->n_tiles);
+}
+
+/* ---- the prompt ---------------------------------------------------------------------------------------------------- */
 
 static void fill_messages(const berth_turn *turns, int32_t n_turns, berth_message *messages, berth_part *parts)
 {
@@ -123,51 +129,70 @@ static void fill_messages(const berth_turn *turns, int32_t n_turns, berth_messag
     }
 }
 
-berth_status berth_prepare(const berth_model *model, const berth_tokenizer *tokenizer, const berth_turn *turns,
-                           int32_t n_turns, int32_t max_tiles, berth_prepared *out, berth_error *err)
+static berth_status write_prompt(const berth_prepare_job *job, int32_t n_contents, berth_prepared *out,
+                                 berth_error *err)
 {
-    *out = (berth_prepared){0};
-    int32_t n_parts = 0, n_pictures = 0;
-    berth_status st = check_turns(turns, n_turns, &n_parts, &n_pictures, err);
-    if (st != BERTH_OK) return st;
-    const berth_model_config *config = berth_model_data_config(model->data);
-    if (n_pictures > 0 && !config->has_vision) {
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
-                          "a picture was given, but this model reads text only (no vision tower in %s)",
-                          berth_model_data_dir(model->data));
-    }
-    int32_t *tiles = calloc((size_t)n_pictures + 1, sizeof *tiles);
-    berth_message *messages = calloc((size_t)n_turns, sizeof *messages);
-    berth_part *parts = calloc((size_t)n_parts + 1, sizeof *parts);
+    const berth_model_config *config = berth_model_data_config(job->model->data);
+    int32_t *tiles = calloc((size_t)out->n_pictures + 1, sizeof *tiles);
+    berth_message *messages = calloc((size_t)job->n_turns, sizeof *messages);
+    berth_part *parts = calloc((size_t)n_contents + 1, sizeof *parts);
+    berth_status st = BERTH_OK;
     if (tiles == NULL || messages == NULL || parts == NULL) {
-        st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for a conversation of %d turns", (int)n_turns);
-        goto done;
-    }
-    const int64_t t0 = berth_now_ns();
-    if (n_pictures > 0) st = add_pictures(config, turns, n_turns, max_tiles, tiles, out, err);
-    const int64_t t1 = berth_now_ns();
-    if (st == BERTH_OK) {
-        fill_messages(turns, n_turns, messages, parts);
+        st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for a conversation of %d turns", (int)job->n_turns);
+    } else {
+        for (int32_t i = 0; i < out->n_pictures; i++) tiles[i] = out->pictures[i].n_tiles;
+        fill_messages(job->turns, job->n_turns, messages, parts);
         const berth_prompt_options options = {.form = config->chat,
                                               .tiles = tiles,
-                                              .n_images = n_pictures,
+                                              .n_images = out->n_pictures,
                                               .tokens_per_tile =
                                                   config->has_vision ? config->vision.tokens_per_tile : 0};
-        st = berth_prompt_ids(tokenizer, messages, n_turns, &options, &out->ids, NULL, err);
+        st = berth_prompt_ids(job->tokenizer, messages, job->n_turns, &options, &out->ids, NULL, err);
     }
-    out->image_ns = t1 - t0;
-    out->tokenize_ns = berth_now_ns() - t1;
-done:
     free(parts);
     free(messages);
     free(tiles);
+    return st;
+}
+
+static berth_status prepare(const berth_prepare_job *job, berth_prepared *out, berth_error *err)
+{
+    int32_t n_contents = 0;
+    berth_status st = berth_turns_check(job->turns, job->n_turns, &n_contents, &out->n_pictures, err);
+    if (st != BERTH_OK) return st;
+    if (out->n_pictures > 0 && !berth_model_data_config(job->model->data)->has_vision) {
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                          "a picture was given, but this model reads text only (no vision tower in %s)",
+                          berth_model_data_dir(job->model->data));
+    }
+    out->pictures = calloc((size_t)out->n_pictures + 1, sizeof *out->pictures);
+    if (out->pictures == NULL)
+        return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for %d pictures", (int)out->n_pictures);
+    const int64_t t0 = berth_now_ns();
+    st = each_picture(job, open_picture, out, err);
+    if (st == BERTH_OK) st = name_tiles(job, out, err);
+    const int64_t t1 = berth_now_ns();
+    if (st == BERTH_OK) st = write_prompt(job, n_contents, out, err);
+    out->image_ns = t1 - t0;
+    out->tokenize_ns = berth_now_ns() - t1;
+    return st;
+}
+
+berth_status berth_prepare(const berth_prepare_job *job, berth_prepared *out, berth_error *err)
+{
+    *out = (berth_prepared){0};
+    berth_status st = prepare(job, out, err);
     if (st != BERTH_OK) berth_prepared_deinit(out);
     return st;
 }
 
 void berth_prepared_deinit(berth_prepared *p)
 {
+    for (int32_t i = 0; p->pictures != NULL && i < p->n_pictures; i++) free(p->pictures[i].bytes);
+    free(p->pictures);
     free(p->pixels);
+    free(p->tile_pixels);
+    free(p->digests);
     berth_ids_deinit(&p->ids);
     *p = (berth_prepared){0};
 }

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/api.h"
+#include "api/engine.h"
+#include "api/prompt.h"
 #include "base/checked.h"
 #include "base/status.h"
 #include "base/text.h"
@@ -174,12 +175,17 @@ berth_status berth_trace_inputs_make(berth_model *model, const berth_turn *turns
     const berth_tokenizer *tokenizer = NULL;
     berth_prepared prepared;
     berth_status st = berth_model_tokenizer(model, &tokenizer, err);
-    if (st == BERTH_OK) st = berth_prepare(model, tokenizer, turns, n_turns, max_tiles, &prepared, err);
+    const berth_prepare_job job = {
+        .model = model, .tokenizer = tokenizer, .turns = turns, .n_turns = n_turns, .max_tiles = max_tiles};
+    if (st == BERTH_OK) st = berth_prepare(&job, &prepared, err);
     if (st != BERTH_OK) return st;
     *out = (berth_trace_inputs){.ids = prepared.ids,
                                 .pixels = prepared.pixels,
                                 .n_tiles = prepared.n_tiles,
                                 .side = berth_model_data_config(model->data)->vision.image_size};
+    prepared.ids = (berth_ids){0};
+    prepared.pixels = NULL;
+    berth_prepared_deinit(&prepared);
     return BERTH_OK;
 }
 

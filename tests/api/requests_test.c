@@ -1,0 +1,657 @@
+/* requests_test.c - requests by blocking call, by callback and by queue: they say the same, and each ends once, however
+ * it ends. */
+#include "fixture.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "image/image.h"
+
+#define PICTURE FIXTURE_MODELS "ivl-native/images/main-1.png"
+
+/* What was heard of a request. */
+typedef struct heard {
+    char text[4096];
+    size_t n_text;
+    int32_t ids[256], n_ids;
+    float logprobs[256];
+    bool in_order;
+    atomic_int n_ends;
+    berth_status status;
+    char finish[16], end_text[4096];
+    int32_t end_tokens;
+    int32_t stop_after;    /* 0 = never */
+    atomic_llong block_us; /* of each token */
+    atomic_int n_heard;
+} heard;
+
+static void hear_token(heard *h, const berth_token *t)
+{
+    if (h->n_ids == 0) h->in_order = true;
+    h->in_order = h->in_order && t->index == h->n_ids && atomic_load(&h->n_ends) == 0;
+    if (h->n_ids < 256) {
+        h->ids[h->n_ids] = t->id;
+        h->logprobs[h->n_ids] = t->logprob;
+    }
+    h->n_ids++;
+    atomic_fetch_add(&h->n_heard, 1);
+    if (h->n_text + t->text_size < sizeof h->text) {
+        memcpy(h->text + h->n_text, t->text, t->text_size);
+        h->n_text += t->text_size;
+        h->text[h->n_text] = '\0';
+    }
+}
+
+static void hear_end(heard *h, berth_status st, const berth_result *r)
+{
+    h->status = st;
+    if (st == BERTH_OK) {
+        snprintf(h->finish, sizeof h->finish, "%s", r->finish_reason);
+        snprintf(h->end_text, sizeof h->end_text, "%s", r->text);
+        h->end_tokens = r->n_tokens;
+    }
+    atomic_fetch_add(&h->n_ends, 1);
+}
+
+static int32_t on_token(void *user, const berth_token *t)
+{
+    heard *h = user;
+    const int64_t us = atomic_load(&h->block_us);
+    if (us > 0) sleep_us(us);
+    hear_token(h, t);
+    return h->stop_after == 0 || h->n_ids < h->stop_after;
+}
+
+static void on_end(void *user, uint64_t id, berth_status st, const berth_result *r, const berth_error *why)
+{
+    (void)id;
+    assert_true((st == BERTH_OK) == (r != NULL));
+    assert_true((st == BERTH_OK) == (why == NULL));
+    hear_end(user, st, r);
+}
+
+static void await_end(const heard *h)
+{
+    while (atomic_load(&h->n_ends) == 0) sleep_us(200);
+}
+
+static berth_queue *new_queue(const fixture *f)
+{
+    berth_queue *q = NULL;
+    berth_error err = {0};
+    must(berth_queue_create(f->rt, &q, &err), &err, "queue");
+    return q;
+}
+
+static uint64_t submit(const fixture *f, const asking *a, berth_queue *q, void *user)
+{
+    uint64_t id = 0;
+    berth_error err = {0};
+    must(berth_engine_submit(f->engine, &a->request, q, user, &id, &err), &err, "submit");
+    assert_true(id != 0);
+    return id;
+}
+
+static uint64_t start(const fixture *f, asking *a, heard *h)
+{
+    uint64_t id = 0;
+    berth_error err = {0};
+    a->request.on_token = on_token;
+    a->request.on_token_user = h;
+    must(berth_engine_start(f->engine, &a->request, on_end, h, &id, &err), &err, "start");
+    return id;
+}
+
+/* ---- the three ways -------------------------------------------------------------------------------------------------- */
+
+static void hear_queue(berth_queue *q, heard *h, uint64_t id)
+{
+    berth_error err = {0};
+    while (atomic_load(&h->n_ends) == 0) {
+        berth_completion c = {.struct_size = sizeof c};
+        must(berth_queue_next(q, -1, &c, &err), &err, "next");
+        assert_true(c.id == id);
+        assert_ptr_equal(c.user, h);
+        if (c.kind == BERTH_COMPLETION_TOKEN) hear_token(h, &c.token);
+        if (c.kind == BERTH_COMPLETION_END) hear_end(h, c.status, &c.result);
+        berth_completion_deinit(&c);
+        assert_null(c.memory);
+    }
+}
+
+static void expect_same(const heard *h, const berth_result *r, const char *way)
+{
+    if (h->status != BERTH_OK || h->n_ids != r->n_tokens || strcmp(h->end_text, r->text) != 0 || !h->in_order)
+        fail_msg("%s: %s, %d tokens for %d: \"%s\" for \"%s\"", way, berth_status_name(h->status), (int)h->n_ids,
+                 (int)r->n_tokens, h->end_text, r->text);
+    assert_memory_equal(h->ids, r->token_ids, (size_t)r->n_tokens * sizeof h->ids[0]);
+    assert_int_equal(strncmp(h->text, r->text, h->n_text), 0); /* what is held back comes with the end only */
+    assert_int_equal(h->end_tokens, r->n_tokens);
+    assert_string_equal(h->finish, r->finish_reason);
+}
+
+static void three_ways_say_the_same(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"qwen2-text", "ivl-native", "ivl-remote"};
+    for (size_t m = 0; m < sizeof models / sizeof models[0]; m++) {
+        const fixture_options o = {.model = models[m], .devices = "cpu*2"};
+        fixture f = fixture_open(&o);
+        berth_queue *q = new_queue(&f);
+        asking a;
+        if (m == 0)
+            ask(&a, "What is the total?", 24);
+        else
+            ask_picture(&a, PICTURE, "What is the total?", 24);
+        a.request.logprobs = 1;
+        berth_result r = run_request(f.engine, &a.request);
+        assert_int_equal(r.n_tokens, 24);
+        static heard blocked, back, queued;
+        memset(&blocked, 0, sizeof blocked);
+        memset(&back, 0, sizeof back);
+        memset(&queued, 0, sizeof queued);
+        a.request.on_token = on_token;
+        a.request.on_token_user = &blocked;
+        berth_result again = run_request(f.engine, &a.request);
+        hear_end(&blocked, BERTH_OK, &again);
+        start(&f, &a, &back);
+        await_end(&back);
+        hear_queue(q, &queued, submit(&f, &a, q, &queued));
+        expect_same(&blocked, &r, "blocked");
+        expect_same(&back, &r, "callback");
+        expect_same(&queued, &r, "queue");
+        for (int32_t i = 0; i < r.n_tokens; i++) {
+            assert_true(queued.logprobs[i] < 0 && queued.logprobs[i] > -7); /* the most likely of some 500 */
+            assert_true(queued.logprobs[i] == blocked.logprobs[i] && back.logprobs[i] == blocked.logprobs[i]);
+        }
+        berth_result_deinit(&r);
+        berth_result_deinit(&again);
+        berth_queue_destroy(q);
+        fixture_close(&f);
+    }
+}
+
+static void a_picture_is_the_same_from_file_bytes_and_pixels(void **state)
+{
+    (void)state;
+    const fixture_options o = {.model = "ivl-native"};
+    fixture f = fixture_open(&o);
+    asking a;
+    ask_picture(&a, PICTURE, "What is the total?", 12);
+    berth_result of_file = run_request(f.engine, &a.request);
+    static char bytes[1 << 16];
+    FILE *file = fopen(PICTURE, "rb");
+    assert_non_null(file);
+    const size_t n = fread(bytes, 1, sizeof bytes, file);
+    fclose(file);
+    a.content[0] = (berth_content){.kind = BERTH_CONTENT_IMAGE_BYTES, .data = bytes, .size = n};
+    berth_result of_bytes = run_request(f.engine, &a.request);
+    berth_image img = {0};
+    berth_error err = {0};
+    must(berth_image_load(PICTURE, NULL, &img, &err), &err, "picture");
+    a.content[0] = (berth_content){.kind = BERTH_CONTENT_PIXELS,
+                                   .data = (const char *)img.rgb,
+                                   .size = (size_t)img.width * (size_t)img.height * 3,
+                                   .width = img.width,
+                                   .height = img.height};
+    berth_result of_pixels = run_request(f.engine, &a.request);
+    assert_int_equal(of_file.n_tokens, 12);
+    assert_memory_equal(of_bytes.token_ids, of_file.token_ids, 12 * sizeof(int32_t));
+    assert_memory_equal(of_pixels.token_ids, of_file.token_ids, 12 * sizeof(int32_t));
+    a.content[0].height++;
+    berth_result refused = {.struct_size = sizeof refused};
+    assert_int_equal(berth_engine_run(f.engine, &a.request, &refused, &err), BERTH_INVALID_ARGUMENT);
+    berth_image_deinit(&img);
+    berth_result_deinit(&of_file);
+    berth_result_deinit(&of_bytes);
+    berth_result_deinit(&of_pixels);
+    fixture_close(&f);
+}
+
+/* What is submitted is copied: the caller's memory may change at once. */
+static void submitting_copies_the_request(void **state)
+{
+    (void)state;
+    const fixture_options o = {.model = "ivl-native"};
+    fixture f = fixture_open(&o);
+    berth_queue *q = new_queue(&f);
+    asking a;
+    char text[] = "What is the total?", role[] = "user", path[512];
+    snprintf(path, sizeof path, "%s", PICTURE);
+    ask_picture(&a, path, text, 8);
+    berth_result r = run_request(f.engine, &a.request);
+    a.turn.role = role;
+    const uint64_t id = submit(&f, &a, q, NULL);
+    memset(text, 'x', sizeof text);
+    memset(role, 'x', sizeof role);
+    memset(path, 'x', sizeof path);
+    memset(&a, 0xff, sizeof a);
+    berth_completion c = wait_end(q, id);
+    assert_int_equal(c.status, BERTH_OK);
+    assert_string_equal(c.result.text, r.text);
+    berth_completion_deinit(&c);
+    berth_result_deinit(&r);
+    berth_queue_destroy(q);
+    fixture_close(&f);
+}
+
+static void errors_of_preparing_come_with_the_end(void **state)
+{
+    (void)state;
+    const fixture_options o = {.model = "ivl-native"};
+    fixture f = fixture_open(&o);
+    berth_queue *q = new_queue(&f);
+    asking a;
+    ask_picture(&a, "/no/such/picture.png", "?", 4);
+    berth_completion c = wait_end(q, submit(&f, &a, q, NULL));
+    assert_int_equal(c.status, BERTH_NOT_FOUND);
+    assert_int_equal(c.error.status, BERTH_NOT_FOUND);
+    assert_non_null(strstr(c.error.message, "picture.png"));
+    assert_null(c.result.text);
+    berth_completion_deinit(&c);
+    static char long_text[4096];
+    memset(long_text, 'y', sizeof long_text - 1);
+    ask(&a, long_text, 4);
+    c = wait_end(q, submit(&f, &a, q, NULL));
+    assert_int_equal(c.status, BERTH_INVALID_ARGUMENT); /* over the context */
+    berth_completion_deinit(&c);
+    ask(&a, "What is the total?", 4); /* and the places in the queue are there again */
+    berth_result r = run_request(f.engine, &a.request);
+    assert_int_equal(r.n_tokens, 4);
+    berth_result_deinit(&r);
+    berth_queue_destroy(q);
+    fixture_close(&f);
+}
+
+/* ---- the descriptor -------------------------------------------------------------------------------------------------- */
+
+static bool is_readable(berth_queue *q)
+{
+    struct pollfd p = {.fd = berth_queue_descriptor(q), .events = POLLIN};
+    return poll(&p, 1, 0) == 1;
+}
+
+static void an_epoll_loop_gets_everything(void **state)
+{
+    (void)state;
+    enum { N = 24 };
+    fixture f = fixture_open(NULL);
+    berth_queue *q = new_queue(&f);
+    berth_error err = {0};
+    assert_false(is_readable(q));
+    int epoll = epoll_create1(0);
+    struct epoll_event event = {.events = EPOLLIN};
+    assert_int_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, berth_queue_descriptor(q), &event), 0);
+    static heard all[N];
+    memset(all, 0, sizeof all);
+    asking a;
+    ask(&a, "What is the total?", 10);
+    for (int i = 0; i < N; i++) submit(&f, &a, q, &all[i]);
+    for (int n_over = 0; n_over < N;) {
+        assert_int_equal(epoll_wait(epoll, &event, 1, -1), 1);
+        for (;;) {
+            berth_completion c = {.struct_size = sizeof c};
+            must(berth_queue_next(q, 0, &c, &err), &err, "next");
+            if (c.kind == BERTH_COMPLETION_NONE) break;
+            if (c.kind == BERTH_COMPLETION_TOKEN) hear_token(c.user, &c.token);
+            if (c.kind == BERTH_COMPLETION_END) {
+                hear_end(c.user, c.status, &c.result);
+                n_over++;
+            }
+            berth_completion_deinit(&c);
+        }
+    }
+    assert_false(is_readable(q));
+    for (int i = 0; i < N; i++) {
+        assert_true(all[i].in_order);
+        assert_int_equal(all[i].n_ids, 10);
+        assert_int_equal(atomic_load(&all[i].n_ends), 1);
+        assert_string_equal(all[i].end_text, all[0].end_text);
+    }
+    close(epoll);
+    berth_queue_destroy(q);
+    fixture_close(&f);
+}
+
+static void next_waits_no_longer_than_asked(void **state)
+{
+    (void)state;
+    fixture f = fixture_open(NULL);
+    berth_queue *q = new_queue(&f);
+    berth_error err = {0};
+    for (int64_t ms = 0; ms <= 20; ms += 10) {
+        berth_completion c = {.struct_size = sizeof c};
+        must(berth_queue_next(q, ms, &c, &err), &err, "next");
+        assert_int_equal(c.kind, BERTH_COMPLETION_NONE);
+    }
+    asking a;
+    ask(&a, "What is the total?", 5);
+    a.request.quiet = 1;
+    const uint64_t id = submit(&f, &a, q, NULL);
+    berth_completion c = {.struct_size = sizeof c};
+    must(berth_queue_next(q, -1, &c, &err), &err, "next");
+    assert_int_equal(c.kind, BERTH_COMPLETION_END); /* quiet: no tokens before it */
+    assert_true(c.id == id);
+    assert_int_equal(c.result.n_tokens, 5);
+    berth_completion_deinit(&c);
+    berth_queue_destroy(q);
+    fixture_close(&f);
+}
+
+/* ---- ended early ----------------------------------------------------------------------------------------------------- */
+
+static const fixture_options long_context = {.context = 4096};
+
+static void zero_from_on_token_ends_with_that_token(void **state)
+{
+    (void)state;
+    fixture f = fixture_open(&long_context);
+    asking a;
+    ask(&a, "What is the total?", 3000);
+    for (int way = 0; way < 2; way++) {
+        static heard h;
+        memset(&h, 0, sizeof h);
+        h.stop_after = 3;
+        a.request.on_token = on_token;
+        a.request.on_token_user = &h;
+        if (way == 0) {
+            berth_result r = run_request(f.engine, &a.request);
+            hear_end(&h, BERTH_OK, &r);
+            berth_result_deinit(&r);
+        } else {
+            start(&f, &a, &h);
+            await_end(&h);
+        }
+        assert_int_equal(h.n_ids, 3);
+        assert_int_equal(h.end_tokens, 3);
+        assert_string_equal(h.finish, "cancelled");
+        assert_int_equal(strncmp(h.end_text, h.text, h.n_text), 0);
+    }
+    fixture_close(&f);
+}
+
+static void a_deadline_ends_with_what_there_is(void **state)
+{
+    (void)state;
+    fixture f = fixture_open(&long_context);
+    berth_queue *q = new_queue(&f);
+    asking a;
+    ask(&a, "What is the total?", 4000);
+    a.request.quiet = 1;
+    for (int64_t ms = 1; ms <= 64; ms *= 8) {
+        a.request.deadline_ms = ms;
+        berth_completion c = wait_end(q, submit(&f, &a, q, NULL));
+        assert_int_equal(c.status, BERTH_OK);
+        assert_string_equal(c.result.finish_reason, "deadline");
+        assert_true(c.result.n_tokens < 4000);
+        assert_non_null(c.result.text);
+        assert_non_null(c.result.edge_bytes);
+        assert_true(c.result.timings.total_ns >= ms * 1000000);
+        berth_completion_deinit(&c);
+    }
+    a.request.deadline_ms = INT64_MAX;
+    a.request.max_new_tokens = 3;
+    berth_completion c = wait_end(q, submit(&f, &a, q, NULL));
+    assert_string_equal(c.result.finish_reason, "length");
+    berth_completion_deinit(&c);
+    berth_queue_destroy(q);
+    fixture_close(&f);
+}
+
+static void who_takes_nothing_is_ended(void **state)
+{
+    (void)state;
+    fixture_options o = long_context;
+    o.engine.consumer_bytes = 1000;
+    fixture f = fixture_open(&o);
+    berth_queue *q = new_queue(&f);
+    asking a;
+    ask(&a, "What is the total?", 2000);
+    const uint64_t slow = submit(&f, &a, q, NULL);
+    struct pollfd p = {.fd = berth_queue_descriptor(q), .events = POLLIN};
+    assert_int_equal(poll(&p, 1, -1), 1);
+    asking other; /* has its turn only when the first is over */
+    ask(&other, "What is the total?", 1);
+    berth_result r = run_request(f.engine, &other.request);
+    berth_result_deinit(&r);
+    berth_completion c;
+    berth_error err = {0};
+    size_t bytes = 0;
+    for (;;) {
+        c = (berth_completion){.struct_size = sizeof c};
+        must(berth_queue_next(q, -1, &c, &err), &err, "next");
+        if (c.kind == BERTH_COMPLETION_END) break;
+        bytes += c.token.text_size;
+        berth_completion_deinit(&c);
+    }
+    assert_true(c.id == slow);
+    assert_int_equal(c.status, BERTH_SLOW_CONSUMER);
+    assert_true(bytes < 1000);
+    berth_completion_deinit(&c);
+    a.request.quiet = 1; /* the end alone is never too much */
+    a.request.max_new_tokens = 300;
+    c = wait_end(q, submit(&f, &a, q, NULL));
+    assert_int_equal(c.status, BERTH_OK);
+    assert_int_equal(c.result.n_tokens, 300);
+    berth_completion_deinit(&c);
+    berth_queue_destroy(q);
+    fixture_close(&f);
+}
+
+static void a_blocked_callback_ends_only_its_own_request(void **state)
+{
+    (void)state;
+    fixture_options o = long_context;
+    o.engine.consumer_bytes = 400;
+    fixture f = fixture_open(&o);
+    static heard slow;
+    memset(&slow, 0, sizeof slow);
+    slow.block_us = 30000;
+    asking a;
+    ask(&a, "What is the total?", 1000);
+    start(&f, &a, &slow);
+    while (atomic_load(&slow.n_heard) == 0) sleep_us(100); /* it runs */
+    ask(&a, "What is the total?", 50);
+    berth_result r = run_request(f.engine, &a.request);
+    assert_int_equal(r.n_tokens, 50);
+    berth_result_deinit(&r);
+    slow.block_us = 0;
+    await_end(&slow);
+    assert_int_equal(slow.status, BERTH_SLOW_CONSUMER);
+    assert_true(slow.in_order && slow.n_ids > 0 && slow.n_ids < 1000);
+    fixture_close(&f);
+}
+
+static void a_full_queue_is_busy(void **state)
+{
+    (void)state;
+    fixture_options o = long_context;
+    o.engine.queue = 3;
+    fixture f = fixture_open(&o);
+    berth_queue *q = new_queue(&f);
+    asking a;
+    ask(&a, "What is the total?", 4000);
+    a.request.quiet = 1;
+    uint64_t ids[16];
+    int32_t n = 0;
+    berth_error err = {0};
+    berth_status st = BERTH_OK;
+    while (n < 16 && (st = berth_engine_submit(f.engine, &a.request, q, NULL, &ids[n], &err)) == BERTH_OK) n++;
+    assert_int_equal(st, BERTH_BUSY);
+    assert_in_range(n, 3, 4);
+    berth_result r = {.struct_size = sizeof r};
+    assert_int_equal(berth_engine_run(f.engine, &a.request, &r, &err), BERTH_BUSY);
+    assert_null(r.text);
+    for (int32_t i = 0; i < n; i++) must(berth_engine_cancel(f.engine, ids[i], &err), &err, "cancel");
+    for (int32_t i = 0; i < n; i++) {
+        berth_completion c = wait_end(q, 0);
+        assert_string_equal(c.result.finish_reason, "cancelled");
+        berth_completion_deinit(&c);
+    }
+    for (int32_t i = 0; i < n; i++) assert_int_equal(berth_engine_cancel(f.engine, ids[i], &err), BERTH_NOT_FOUND);
+    assert_int_equal(berth_engine_cancel(f.engine, 0, &err), BERTH_NOT_FOUND);
+    assert_int_equal(berth_engine_cancel(f.engine, UINT64_MAX, &err), BERTH_NOT_FOUND);
+    a.request.max_new_tokens = 2;
+    r = run_request(f.engine, &a.request);
+    berth_result_deinit(&r);
+    berth_queue_destroy(q);
+    fixture_close(&f);
+}
+
+/* 1,000 requests, each cancelled after a time of its own by one of three means: each ends once, and what is not
+ * cancelled in time says the same as ever. */
+static void cancelling_at_any_moment(void **state)
+{
+    (void)state;
+    enum { N = 1000, AT_ONCE = 8 };
+    const fixture_options o = {.model = "ivl-native"};
+    fixture f = fixture_open(&o);
+    berth_queue *q = new_queue(&f);
+    asking a;
+    ask_picture(&a, PICTURE, "What is the total?", 6);
+    berth_result r = run_request(f.engine, &a.request);
+    static volatile int flags[N];
+    static int32_t ends[N];
+    uint64_t ids[N];
+    berth_error err = {0};
+    uint32_t seed = 7;
+    int32_t n_sent = 0, n_over = 0, n_whole = 0;
+    while (n_over < N) {
+        if (n_sent < N && n_sent - n_over < AT_ONCE) {
+            flags[n_sent] = 0;
+            a.request.cancel = &flags[n_sent];
+            ids[n_sent] = submit(&f, &a, q, (void *)(uintptr_t)n_sent);
+            n_sent++;
+        }
+        seed = seed * 1664525u + 1013904223u;
+        const int32_t victim = n_sent - 1 - (int32_t)(seed >> 8) % AT_ONCE;
+        if (victim >= 0 && seed >> 29 == 0) __atomic_store_n((int *)(uintptr_t)&flags[victim], 1, __ATOMIC_RELEASE);
+        if (victim >= 0 && seed >> 29 == 1) berth_engine_cancel(f.engine, ids[victim], &err);
+        berth_completion c = {.struct_size = sizeof c};
+        must(berth_queue_next(q, n_sent < N && n_sent - n_over < AT_ONCE ? 0 : 5, &c, &err), &err, "next");
+        if (c.kind == BERTH_COMPLETION_END) {
+            assert_int_equal(c.status, BERTH_OK);
+            ends[(uintptr_t)c.user]++;
+            n_over++;
+            assert_memory_equal(c.result.token_ids != NULL ? c.result.token_ids : r.token_ids, r.token_ids,
+                                (size_t)c.result.n_tokens * sizeof(int32_t));
+            if (strcmp(c.result.finish_reason, "length") == 0) {
+                n_whole++;
+                assert_int_equal(c.result.n_tokens, 6);
+            }
+        }
+        berth_completion_deinit(&c);
+    }
+    for (int32_t i = 0; i < N; i++) assert_int_equal(ends[i], 1);
+    print_message("%d of %d went on to the end\n", (int)n_whole, N);
+    assert_in_range(n_whole, 1, N - 1);
+    berth_result_deinit(&r);
+    berth_queue_destroy(q);
+    fixture_close(&f);
+}
+
+/* ---- the end of engines and queues ----------------------------------------------------------------------------------- */
+
+typedef struct blocked_run {
+    const fixture *f;
+    asking a;
+    heard heard;
+} blocked_run;
+
+static void *run_body(void *arg)
+{
+    blocked_run *b = arg;
+    berth_result r = {.struct_size = sizeof r};
+    berth_error err = {0};
+    b->a.request.on_token = on_token;
+    b->a.request.on_token_user = &b->heard;
+    const berth_status st = berth_engine_run(b->f->engine, &b->a.request, &r, &err);
+    hear_end(&b->heard, st, &r);
+    berth_result_deinit(&r);
+    return NULL;
+}
+
+static void an_engine_ends_what_waits_and_runs(void **state)
+{
+    (void)state;
+    enum { N = 6 };
+    fixture f = fixture_open(&long_context);
+    berth_queue *q = new_queue(&f);
+    static heard back[N];
+    static blocked_run blocked;
+    memset(back, 0, sizeof back);
+    memset(&blocked, 0, sizeof blocked);
+    asking a;
+    pthread_t thread;
+    blocked.f = &f;
+    ask(&blocked.a, "What is the total?", 3000);
+    pthread_create(&thread, NULL, run_body, &blocked);
+    while (atomic_load(&blocked.heard.n_heard) == 0) sleep_us(100);
+    for (int i = 0; i < N; i++) {
+        ask(&a, "What is the total?", 3000);
+        start(&f, &a, &back[i]);
+        a.request.quiet = 1;
+        submit(&f, &a, q, NULL);
+    }
+    berth_engine_destroy(f.engine);
+    f.engine = NULL;
+    for (int i = 0; i < N; i++) assert_int_equal(atomic_load(&back[i].n_ends), 1);
+    pthread_join(thread, NULL);
+    assert_int_equal(atomic_load(&blocked.heard.n_ends), 1);
+    assert_string_equal(blocked.heard.finish, "cancelled");
+    for (int i = 0; i < N; i++) {
+        berth_completion c = wait_end(q, 0);
+        assert_int_equal(c.status, BERTH_OK);
+        assert_string_equal(c.result.finish_reason, "cancelled");
+        berth_completion_deinit(&c);
+    }
+    assert_false(is_readable(q));
+    fixture_close(&f);
+    berth_queue_destroy(q);
+}
+
+static void a_queue_destroyed_cancels_its_requests(void **state)
+{
+    (void)state;
+    fixture f = fixture_open(&long_context);
+    asking a;
+    for (int round = 0; round < 20; round++) {
+        berth_queue *q = new_queue(&f);
+        ask(&a, "What is the total?", 4000);
+        for (int i = 0; i < 3; i++) submit(&f, &a, q, NULL);
+        sleep_us(round * 300);
+        berth_queue_destroy(q);
+    }
+    ask(&a, "What is the total?", 4); /* comes to its turn soon: 60 of 4000 tokens would not have let it */
+    berth_result r = run_request(f.engine, &a.request);
+    assert_int_equal(r.n_tokens, 4);
+    berth_result_deinit(&r);
+    fixture_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(three_ways_say_the_same),
+        cmocka_unit_test(a_picture_is_the_same_from_file_bytes_and_pixels),
+        cmocka_unit_test(submitting_copies_the_request),
+        cmocka_unit_test(errors_of_preparing_come_with_the_end),
+        cmocka_unit_test(an_epoll_loop_gets_everything),
+        cmocka_unit_test(next_waits_no_longer_than_asked),
+        cmocka_unit_test(zero_from_on_token_ends_with_that_token),
+        cmocka_unit_test(a_deadline_ends_with_what_there_is),
+        cmocka_unit_test(who_takes_nothing_is_ended),
+        cmocka_unit_test(a_blocked_callback_ends_only_its_own_request),
+        cmocka_unit_test(a_full_queue_is_busy),
+        cmocka_unit_test(cancelling_at_any_moment),
+        cmocka_unit_test(an_engine_ends_what_waits_and_runs),
+        cmocka_unit_test(a_queue_destroyed_cancels_its_requests),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
