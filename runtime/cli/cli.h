@@ -38,6 +38,8 @@ bool cli_color(const cli_args *a, int fd); /* may escapes be written there */
 int cli_width(void);                       /* columns of the terminal, 100 where there is none */
 
 cli_exit cmd_run(const cli_args *a);
+cli_exit cmd_batch(const cli_args *a);
+cli_exit cmd_eval(const cli_args *a);
 cli_exit cmd_plan(const cli_args *a);
 cli_exit cmd_plan_tree(const cli_args *a);    /* berth plan --modules */
 cli_exit cmd_plan_compare(const cli_args *a); /* berth plan --compare */

@@ -11,41 +11,6 @@
 #include "cli/render.h"
 #include "cli/setup.h"
 
-/* ---- request --------------------------------------------------------------------------------------------------------- */
-
-static void request_from(const cli_args *a, const cli_conversation *c, berth_request *r)
-{
-    berth_request_init(r);
-    r->turns = c->turns;
-    r->n_turns = c->n_turns;
-    if (a->set[OPT_MAX_TOKENS]) r->max_new_tokens = (int32_t)a->number[OPT_MAX_TOKENS];
-    if (a->set[OPT_MAX_TILES]) r->max_tiles = (int32_t)a->number[OPT_MAX_TILES];
-    const bool greedy_by_zero = a->set[OPT_TEMPERATURE] && a->real[OPT_TEMPERATURE] == 0.0 && !a->set[OPT_SAMPLE];
-    const bool draws = a->set[OPT_TEMPERATURE] || a->set[OPT_TOP_K] || a->set[OPT_TOP_P] || a->set[OPT_MIN_P];
-    r->sample = a->set[OPT_SAMPLE] || (draws && !greedy_by_zero);
-    if (a->set[OPT_TEMPERATURE] && !greedy_by_zero) r->temperature = (float)a->real[OPT_TEMPERATURE];
-    if (a->set[OPT_TOP_K]) r->top_k = (int32_t)a->number[OPT_TOP_K];
-    if (a->set[OPT_TOP_P]) r->top_p = (float)a->real[OPT_TOP_P];
-    if (a->set[OPT_MIN_P]) r->min_p = (float)a->real[OPT_MIN_P];
-    if (a->set[OPT_REPETITION_PENALTY]) r->repetition_penalty = (float)a->real[OPT_REPETITION_PENALTY];
-    r->seed = a->unsigned_number[OPT_SEED];
-    r->ignore_stop = a->set[OPT_IGNORE_STOP];
-}
-
-/* Options that cannot be meant, found before the model is touched. */
-static berth_status check_options(const cli_args *a, berth_error *err)
-{
-    const bool sample = a->set[OPT_SAMPLE] || a->set[OPT_TOP_K] || a->set[OPT_TOP_P] || a->set[OPT_MIN_P];
-    if (a->set[OPT_TEMPERATURE] && a->real[OPT_TEMPERATURE] < 0)
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--temperature %s: must be positive", a->text[OPT_TEMPERATURE]);
-    if (a->set[OPT_TEMPERATURE] && a->real[OPT_TEMPERATURE] == 0.0 && sample) {
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
-                          "--temperature 0 together with sampling cannot be meant; leave out the sampling options for "
-                          "greedy decoding, or give a positive temperature");
-    }
-    return BERTH_OK;
-}
-
 typedef struct streamer {
     bool print;   /* text goes to standard output as it comes */
     bool failed;  /* standard output is gone */
@@ -195,7 +160,7 @@ static berth_status answer(const cli_args *a, const cli_conversation *c, berth_e
                            berth_error *err)
 {
     berth_request request;
-    request_from(a, c, &request);
+    cli_request_init(a, c, &request);
     request.on_token = on_token;
     request.on_token_user = s;
     berth_result result = {.struct_size = sizeof result};
@@ -208,11 +173,7 @@ static berth_status answer(const cli_args *a, const cli_conversation *c, berth_e
 /* Tiles to keep room for: two full pictures come with the default; more pictures need more. */
 static int32_t tiles_wanted(const cli_args *a, const cli_conversation *c)
 {
-    int64_t pictures = 0;
-    for (int32_t i = 0; i < c->n_turns; i++) {
-        for (int32_t k = 0; k < c->turns[i].n_content; k++)
-            pictures += c->turns[i].content[k].kind != BERTH_CONTENT_TEXT;
-    }
+    const int64_t pictures = cli_conversation_pictures(c);
     const int64_t each = (a->set[OPT_MAX_TILES] ? a->number[OPT_MAX_TILES] : 12) + 1;
     const int64_t wanted = pictures * each;
     return pictures <= 2 && !a->set[OPT_MAX_TILES] ? 0 : (int32_t)(wanted < 1 ? 1 : wanted > 65536 ? 65536 : wanted);
@@ -229,7 +190,7 @@ cli_exit cmd_run(const cli_args *a)
                           ? BERTH_OK
                           : BERTH_FAIL(&err, BERTH_INVALID_ARGUMENT, "no model given; -m DIR is required\nusage: %s",
                                        cli_commands[CMD_RUN].usage);
-    if (st == BERTH_OK) st = check_options(a, &err);
+    if (st == BERTH_OK) st = cli_request_check(a, &err);
     if (st == BERTH_OK) st = cli_conversation_read(a, &conversation, &err);
     if (st == BERTH_OK) st = cli_setup_open(a, false, false, 0, tiles_wanted(a, &conversation), &setup, &err);
     if (st == BERTH_OK && a->set[OPT_SHOW]) show_before(a, setup.plan);

@@ -12,8 +12,10 @@
 #include "base/text.h"
 
 #define C(name) (1u << CMD_##name)
-#define RUNS    (C(RUN) | C(TRACE))
-#define PLANS   (RUNS | C(PLAN) | C(EXPLAIN))
+#define MANY    (C(BATCH) | C(EVAL))             /* many requests at once, from a file */
+#define ANSWERS (C(RUN) | MANY)                  /* generate what a user asked for */
+#define ENGINES (ANSWERS | C(TRACE))             /* load weights */
+#define PLANS   (ENGINES | C(PLAN) | C(EXPLAIN)) /* place */
 #define ALL     ((1u << CMD_COUNT) - 1)
 
 const char *const cli_group_names[GROUP_COUNT] = {"Model and input", "Generation", "Placement", "Values", "Output"};
@@ -21,6 +23,10 @@ const char *const cli_group_names[GROUP_COUNT] = {"Model and input", "Generation
 const cli_command_row cli_commands[CMD_COUNT] = {
     [CMD_RUN] = {"run", "berth run -m DIR [-i IMAGE]... -p TEXT [options]", "answer a prompt about pictures, streaming",
                  NULL},
+    [CMD_BATCH] = {"batch", "berth batch -m DIR --in FILE [--out FILE] [--prompts FILE] [--ordered] [options]",
+                   "answer a file of requests, many at once; goes on where it was stopped", NULL},
+    [CMD_EVAL] = {"eval", "berth eval -m DIR --labels FILE [--strategy A,B,...] [--devices LIST]... [options]",
+                  "answer a labelled set and count what is right, per placement", NULL},
     [CMD_PLAN] = {"plan", "berth plan -m DIR [--devices LIST] [--strategy NAME] [options]",
                   "show where everything would live, without loading weights", NULL},
     [CMD_EXPLAIN] = {"explain", "berth explain MODULE|VALUE|OP -m DIR [--devices LIST] [--strategy NAME] [options]",
@@ -45,35 +51,45 @@ const cli_command_row cli_commands[CMD_COUNT] = {
 const cli_option_row cli_options[OPT_COUNT] = {
     [OPT_MODEL] = {"model", 'm', CLI_TEXT, GROUP_INPUT, "DIR", 0, 0,
                    PLANS | C(TOKENIZE) | C(DETOKENIZE) | C(PREPROCESS), "model directory (Hugging Face layout)"},
-    [OPT_IMAGE] = {"image", 'i', CLI_LIST, GROUP_INPUT, "FILE", 0, 0, RUNS | C(PREPROCESS),
+    [OPT_IMAGE] = {"image", 'i', CLI_LIST, GROUP_INPUT, "FILE", 0, 0, C(RUN) | C(TRACE) | C(PREPROCESS),
                    "a picture (PNG, JPEG, WebP); may be repeated"},
-    [OPT_PROMPT] = {"prompt", 'p', CLI_TEXT, GROUP_INPUT, "TEXT", 0, 0, RUNS, "the question"},
-    [OPT_PROMPT_FILE] = {"prompt-file", 0, CLI_TEXT, GROUP_INPUT, "FILE", 0, 0, RUNS,
+    [OPT_PROMPT] = {"prompt", 'p', CLI_TEXT, GROUP_INPUT, "TEXT", 0, 0, C(RUN) | C(TRACE) | MANY,
+                    "the question; batch and eval: of lines that have none"},
+    [OPT_PROMPT_FILE] = {"prompt-file", 0, CLI_TEXT, GROUP_INPUT, "FILE", 0, 0, C(RUN) | C(TRACE),
                          "read the question from a file; - is standard input"},
-    [OPT_SYSTEM] = {"system", 0, CLI_TEXT, GROUP_INPUT, "TEXT", 0, 0, RUNS, "system message"},
-    [OPT_MESSAGES] = {"messages", 0, CLI_TEXT, GROUP_INPUT, "FILE", 0, 0, RUNS,
+    [OPT_SYSTEM] = {"system", 0, CLI_TEXT, GROUP_INPUT, "TEXT", 0, 0, ANSWERS | C(TRACE), "system message"},
+    [OPT_MESSAGES] = {"messages", 0, CLI_TEXT, GROUP_INPUT, "FILE", 0, 0, C(RUN) | C(TRACE),
                       "a whole conversation as JSON in OpenAI's form; image parts name files"},
     [OPT_MAX_TILES] = {"max-tiles", 0, CLI_INT, GROUP_INPUT, "N", 1, 1024, PLANS | C(PREPROCESS),
                        "most tiles a picture is cut into (default: the model's)"},
-    [OPT_MAX_TOKENS] = {"max-tokens", 'n', CLI_INT, GROUP_GENERATION, "N", 1, 1 << 24, RUNS,
+    [OPT_PROMPTS] = {"prompts", 0, CLI_TEXT, GROUP_INPUT, "FILE", 0, 0, C(RUN) | MANY,
+                     "named prompts, YAML; see docs/command-line.md"},
+    [OPT_PROMPT_NAME] = {"prompt-name", 0, CLI_TEXT, GROUP_INPUT, "NAME", 0, 0, C(RUN) | MANY,
+                         "which of --prompts (default: the only one; batch and eval: of lines that name none)"},
+    [OPT_IN] = {"in", 0, CLI_TEXT, GROUP_INPUT, "FILE", 0, 0, C(BATCH),
+                "requests, a JSON object a line; - is standard input"},
+    [OPT_LABELS] = {"labels", 0, CLI_TEXT, GROUP_INPUT, "FILE", 0, 0, C(EVAL),
+                    "pictures with their true fields, a JSON object a line"},
+    [OPT_LIMIT] = {"limit", 0, CLI_INT, GROUP_INPUT, "N", 1, 1 << 30, C(EVAL), "take only the first N lines"},
+    [OPT_MAX_TOKENS] = {"max-tokens", 'n', CLI_INT, GROUP_GENERATION, "N", 1, 1 << 24, ANSWERS | C(TRACE),
                         "most new tokens (default 512; trace: 0)"},
-    [OPT_SAMPLE] = {"sample", 0, CLI_FLAG, GROUP_GENERATION, NULL, 0, 0, C(RUN),
+    [OPT_SAMPLE] = {"sample", 0, CLI_FLAG, GROUP_GENERATION, NULL, 0, 0, ANSWERS,
                     "draw tokens instead of taking the most likely one"},
-    [OPT_TEMPERATURE] = {"temperature", 0, CLI_REAL, GROUP_GENERATION, "X", 0, 0, C(RUN),
+    [OPT_TEMPERATURE] = {"temperature", 0, CLI_REAL, GROUP_GENERATION, "X", 0, 0, ANSWERS,
                          "divides the logits (default 1); implies --sample, 0 alone means greedy"},
-    [OPT_TOP_K] = {"top-k", 0, CLI_INT, GROUP_GENERATION, "N", 0, 1 << 24, C(RUN),
+    [OPT_TOP_K] = {"top-k", 0, CLI_INT, GROUP_GENERATION, "N", 0, 1 << 24, ANSWERS,
                    "keep the N most likely tokens; 0 = all"},
-    [OPT_TOP_P] = {"top-p", 0, CLI_REAL, GROUP_GENERATION, "X", 0, 0, C(RUN),
+    [OPT_TOP_P] = {"top-p", 0, CLI_REAL, GROUP_GENERATION, "X", 0, 0, ANSWERS,
                    "keep the most likely tokens up to this probability"},
-    [OPT_MIN_P] = {"min-p", 0, CLI_REAL, GROUP_GENERATION, "X", 0, 0, C(RUN),
+    [OPT_MIN_P] = {"min-p", 0, CLI_REAL, GROUP_GENERATION, "X", 0, 0, ANSWERS,
                    "drop tokens below this share of the most likely one's probability"},
-    [OPT_REPETITION_PENALTY] = {"repetition-penalty", 0, CLI_REAL, GROUP_GENERATION, "X", 0, 0, C(RUN),
+    [OPT_REPETITION_PENALTY] = {"repetition-penalty", 0, CLI_REAL, GROUP_GENERATION, "X", 0, 0, ANSWERS,
                                 "penalty on tokens seen before; 1 = none"},
-    [OPT_SEED] = {"seed", 0, CLI_U64, GROUP_GENERATION, "N", 0, 0, C(RUN), "seed of the draws (default 0)"},
-    [OPT_IGNORE_STOP] = {"ignore-stop", 0, CLI_FLAG, GROUP_GENERATION, NULL, 0, 0, C(RUN),
+    [OPT_SEED] = {"seed", 0, CLI_U64, GROUP_GENERATION, "N", 0, 0, ANSWERS, "seed of the draws (default 0)"},
+    [OPT_IGNORE_STOP] = {"ignore-stop", 0, CLI_FLAG, GROUP_GENERATION, NULL, 0, 0, ANSWERS,
                          "go on past the end of the turn"},
-    [OPT_DEVICES] = {"devices", 'd', CLI_TEXT, GROUP_PLACEMENT, "LIST", 0, 0, PLANS | C(DEVICES),
-                     "devices, for example cpu*4/mem=8GiB or 4xV100-SXM2-16GB (default cpu)"},
+    [OPT_DEVICES] = {"devices", 'd', CLI_LIST, GROUP_PLACEMENT, "LIST", 0, 0, PLANS | C(DEVICES),
+                     "devices, for example cpu*4/mem=8GiB or 4xV100-SXM2-16GB (default cpu); eval: may be repeated"},
     [OPT_STRATEGY] =
         {"strategy", 's', CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, PLANS,
          "placement strategy (default auto); see `berth strategies`; a path such as ./mine.so is a plug-in"},
@@ -108,20 +124,22 @@ const cli_option_row cli_options[OPT_COUNT] = {
                      "tokens of one conversation (default: the model's, at most 4096)"},
     [OPT_BATCH] = {"batch", 'b', CLI_INT, GROUP_PLACEMENT, "N", 1, 4096, C(PLAN) | C(EXPLAIN),
                    "conversations kept at once (default 1)"},
+    [OPT_PARALLEL] = {"parallel", 0, CLI_INT, GROUP_PLACEMENT, "N", 1, 4096, MANY,
+                      "requests that run at once (default 4)"},
     [OPT_CHUNK] = {"chunk", 0, CLI_INT, GROUP_PLACEMENT, "N", 1, 65536, PLANS,
                    "prompt tokens of one pass (default 512)"},
     [OPT_TILES] = {"tiles", 0, CLI_INT, GROUP_PLACEMENT, "N", 1, 1024, PLANS,
                    "image tiles of one pass of the vision encoder (default 4)"},
     [OPT_KERNELS] = {"kernels", 0, CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, PLANS,
                      "kernel set: ref, generic, avx2, avx512 (default: the fastest here)"},
-    [OPT_TRANSPORT] = {"transport", 0, CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, RUNS,
+    [OPT_TRANSPORT] = {"transport", 0, CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, ENGINES,
                        "how bytes move between devices: local or staged"},
-    [OPT_STRICT] = {"strict", 0, CLI_FLAG, GROUP_PLACEMENT, NULL, 0, 0, RUNS,
+    [OPT_STRICT] = {"strict", 0, CLI_FLAG, GROUP_PLACEMENT, NULL, 0, 0, ENGINES,
                     "make other devices' memory unreadable while an op runs (slow)"},
     [OPT_INPUTS] = {"inputs", 0, CLI_TEXT, GROUP_VALUES, "FILE", 0, 0, C(TRACE),
                     "safetensors with input_ids and pixel_values"},
-    [OPT_OUT] = {"out", 'o', CLI_TEXT, GROUP_VALUES, "FILE", 0, 0, C(TRACE) | C(PREPROCESS),
-                 "safetensors file to write"},
+    [OPT_OUT] = {"out", 'o', CLI_TEXT, GROUP_VALUES, "FILE", 0, 0, C(TRACE) | C(PREPROCESS) | C(BATCH),
+                 "file to write: safetensors, or for batch the answers (default standard output)"},
     [OPT_VALUES] = {"values", 0, CLI_TEXT, GROUP_VALUES, "GLOB,...", 0, 0, C(TRACE),
                     "values to write (default: those with a public name)"},
     [OPT_JSONL] = {"jsonl", 0, CLI_FLAG, GROUP_VALUES, NULL, 0, 0, C(TOKENIZE) | C(DETOKENIZE) | C(PREPROCESS),
@@ -136,6 +154,12 @@ const cli_option_row cli_options[OPT_COUNT] = {
                           "leave out the tile that shows the whole picture"},
     [OPT_RESIZE_ORDER] = {"resize-order", 0, CLI_TEXT, GROUP_VALUES, "V", 0, 0, C(PREPROCESS),
                           "order of the resize passes: pillow13 (default) or pillow12"},
+    [OPT_ORDERED] = {"ordered", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, C(BATCH),
+                     "answers in the order of the requests (default: as they are done)"},
+    [OPT_SYNC] = {"sync", 0, CLI_TEXT, GROUP_OUTPUT, "WHEN", 0, 0, C(BATCH),
+                  "force answers onto the disk: line, second (default) or end"},
+    [OPT_RETRY_FAILED] = {"retry-failed", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, C(BATCH),
+                          "take the failed lines out of --out first, and ask them again"},
     [OPT_MODULES] = {"modules", 0, CLI_TEXT, GROUP_PLACEMENT, "FILE", 0, 0, C(PLAN),
                      "a module tree (JSON) instead of a model; see docs/plan-schema.md"},
     [OPT_COMPAT] = {"compat", 0, CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, PLANS,
@@ -146,7 +170,8 @@ const cli_option_row cli_options[OPT_COUNT] = {
                               "with --modules: load floats in this many bytes each, at most their own size"},
     [OPT_FALLBACK] = {"fallback-allocation", 0, CLI_FLAG, GROUP_PLACEMENT, NULL, 0, 0, C(PLAN),
                       "with --compat accelerate: look for a smaller module where the next one does not fit"},
-    [OPT_JSON] = {"json", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, PLANS | C(DEVICES) | C(STRATEGIES) | C(PREPROCESS),
+    [OPT_JSON] = {"json", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0,
+                  C(RUN) | C(EVAL) | C(TRACE) | C(PLAN) | C(EXPLAIN) | C(DEVICES) | C(STRATEGIES) | C(PREPROCESS),
                   "one JSON object on standard output"},
     [OPT_COMPARE] = {"compare", 0, CLI_TEXT, GROUP_OUTPUT, "NAME,NAME,...", 0, 0, C(PLAN),
                      "strategies side by side, for example accelerate,optimal,internvl"},
@@ -283,12 +308,16 @@ static int find_long(const char *name, size_t len)
     return -1;
 }
 
-static int find_letter(char letter)
+/* A letter may mean one thing to most commands and another to `bench`, which has llama-bench's. */
+static int find_letter(char letter, cli_command command)
 {
+    int found = -1;
     for (int o = 0; o < OPT_COUNT; o++) {
-        if (cli_options[o].letter == letter && letter != 0) return o;
+        if (cli_options[o].letter != letter || letter == 0) continue;
+        if (cli_options[o].commands & (1u << command)) return o;
+        if (found < 0) found = o;
     }
-    return -1;
+    return found;
 }
 
 static berth_status check_command(const cli_args *a, int o, berth_error *err)
@@ -322,7 +351,7 @@ static berth_status parse_long(cli_args *a, int argc, char **argv, int *i, berth
 static berth_status parse_short(cli_args *a, int argc, char **argv, int *i, berth_error *err)
 {
     for (const char *p = argv[*i] + 1; *p; p++) {
-        const int o = find_letter(*p);
+        const int o = find_letter(*p, a->command);
         if (o < 0)
             return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "unknown option -%c; `berth %s --help` lists them", *p,
                               cli_commands[a->command].name);

@@ -12,6 +12,8 @@
 
 typedef enum cli_command {
     CMD_RUN,
+    CMD_BATCH,
+    CMD_EVAL,
     CMD_PLAN,
     CMD_EXPLAIN,
     CMD_TRACE,
@@ -34,6 +36,11 @@ typedef enum cli_option {
     OPT_SYSTEM,
     OPT_MESSAGES,
     OPT_MAX_TILES,
+    OPT_PROMPTS,
+    OPT_PROMPT_NAME,
+    OPT_IN,
+    OPT_LABELS,
+    OPT_LIMIT,
     /* generation */
     OPT_MAX_TOKENS,
     OPT_SAMPLE,
@@ -62,6 +69,7 @@ typedef enum cli_option {
     OPT_PROFILE_DIR,
     OPT_CONTEXT,
     OPT_BATCH,
+    OPT_PARALLEL,
     OPT_CHUNK,
     OPT_TILES,
     OPT_KERNELS,
@@ -77,6 +85,10 @@ typedef enum cli_option {
     OPT_MIN_TILES,
     OPT_NO_THUMBNAIL,
     OPT_RESIZE_ORDER,
+    /* batch */
+    OPT_ORDERED,
+    OPT_SYNC,
+    OPT_RETRY_FAILED,
     /* plan over a module tree from a file */
     OPT_MODULES,
     OPT_COMPAT,

@@ -1,7 +1,6 @@
 /* rows.c - reading rows line by line, and the small forms of values in them. */
 #include "cli/rows.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,73 +8,16 @@
 #include "base/checked.h"
 #include "base/status.h"
 #include "base/utf8.h"
+#include "cli/lines.h"
 
-#define LINE_MAX_BYTES ((size_t)64 << 20)
 #define TEXT_MAX_BYTES ((size_t)1 << 30)
 
-/* ---- lines ------------------------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------------------------- */
 
-typedef struct line_reader {
-    char chunk[65536];
-    size_t at, n;
-    berth_buffer line; /* the current one, without its newline */
-    bool too_long;     /* it has more bytes than a line may; its rest was passed over */
-    bool over;
-} line_reader;
-
-/* More bytes of standard input. False at its end and on failure, which sets *out_errno. */
-static bool refill(line_reader *r, int *out_errno)
-{
-    ssize_t n;
-    do {
-        n = read(STDIN_FILENO, r->chunk, sizeof r->chunk);
-    } while (n < 0 && errno == EINTR);
-    *out_errno = n < 0 ? errno : 0;
-    r->at = 0;
-    r->n = n > 0 ? (size_t)n : 0;
-    return n > 0;
-}
-
-/* The next line; false at the end of input. */
-static berth_status next_line(line_reader *r, bool *out_any, berth_error *err)
-{
-    r->line.len = 0;
-    r->too_long = false;
-    *out_any = false;
-    while (!r->over) {
-        int code;
-        if (r->at == r->n && !refill(r, &code)) {
-            r->over = true;
-            if (code) return BERTH_FAIL_ERRNO(err, BERTH_IO_ERROR, code, "reading rows from standard input failed");
-            break;
-        }
-        *out_any = true;
-        const char *begin = r->chunk + r->at;
-        const char *end = memchr(begin, '\n', r->n - r->at);
-        const size_t len = end ? (size_t)(end - begin) : r->n - r->at;
-        r->at += len + (end != NULL);
-        if (r->line.len + len > LINE_MAX_BYTES) r->too_long = true;
-        if (!r->too_long && !berth_buffer_append(&r->line, begin, len))
-            return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for a row of standard input");
-        if (end) return BERTH_OK;
-    }
-    return BERTH_OK;
-}
-
-static bool is_blank(const berth_buffer *line)
-{
-    for (size_t i = 0; i < line->len; i++) {
-        if (line->data[i] != ' ' && line->data[i] != '\t' && line->data[i] != '\r') return false;
-    }
-    return true;
-}
-
-/* ---- rows -------------------------------------------------------------------------------------------------------- */
-
-static berth_status serve_line(const line_reader *r, size_t number, cli_row_fn serve, void *user, berth_buffer *out,
+static berth_status serve_line(const cli_lines *r, size_t number, cli_row_fn serve, void *user, berth_buffer *out,
                                berth_error *err)
 {
-    if (r->too_long) return BERTH_FAIL(err, BERTH_BAD_FILE, "row %zu has more than %zu bytes", number, LINE_MAX_BYTES);
+    if (r->too_long) return BERTH_FAIL(err, BERTH_BAD_FILE, "row %zu has more than %zu bytes", number, CLI_LINE_BYTES);
     char what[32];
     snprintf(what, sizeof what, "row %zu", number);
     berth_json *json = NULL;
@@ -112,16 +54,16 @@ static bool write_answer(berth_buffer *out, berth_status st, const berth_error *
 cli_exit cli_rows(cli_row_fn serve, void *user)
 {
     static const char summary[] = "%zu of %zu rows failed; the first: %s";
-    line_reader reader = {.at = 0};
+    cli_lines reader = {.fd = STDIN_FILENO, .what = "rows from standard input"};
     berth_buffer out = {0};
     berth_error err = {0}, first = {0};
     size_t number = 0, failed = 0, served = 0;
     bool any;
     berth_status st = BERTH_OK;
     cli_exit code = EXIT_OK;
-    while ((st = next_line(&reader, &any, &err)) == BERTH_OK && any) {
+    while ((st = cli_lines_next(&reader, &any, &err)) == BERTH_OK && any) {
         number++;
-        if (is_blank(&reader.line) && !reader.too_long) continue;
+        if (cli_lines_blank(&reader)) continue;
         served++;
         out.len = 0;
         berth_buffer_putc(&out, '{');
@@ -140,7 +82,7 @@ cli_exit cli_rows(cli_row_fn serve, void *user)
         code = EXIT_RUN;
     }
 done:
-    berth_buffer_deinit(&reader.line);
+    cli_lines_deinit(&reader);
     berth_buffer_deinit(&out);
     return code;
 }

@@ -101,6 +101,12 @@ int32_t cli_max_tiles(const cli_args *a)
     return a->set[OPT_MAX_TILES] ? 2 * ((int32_t)a->number[OPT_MAX_TILES] + 1) : 0;
 }
 
+int32_t cli_parallel_tiles(const cli_args *a, int32_t n)
+{
+    const int32_t each = (a->set[OPT_MAX_TILES] ? (int32_t)a->number[OPT_MAX_TILES] : 12) + 1;
+    return n <= 1 ? cli_max_tiles(a) : each * (n + 1);
+}
+
 static const char *text_of(const cli_args *a, cli_option o)
 {
     return a->set[o] ? a->text[o] : NULL;
