@@ -31,8 +31,13 @@ BERTH_API void berth_free(void *text);     /* what the library returned as char 
 
 /* ---- runtime --------------------------------------------------------------------------------------------------------- */
 
-typedef enum berth_log_level { BERTH_LOG_DEBUG, BERTH_LOG_INFO, BERTH_LOG_WARNING } berth_log_level;
+typedef enum berth_log_level {
+    BERTH_LOG_DEBUG,  /* what is of use while searching for a mistake */
+    BERTH_LOG_INFO,   /* what was done */
+    BERTH_LOG_WARNING /* what is probably not meant */
+} berth_log_level;
 
+/* What a runtime asks of the program around it. */
 typedef struct berth_runtime_options {
     size_t struct_size;
     void (*log)(void *user, berth_log_level level, const char *message); /* from any thread; NULL = silent */
@@ -40,20 +45,22 @@ typedef struct berth_runtime_options {
     /* Memory of devices (arenas: KV, activations, copied weights), aligned to 4096; weights used in place are mapped from
      * their files all the same. Both or none; called from any thread; NULL from `allocate` = none left */
     void *(*allocate)(void *user, size_t size);
-    void (*release)(void *user, void *memory, size_t size);
+    void (*release)(void *user, void *memory, size_t size); /* what `allocate` gave, with the same size */
     void *memory_user;
     /* On each thread berth makes ("lane cpu:0", "loop 0", "host 1", "delivery"), first and last thing it does */
     void (*thread_begin)(void *user, const char *name);
-    void (*thread_end)(void *user, const char *name);
+    void (*thread_end)(void *user, const char *name); /* the same name again */
     void *thread_user;
 } berth_runtime_options;
 
+/* A runtime, from which everything else is made. Errors: BERTH_INVALID_ARGUMENT, BERTH_OUT_OF_MEMORY. */
 BERTH_API berth_status berth_runtime_create(const berth_runtime_options *options, berth_runtime **out,
                                             berth_error *err);
 BERTH_API void berth_runtime_destroy(berth_runtime *rt);
 
 /* ---- model ----------------------------------------------------------------------------------------------------------- */
 
+/* How a model directory is read. */
 typedef struct berth_model_options {
     size_t struct_size;
     int32_t
@@ -69,14 +76,16 @@ BERTH_API void berth_model_close(berth_model *model);
 /* Layout, sizes, dtypes, context, image settings, tensors and bytes as JSON; schema: docs/embedding.md. NULL: out of memory. */
 BERTH_API char *berth_model_json(const berth_model *model);
 
-/* Token ids of plain text, as in a user's turn (special tokens are not recognised), and text of ids; `out` is the caller's: berth_free. */
+/* Token ids of plain text, as in a user's turn (special tokens are not recognised); `out_ids` is the caller's: berth_free. */
 BERTH_API berth_status berth_model_tokenize(berth_model *model, const char *text, size_t size, int32_t **out_ids,
                                             int32_t *out_n, berth_error *err);
+/* Text of token ids, `out_size` bytes and a NUL; `out` is the caller's: berth_free. */
 BERTH_API berth_status berth_model_detokenize(berth_model *model, const int32_t *ids, int32_t n, char **out,
                                               size_t *out_size, berth_error *err);
 
 /* ---- plan ------------------------------------------------------------------------------------------------------------ */
 
+/* What to place, on what, by which rule. */
 typedef struct berth_plan_options {
     size_t struct_size;
     const char *devices;    /* "cpu*4/mem=8GiB", ...; NULL = "cpu". The grammar is in docs/devices.md */
@@ -126,36 +135,47 @@ BERTH_API void berth_plan_destroy(berth_plan *plan);
 typedef struct berth_plan_device { /* one device, all replicas on it; bytes */
     size_t struct_size;            /* set by the caller */
     const char *name;              /* "cpu:2"; valid while the plan lives */
-    uint64_t weights, kv, features, activations, workspace, total, limit;
-    uint64_t kv_per_token;
-    int32_t n_cores, shares_cores;
-    uint64_t context;     /* what a backend takes for itself, outside of total and limit */
-    const char *profile;  /* what the device wears, "A10"; "" = nothing */
-    const char *dtype;    /* what it computes in: "f32", "f16", "bf16" */
-    uint64_t token_bytes; /* weights read for one generated token */
-    double token_seconds; /* the same by the device's memory rate; 0 = rate not known */
+    uint64_t weights;              /* held by it, copied or mapped */
+    uint64_t kv;                   /* keys and values of its layers, for all planned tokens */
+    uint64_t features;             /* image features that wait for the language model */
+    uint64_t activations;          /* values of the largest pass */
+    uint64_t workspace;            /* scratch memory of its kernels */
+    uint64_t total;                /* of the five above */
+    uint64_t limit;                /* that total must not exceed */
+    uint64_t kv_per_token;         /* of its layers, one token */
+    int32_t n_cores;               /* that compute for it */
+    int32_t shares_cores;          /* nonzero: with other devices */
+    uint64_t context;              /* what a backend takes for itself, outside of total and limit */
+    const char *profile;           /* what the device wears, "A10"; "" = nothing */
+    const char *dtype;             /* what it computes in: "f32", "f16", "bf16" */
+    uint64_t token_bytes;          /* weights read for one generated token */
+    double token_seconds;          /* the same by the device's memory rate; 0 = rate not known */
 } berth_plan_device;
 
 typedef struct berth_plan_module { /* one node of the module tree */
     size_t struct_size;
-    const char *path; /* "language_model.model.layers.3"; valid while the plan lives */
-    const char *class_name;
-    int32_t parent, depth;
-    int32_t is_tensor;
-    uint64_t weight_bytes; /* subtree */
-    int32_t is_unit;       /* a part that is placed as a whole: a layer, or a module beside layers that owns tensors */
+    const char *path;       /* "language_model.model.layers.3"; valid while the plan lives */
+    const char *class_name; /* "Qwen2DecoderLayer"; "" for tensors */
+    int32_t parent;         /* its index, always smaller; -1 for the root */
+    int32_t depth;          /* 0 for the root */
+    int32_t is_tensor;      /* nonzero: a tensor, else a module */
+    uint64_t weight_bytes;  /* subtree */
+    int32_t is_unit;        /* a part that is placed as a whole: a layer, or a module beside layers that owns tensors */
 } berth_plan_module;
 
+/* Nonzero: every device's total is within its limit. Else what the worst one misses, and its index; both may be NULL. */
 BERTH_API int32_t berth_plan_fits(const berth_plan *plan, uint64_t *out_missing_bytes, int32_t *out_device);
-BERTH_API const char *berth_plan_strategy(const berth_plan *plan);
-BERTH_API const char *berth_plan_note(const berth_plan *plan); /* what the strategy wants known; "" */
+BERTH_API const char *berth_plan_strategy(const berth_plan *plan); /* its name, with the argument: "replicate=2" */
+BERTH_API const char *berth_plan_note(const berth_plan *plan);     /* what the strategy wants known; "" */
 BERTH_API const char *berth_plan_refusal(
-    const berth_plan *plan); /* with show_misfit: the strategy's own words; or "" */
-BERTH_API int32_t berth_plan_n_devices(const berth_plan *plan);
-BERTH_API int32_t berth_plan_n_replicas(const berth_plan *plan);
-BERTH_API int32_t berth_plan_n_modules(const berth_plan *plan);
+    const berth_plan *plan);                                     /* with show_misfit: the strategy's own words; or "" */
+BERTH_API int32_t berth_plan_n_devices(const berth_plan *plan);  /* of the plan, also those left empty */
+BERTH_API int32_t berth_plan_n_replicas(const berth_plan *plan); /* whole copies of the model, at least 1 */
+BERTH_API int32_t berth_plan_n_modules(const berth_plan *plan);  /* and tensors: nodes of the tree, in pre-order */
+/* Facts of one device. Errors: BERTH_INVALID_ARGUMENT (no such device). */
 BERTH_API berth_status berth_plan_get_device(const berth_plan *plan, int32_t device, berth_plan_device *out,
                                              berth_error *err);
+/* Facts of one node of the tree. Errors: BERTH_INVALID_ARGUMENT (no such node). */
 BERTH_API berth_status berth_plan_get_module(const berth_plan *plan, int32_t module, berth_plan_module *out,
                                              berth_error *err);
 /* The device on which a module (or tensor) lives in a replica; -1 when its parts live on several. */
@@ -169,7 +189,8 @@ typedef struct berth_plan_copy {
     int32_t from, to;    /* device indices; -1 = host memory */
     uint64_t bytes_at_bounds; /* of the largest pass the plan allows for */
 } berth_plan_copy;
-BERTH_API int32_t berth_plan_n_copies(const berth_plan *plan, int32_t replica);
+BERTH_API int32_t berth_plan_n_copies(const berth_plan *plan, int32_t replica); /* in one pass of each program */
+/* One of them, in program order. Errors: BERTH_INVALID_ARGUMENT (no such replica or copy). */
 BERTH_API berth_status berth_plan_get_copy(const berth_plan *plan, int32_t replica, int32_t copy, berth_plan_copy *out,
                                            berth_error *err);
 
@@ -185,7 +206,7 @@ BERTH_API berth_status berth_plan_edges(const berth_plan *plan, int32_t replica,
 BERTH_API int32_t berth_plan_image_tiles(const berth_plan *plan); /* of one picture, at most; 0 = the model sees none */
 BERTH_API int32_t berth_plan_chunk(const berth_plan *plan);       /* prompt tokens of one pass */
 
-/* What would still fit, each with the other settings as asked; 0 = not even 1. Found by planning again some 40 times. */
+/* What would still fit, each with the other settings as asked; 0 = not even 1. */
 typedef struct berth_plan_limits {
     size_t struct_size;
     int64_t context;     /* tokens of one sequence; at most the larger of the model's and what was asked */
@@ -193,32 +214,35 @@ typedef struct berth_plan_limits {
     int32_t tiles;       /* of one encode pass, at most max_tiles; 0 also when the model sees no pictures */
     int32_t weights_fit; /* zero: not even the least of everything fits, as when the weights alone are too large */
 } berth_plan_limits;
+/* Finds them by planning again some 40 times. Errors: as berth_plan_create but for want of memory. */
 BERTH_API berth_status berth_plan_limits_find(const berth_model *model, const berth_plan_options *options,
                                               berth_plan_limits *out, berth_error *err);
 
+enum { BERTH_EXPLAIN_JSON = 1 }; /* flags: JSON, not text */
 /* Why a module, value or op (by its number, "step:41", or the value it makes) is where it is, who is before and after
  * it, and, for values, who writes and reads it. Text, or JSON with BERTH_EXPLAIN_JSON. Errors: BERTH_NOT_FOUND with the
  * nearest names. */
-enum { BERTH_EXPLAIN_JSON = 1 };
 BERTH_API berth_status berth_plan_explain(const berth_plan *plan, int32_t replica, const char *name, uint32_t flags,
                                           char **out, berth_error *err);
 
 /* Graphviz: devices as clusters, modules as nodes, edges with bytes a token and a tile. */
 BERTH_API char *berth_plan_dot(const berth_plan *plan, int32_t replica);
 
-/* The whole plan as JSON; schema: docs/plan-schema.md. BERTH_PLAN_WITH_PROGRAM adds every op and value. NULL: out of memory. */
-enum { BERTH_PLAN_WITH_PROGRAM = 1 };
+enum { BERTH_PLAN_WITH_PROGRAM = 1 }; /* flags: every op and value too */
+/* The whole plan as JSON; schema: docs/plan-schema.md. NULL: out of memory. */
 BERTH_API char *berth_plan_json(const berth_plan *plan, uint32_t flags);
 BERTH_API char *berth_plan_program_text(const berth_plan *plan, int32_t replica); /* for reading */
 BERTH_API char *berth_plan_device_map(const berth_plan *plan, int32_t replica);   /* Hugging Face form */
 
 /* ---- engine ---------------------------------------------------------------------------------------------------------- */
 
+/* Which of the waiting requests starts first. */
 typedef enum berth_start_order {
     BERTH_ORDER_ARRIVAL, /* the oldest */
     BERTH_ORDER_LONGEST  /* the longest (prompt and answer): a batch of known work ends soonest so */
 } berth_start_order;
 
+/* How an engine loads and serves. */
 typedef struct berth_engine_options {
     size_t struct_size;
     /* nonzero: other devices' memory is unreadable while an op runs; slow, installs a SIGSEGV guard while such engines live */
@@ -240,53 +264,59 @@ BERTH_API berth_status berth_engine_create(berth_plan *take_plan, const berth_en
                                            berth_engine **out, berth_error *err);
 /* Cancels what waits and runs, and returns when every request has told its end (blocking callers have returned, callbacks were called, queues hold the rest). */
 BERTH_API void berth_engine_destroy(berth_engine *engine);
-BERTH_API const berth_plan *berth_engine_plan(const berth_engine *engine);
+BERTH_API const berth_plan *berth_engine_plan(const berth_engine *engine); /* valid while the engine lives */
 
 typedef struct berth_stats { /* since the engine was made, all replicas together */
     size_t struct_size;
-    int32_t n_waiting, n_running, n_sessions;
-    int64_t n_submitted, n_finished, n_refused;
-    int64_t n_encode_passes, n_step_passes;
-    int64_t n_tiles, n_tiles_reused, n_prompt_tokens, n_reused_tokens, n_new_tokens;
+    int32_t n_waiting, n_running, n_sessions;   /* now */
+    int64_t n_submitted, n_finished, n_refused; /* requests: taken, ended in any way, not taken (BERTH_BUSY) */
+    int64_t n_encode_passes, n_step_passes;     /* passes of the two programs */
+    int64_t n_tiles, n_tiles_reused;            /* image tiles: encoded; whose features were there already */
+    int64_t n_prompt_tokens, n_reused_tokens;   /* tokens of prompts, and of those what was computed before */
+    int64_t n_new_tokens;                       /* generated */
     int64_t kv_tokens, kv_used, kv_cached; /* tokens: capacity; held by running requests and sessions; kept for reuse */
     int64_t loop_ns, busy_ns;              /* the scheduler's own work; time with a pass in flight */
 } berth_stats;
+/* Counts and times so far; they are read one after the other, while work goes on. */
 BERTH_API berth_status berth_engine_get_stats(berth_engine *engine, berth_stats *out, berth_error *err);
 
 /* ---- requests -------------------------------------------------------------------------------------------------------- */
 
+/* What a piece of a turn is. */
 typedef enum berth_content_kind {
-    BERTH_CONTENT_TEXT,
-    BERTH_CONTENT_IMAGE_FILE,
-    BERTH_CONTENT_IMAGE_BYTES,
-    BERTH_CONTENT_PIXELS
+    BERTH_CONTENT_TEXT,        /* UTF-8 */
+    BERTH_CONTENT_IMAGE_FILE,  /* a picture by its path */
+    BERTH_CONTENT_IMAGE_BYTES, /* an encoded picture in memory */
+    BERTH_CONTENT_PIXELS       /* a decoded picture in memory */
 } berth_content_kind;
 
+/* A text or a picture. */
 typedef struct berth_content {
-    berth_content_kind kind;
+    berth_content_kind kind; /* decides which of the others are read */
     const char *data; /* TEXT: UTF-8; IMAGE_FILE: path (NUL-terminated); IMAGE_BYTES: an encoded PNG, JPEG or WebP */
     size_t size;      /* TEXT, IMAGE_BYTES, PIXELS: bytes */
     int32_t width, height; /* PIXELS: u8 RGB [height, width, 3], size = 3 * width * height */
 } berth_content;
 
-typedef struct berth_turn { /* one message of the conversation */
-    const char *role;       /* "system", "user" or "assistant" */
-    const berth_content *content;
-    int32_t n_content;
+typedef struct berth_turn {       /* one message of the conversation */
+    const char *role;             /* "system", "user" or "assistant" */
+    const berth_content *content; /* [n_content], in the order in which the model sees them */
+    int32_t n_content;            /* at least 1 */
 } berth_turn;
 
 typedef struct berth_token { /* what on_token is told */
     int32_t id, index;       /* index from 0 */
     const char *text;        /* new text that may be shown (complete UTF-8), may be ""; borrowed for the call */
-    size_t text_size;
-    int64_t at_ns; /* since the request was submitted */
-    float logprob; /* natural logarithm of its probability before sampling's processors; 0 unless asked for */
+    size_t text_size;        /* bytes, without the NUL */
+    int64_t at_ns;           /* since the request was submitted */
+    float logprob;           /* natural logarithm of its probability before sampling's processors; 0 unless asked for */
 } berth_token;
 
+/* A conversation to be continued, and how. */
 typedef struct berth_request {
     size_t struct_size;
-    const berth_turn *turns; /* the conversation; its last turn is the user's */
-    int32_t n_turns;
+    const berth_turn *turns;  /* the conversation; its last turn is the user's */
+    int32_t n_turns;          /* at least 1 */
     int32_t max_new_tokens;   /* 0 = 512 */
     int32_t max_tiles;        /* per picture; 0 = the model's */
     int32_t sample;           /* nonzero: draw; 0 = greedy */
@@ -294,8 +324,8 @@ typedef struct berth_request {
     int32_t top_k;            /* 0 = off */
     float top_p, min_p;       /* top_p 1 = off, min_p 0 = off */
     float repetition_penalty; /* 1 = off */
-    uint64_t seed;
-    int32_t ignore_stop; /* nonzero: go on past end-of-turn tokens */
+    uint64_t seed;            /* of what is drawn; the same seed draws the same */
+    int32_t ignore_stop;      /* nonzero: go on past end-of-turn tokens */
     /* zero stops the request with this token; NULL = none. berth_engine_run: on the calling thread; berth_engine_start: on
      * the engine's delivery thread; berth_engine_submit: not called, the queue has the tokens */
     int32_t (*on_token)(void *user, const berth_token *token);
@@ -315,21 +345,28 @@ typedef struct berth_request {
 BERTH_API void berth_request_init(berth_request *r);
 
 typedef struct berth_timings { /* nanoseconds */
-    int64_t image_ns, tokenize_ns, encode_ns, prefill_ns, decode_ns, first_token_ns, total_ns;
+    int64_t image_ns;          /* decoding pictures and cutting tiles, on host threads */
+    int64_t tokenize_ns;       /* building the prompt */
+    int64_t encode_ns;         /* passes with its tiles */
+    int64_t prefill_ns;        /* passes with its prompt */
+    int64_t decode_ns;         /* passes with its further tokens */
+    int64_t first_token_ns;    /* from submission to the first token */
+    int64_t total_ns;          /* from submission to the end */
 } berth_timings;
 
+/* A request's answer and what it took. Set struct_size before the call; berth_result_deinit after it. */
 typedef struct berth_result {
     size_t struct_size;
-    char *text;         /* the answer, stop tokens left out */
-    int32_t *token_ids; /* the stop token included */
-    int32_t n_tokens;
-    int32_t n_prompt_tokens;
-    int32_t n_tiles;
-    int32_t replica;
-    const char *finish_reason; /* "stop", "length", "cancelled", "deadline"; static */
-    berth_timings timings;
-    uint64_t *edge_bytes; /* [(n_devices + 1)^2], row = from, column = to; index n_devices is the host */
-    int32_t n_devices;
+    char *text;                    /* the answer, stop tokens left out */
+    int32_t *token_ids;            /* the stop token included */
+    int32_t n_tokens;              /* of token_ids */
+    int32_t n_prompt_tokens;       /* pictures included */
+    int32_t n_tiles;               /* of its pictures */
+    int32_t replica;               /* that answered */
+    const char *finish_reason;     /* "stop", "length", "cancelled", "deadline"; static */
+    berth_timings timings;         /* of this request */
+    uint64_t *edge_bytes;          /* [(n_devices + 1)^2], row = from, column = to; index n_devices is the host */
+    int32_t n_devices;             /* of the plan */
     int32_t n_reused_tokens;       /* of the prompt, computed before */
     int32_t n_drafted, n_accepted; /* speculation */
     int64_t queue_ns;              /* from submission to the first pass */
@@ -350,32 +387,34 @@ BERTH_API void berth_result_deinit(berth_result *r);
 BERTH_API berth_status berth_engine_submit(berth_engine *engine, const berth_request *request, berth_queue *queue,
                                            void *user, uint64_t *out_id, berth_error *err);
 
-/* Calls back, on the engine's delivery thread, one call at a time: request->on_token for tokens, then on_end once (required). `result` is borrowed for the call (NULL unless status is BERTH_OK). A callback that blocks holds up
- * other callbacks, never the engine. */
+/* Told once of a request's end. `result` is borrowed for the call (NULL unless status is BERTH_OK), as is `why`. */
 typedef void (*berth_on_end)(void *user, uint64_t id, berth_status status, const berth_result *result,
                              const berth_error *why);
+/* Calls back, on the engine's delivery thread, one call at a time: request->on_token for tokens, then on_end once (required). A callback that blocks holds up other callbacks, never the engine. */
 BERTH_API berth_status berth_engine_start(berth_engine *engine, const berth_request *request, berth_on_end on_end,
                                           void *user, uint64_t *out_id, berth_error *err);
 
 /* Ends a request within one step; its end is told as always ("cancelled"). BERTH_NOT_FOUND: it is over, or never was. */
 BERTH_API berth_status berth_engine_cancel(berth_engine *engine, uint64_t id, berth_error *err);
 
+/* What a queue tells. */
 typedef enum berth_completion_kind {
-    BERTH_COMPLETION_NONE,
-    BERTH_COMPLETION_TOKEN,
-    BERTH_COMPLETION_END
+    BERTH_COMPLETION_NONE,  /* nothing: the time was over first */
+    BERTH_COMPLETION_TOKEN, /* a token of a request */
+    BERTH_COMPLETION_END    /* a request's end; told once, last */
 } berth_completion_kind;
 
+/* One thing told by a queue. */
 typedef struct berth_completion {
     size_t struct_size;
-    berth_completion_kind kind; /* NONE: the time was over first */
-    uint64_t id;
-    void *user;
-    berth_token token;   /* TOKEN */
-    berth_status status; /* END */
-    berth_result result; /* END with BERTH_OK */
-    berth_error error;   /* END with another status */
-    void *memory;        /* behind the texts above; deinit frees it */
+    berth_completion_kind kind; /* decides which of the others are set */
+    uint64_t id;                /* of the request */
+    void *user;                 /* as submitted */
+    berth_token token;          /* TOKEN */
+    berth_status status;        /* END */
+    berth_result result;        /* END with BERTH_OK */
+    berth_error error;          /* END with another status */
+    void *memory;               /* behind the texts above; deinit frees it */
 } berth_completion;
 
 /* A queue takes completions of any engines of its runtime, from any number of requests, in the order of each request. */
@@ -396,13 +435,15 @@ BERTH_API void berth_completion_deinit(berth_completion *c);
 BERTH_API berth_status berth_session_create(berth_engine *engine, berth_session **out, berth_error *err);
 BERTH_API void berth_session_destroy(berth_session *session);
 
+/* What a session holds. */
 typedef struct berth_session_info {
     size_t struct_size;
     int32_t n_turns;  /* remembered, answers included */
     int32_t n_tokens; /* whose KV is kept */
     int32_t replica;  /* that keeps it; -1 = none yet */
-    int32_t n_images;
+    int32_t n_images; /* in its turns */
 } berth_session_info;
+/* Facts of a session, as they are now. */
 BERTH_API berth_status berth_session_get_info(berth_session *session, berth_session_info *out, berth_error *err);
 /* Text of a remembered turn (pictures as "<image>"); berth_free. */
 BERTH_API berth_status berth_session_get_turn(berth_session *session, int32_t turn, char **out_role, char **out_text,
@@ -411,8 +452,9 @@ BERTH_API berth_status berth_session_get_turn(berth_session *session, int32_t tu
 BERTH_API berth_status berth_session_rewind(berth_session *session, int32_t n_turns, berth_error *err);
 /* A second conversation with the same past; both share its KV. */
 BERTH_API berth_status berth_session_fork(berth_session *session, berth_session **out, berth_error *err);
-/* To and from a file (atomically written; checked by SHA-256 when read): turns, pictures and KV; any plan of the same model takes it. Errors: BERTH_IO_ERROR, BERTH_BAD_FILE, BERTH_UNSUPPORTED (another model), BERTH_BUSY. */
+/* Writes turns, pictures and KV to a file, atomically, with a SHA-256. Errors: BERTH_IO_ERROR, BERTH_BUSY. */
 BERTH_API berth_status berth_session_save(berth_session *session, const char *path, berth_error *err);
+/* Reads such a file, checked by its SHA-256; any plan of the same model takes it. Errors: BERTH_NOT_FOUND, BERTH_IO_ERROR, BERTH_BAD_FILE, BERTH_UNSUPPORTED (another model). */
 BERTH_API berth_status berth_session_load(berth_engine *engine, const char *path, berth_session **out,
                                           berth_error *err);
 

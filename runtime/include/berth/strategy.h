@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-#define BERTH_STRATEGY_ABI 1
+#define BERTH_STRATEGY_ABI 1 /* of this header; a changed meaning is a new number */
 
 enum {
     BERTH_NODE_TENSOR = 1,   /* a parameter: a leaf with bytes of its own */
@@ -30,10 +30,10 @@ typedef struct berth_node_view {
     const char *path;       /* Hugging Face name: "language_model.model.layers.3.self_attn.q_proj" */
     const char *class_name; /* "Qwen2DecoderLayer", "Linear", ...; "" for tensors */
     int32_t parent;         /* -1 for node 0 */
-    int32_t n_descendants;
-    uint32_t flags;        /* BERTH_NODE_* */
-    int32_t tied_to;       /* tensor: node index of the tensor it shares storage with, else -1 */
-    uint64_t weight_bytes; /* of the subtree, as stored; a tied tensor counts once, at the name it is stored under */
+    int32_t n_descendants;  /* nodes below it */
+    uint32_t flags;         /* BERTH_NODE_* */
+    int32_t tied_to;        /* tensor: node index of the tensor it shares storage with, else -1 */
+    uint64_t weight_bytes;  /* of the subtree, as stored; a tied tensor counts once, at the name it is stored under */
     uint64_t kv_bytes_per_token; /* of the subtree: key-value cache for one token */
     double flops_per_token;      /* of the subtree: multiply-adds * 2 for one text token, without attention scores */
     double flops_per_tile;       /* of the subtree: the same for one image tile, without attention scores */
@@ -42,9 +42,10 @@ typedef struct berth_node_view {
     /* Attention, of the subtree; present where node_size covers it. Multiply-adds * 2 of scores and of what they weigh:
      * for each pair of a text token and a token of its context, itself included; and for one tile within itself. */
     double attention_flops_per_pair;
-    double attention_flops_per_tile;
+    double attention_flops_per_tile; /* the second of the two */
 } berth_node_view;
 
+/* A device of the machine. */
 typedef struct berth_device_view {
     const char *name;      /* "cpu:0", "cuda:1" */
     uint64_t budget_bytes; /* what weights, KV and activations together may take on it */
@@ -55,23 +56,25 @@ typedef struct berth_device_view {
     int32_t physical;        /* logical devices of one physical device share this number */
 } berth_device_view;
 
+/* A way from one device to another. */
 typedef struct berth_link_view {
     int32_t from, to;        /* device indices */
     double bytes_per_second; /* 0 = unknown */
-    double latency_ns;
+    double latency_ns;       /* before the first byte */
 } berth_link_view;
 
+/* What is to be placed, and where it may go. Borrowed for the call. */
 typedef struct berth_strategy_input {
     size_t struct_size;
-    const void *nodes; /* [n_nodes], each node_size bytes; see berth_node_at */
-    size_t node_size;
-    int32_t n_nodes;
-    const void *devices; /* [n_devices], each device_size bytes; see berth_device_at */
-    size_t device_size;
-    int32_t n_devices; /* at least 1 */
-    const void *links; /* [n_links], each link_size bytes; see berth_link_at */
-    size_t link_size;
-    int32_t n_links;
+    const void *nodes;      /* [n_nodes], each node_size bytes; see berth_node_at */
+    size_t node_size;       /* of the host's berth_node_view, which may be longer than the plug-in's */
+    int32_t n_nodes;        /* at least 1 */
+    const void *devices;    /* [n_devices], each device_size bytes; see berth_device_at */
+    size_t device_size;     /* as node_size */
+    int32_t n_devices;      /* at least 1 */
+    const void *links;      /* [n_links], each link_size bytes; see berth_link_at */
+    size_t link_size;       /* as node_size */
+    int32_t n_links;        /* 0 = none is known */
     const char *argument;   /* what stands after '=' in "replicate=2"; NULL = nothing */
     int64_t context_tokens; /* KV tokens to plan for, all sequences together */
     int32_t max_tiles;      /* image tiles in one encode pass */
@@ -93,6 +96,7 @@ typedef struct berth_strategy_output {
     char note[512];       /* what a user should know: a device left empty, a rule that bound; "" = nothing */
 } berth_strategy_output;
 
+/* A strategy: its name and its two functions. Static storage. */
 typedef struct berth_strategy {
     uint32_t abi; /* BERTH_STRATEGY_ABI */
     size_t struct_size;
@@ -105,20 +109,23 @@ typedef struct berth_strategy {
     berth_status (*place)(const berth_strategy_input *in, berth_strategy_output *out, berth_error *err);
 } berth_strategy;
 
+#define BERTH_STRATEGY_EXPORT __attribute__((visibility("default")))
 /* What a plug-in defines: its table, static storage, for the host's BERTH_STRATEGY_ABI; or NULL when it does not serve that. Exported however the plug-in is compiled.
  * docs/strategy-plugins.md has the whole story, examples/strategy_plugin.c a whole plug-in. */
-#define BERTH_STRATEGY_EXPORT __attribute__((visibility("default")))
 BERTH_STRATEGY_EXPORT const berth_strategy *berth_strategy_plugin(uint32_t host_abi);
-typedef const berth_strategy *(*berth_strategy_plugin_fn)(uint32_t host_abi);
+typedef const berth_strategy *(*berth_strategy_plugin_fn)(uint32_t host_abi); /* its type, for who loads one */
 
+/* Node i, whatever size the host's elements have. */
 static inline const berth_node_view *berth_node_at(const berth_strategy_input *in, int32_t i)
 {
     return (const berth_node_view *)(const void *)((const char *)in->nodes + (size_t)i * in->node_size);
 }
+/* Device i, whatever size the host's elements have. */
 static inline const berth_device_view *berth_device_at(const berth_strategy_input *in, int32_t i)
 {
     return (const berth_device_view *)(const void *)((const char *)in->devices + (size_t)i * in->device_size);
 }
+/* Link i, whatever size the host's elements have. */
 static inline const berth_link_view *berth_link_at(const berth_strategy_input *in, int32_t i)
 {
     return (const berth_link_view *)(const void *)((const char *)in->links + (size_t)i * in->link_size);
