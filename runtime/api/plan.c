@@ -195,6 +195,16 @@ berth_status berth_plan_get_device(const berth_plan *plan, int32_t device, berth
     return hand_out(out, &full, sizeof full, "berth_plan_device", err);
 }
 
+berth_status berth_plan_get_sizes(const berth_plan *plan, berth_plan_sizes *out, berth_error *err)
+{
+    if (plan == NULL || out == NULL)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_get_sizes: plan and out must not be NULL");
+    const berth_plan_config *c = &plan->core->config;
+    const berth_plan_sizes full = {
+        .context = c->context, .n_seqs = c->n_seqs, .chunk = c->chunk, .tiles = c->tiles, .max_tiles = c->max_tiles};
+    return hand_out(out, &full, sizeof full, "berth_plan_sizes", err);
+}
+
 /* The outermost NO_SPLIT module on the way up, itself included; -1. */
 static int32_t whole_above(const berth_node_view *nodes, int32_t i)
 {

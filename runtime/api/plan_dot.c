@@ -15,7 +15,7 @@ typedef struct dot_edge {
 
 typedef struct dot {
     const berth_plan *plan;
-    int32_t replica;
+    int32_t replica, last_replica; /* at hand, and behind those that are drawn */
     const berth_node_view *nodes;
     dot_edge *edges; /* owned */
     int32_t n_edges, cap_edges;
@@ -82,9 +82,9 @@ static void put_edge(dot *d, const dot_edge *e)
     char text[32];
     const bool crosses =
         berth_plan_module_device(d->plan, d->replica, e->from) != berth_plan_module_device(d->plan, d->replica, e->to);
-    berth_buffer_printf(&d->out, "  n%d -> n%d [label=\"%s/%s\"%s];\n", (int)e->from, (int)e->to,
-                        berth_format_bytes(e->bytes, text, sizeof text), e->is_encode ? "tile" : "token",
-                        crosses ? ", color=\"red3\", penwidth=2" : "");
+    berth_buffer_printf(&d->out, "  r%dn%d -> r%dn%d [label=\"%s/%s\"%s];\n", (int)d->replica, (int)e->from,
+                        (int)d->replica, (int)e->to, berth_format_bytes(e->bytes, text, sizeof text),
+                        e->is_encode ? "tile" : "token", crosses ? ", color=\"red3\", penwidth=2" : "");
 }
 
 /* ---- nodes ------------------------------------------------------------------------------------------------------- */
@@ -94,7 +94,8 @@ static void put_node(dot *d, int32_t i, uint64_t most)
     char text[32];
     const berth_node_view *n = &d->nodes[i];
     const double share = most > 0 ? (double)n->weight_bytes / (double)most : 0;
-    berth_buffer_printf(&d->out, "    n%d [fillcolor=\"0.58 %.2f 1.0\", label=", (int)i, 0.05 + 0.55 * share);
+    berth_buffer_printf(&d->out, "    r%dn%d [fillcolor=\"0.58 %.2f 1.0\", label=", (int)d->replica, (int)i,
+                        0.05 + 0.55 * share);
     berth_buffer label = {0};
     berth_buffer_printf(&label, "%s\n%s", n->path, berth_format_bytes(n->weight_bytes, text, sizeof text));
     put_quoted(&d->out, label.data != NULL ? label.data : "");
@@ -103,39 +104,57 @@ static void put_node(dot *d, int32_t i, uint64_t most)
     berth_buffer_puts(&d->out, "];\n");
 }
 
-/* device -1: modules whose parts lie on several devices. */
-static void put_cluster(dot *d, int32_t device, uint64_t most)
+static void begin_cluster(dot *d, int32_t device)
 {
-    const int32_t n = berth_plan_n_modules(d->plan);
     char held[32], limit[32];
+    const berth_device_bytes *b = &d->plan->core->devices[device];
+    berth_buffer_printf(&d->out, "  subgraph cluster_%d {\n    label=\"%s: %s of %s\";\n", (int)device,
+                        d->plan->machine.devices[device].name, berth_format_bytes(b->total, held, sizeof held),
+                        berth_format_bytes(b->limit, limit, sizeof limit));
+}
+
+/* Of all replicas that are drawn. device -1: modules whose parts lie on several devices. */
+static void put_cluster(dot *d, int32_t first, int32_t device, uint64_t most)
+{
     bool any = false;
-    for (int32_t i = 0; i < n; i++) {
-        if (berth_plan_unit_of(d->nodes, i) != i || berth_plan_module_device(d->plan, d->replica, i) != device)
-            continue;
-        if (!any && device >= 0) {
-            const berth_device_bytes *b = &d->plan->core->devices[device];
-            berth_buffer_printf(&d->out, "  subgraph cluster_%d {\n    label=\"%s: %s of %s\";\n", (int)device,
-                                d->plan->machine.devices[device].name, berth_format_bytes(b->total, held, sizeof held),
-                                berth_format_bytes(b->limit, limit, sizeof limit));
+    for (d->replica = first; d->replica < d->last_replica; d->replica++) {
+        for (int32_t i = 0; i < berth_plan_n_modules(d->plan); i++) {
+            if (berth_plan_unit_of(d->nodes, i) != i || berth_plan_module_device(d->plan, d->replica, i) != device)
+                continue;
+            if (!any && device >= 0) begin_cluster(d, device);
+            any = true;
+            put_node(d, i, most);
         }
-        any = true;
-        put_node(d, i, most);
     }
     if (any && device >= 0) berth_buffer_puts(&d->out, "  }\n");
 }
 
+static bool put_edges(dot *d, int32_t first)
+{
+    bool ok = true;
+    for (d->replica = first; ok && d->replica < d->last_replica; d->replica++) {
+        const berth_replica_plan *r = &d->plan->core->replicas[d->replica];
+        d->n_edges = 0;
+        ok = (r->encode == NULL || add_edges(d, r->encode, true)) && add_edges(d, r->step, false);
+        for (int32_t i = 0; ok && i < d->n_edges; i++) put_edge(d, &d->edges[i]);
+    }
+    return ok;
+}
+
 char *berth_plan_dot(const berth_plan *plan, int32_t replica)
 {
-    if (!berth_handle_is(plan, BERTH_HANDLE_PLAN) || replica < 0 || replica >= berth_plan_n_replicas(plan)) return NULL;
-    dot d = {.plan = plan, .replica = replica, .nodes = berth_model_data_nodes(plan->model->data)};
-    const berth_replica_plan *r = &plan->core->replicas[replica];
+    const int32_t n = berth_plan_n_replicas(plan);
+    if (!berth_handle_is(plan, BERTH_HANDLE_PLAN) || replica < BERTH_ALL_REPLICAS || replica >= n) return NULL;
+    const int32_t first = replica == BERTH_ALL_REPLICAS ? 0 : replica;
+    dot d = {.plan = plan,
+             .last_replica = replica == BERTH_ALL_REPLICAS ? n : replica + 1,
+             .nodes = berth_model_data_nodes(plan->model->data)};
     uint64_t most = 0;
     for (int32_t i = 0; i < berth_plan_n_modules(plan); i++)
         if (berth_plan_unit_of(d.nodes, i) == i && d.nodes[i].weight_bytes > most) most = d.nodes[i].weight_bytes;
-    bool ok = (r->encode == NULL || add_edges(&d, r->encode, true)) && add_edges(&d, r->step, false);
     berth_buffer_puts(&d.out, "digraph berth {\n  rankdir=TB;\n  node [shape=box, style=filled, fontname=\"sans\"];\n");
-    for (int32_t device = -1; device < plan->machine.n_devices; device++) put_cluster(&d, device, most);
-    for (int32_t i = 0; i < d.n_edges; i++) put_edge(&d, &d.edges[i]);
+    for (int32_t device = -1; device < plan->machine.n_devices; device++) put_cluster(&d, first, device, most);
+    const bool ok = put_edges(&d, first);
     berth_buffer_puts(&d.out, "}\n");
     free(d.edges);
     char *text = ok ? berth_buffer_take(&d.out) : NULL;

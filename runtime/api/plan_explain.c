@@ -2,12 +2,14 @@
  * finding what a name means. */
 #include "api/plan_explain.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/status.h"
 #include "base/text.h"
 #include "program/program_internal.h"
+#include "strategies/registry.h"
 
 const char *berth_explain_device(const berth_explainer *e, int32_t device)
 {
@@ -112,6 +114,51 @@ static void put_budget(berth_explainer *e, int32_t device)
     berth_facts_close(f);
 }
 
+/* The strategy's rule in its own words; not where an override or a device map decided. */
+static void put_rule(berth_explainer *e, int32_t node)
+{
+    const berth_placement *p = e->plan->core->placement;
+    int32_t by = -1;
+    char who[96], strategy[96];
+    berth_env_device(&e->env, node, &by);
+    berth_placement_who(p, e->replica, by, who, sizeof who);
+    snprintf(strategy, sizeof strategy, "strategy %s", p->strategy);
+    const berth_strategy *s = strcmp(who, strategy) == 0 ? berth_strategy_find(p->strategy, NULL) : NULL;
+    if (s != NULL) berth_facts_text(&e->facts, "rule", "%s: %s", s->name, s->about);
+}
+
+/* What the module takes on a device beside activations: weights as stored, and its share of the KV cache. */
+static uint64_t kv_per_token(const berth_explainer *e, int32_t node, int32_t device)
+{
+    const uint64_t counted = berth_dtype_size(BERTH_F32); /* in the tree */
+    return e->env.nodes[node].kv_bytes_per_token / counted * berth_dtype_size(e->plan->core->compute[device]);
+}
+
+/* Each other device: what is left there, and whether the module would go in. */
+static void put_elsewhere(berth_explainer *e, int32_t node, int32_t device)
+{
+    const berth_core_plan *c = e->plan->core;
+    const uint64_t tokens = (uint64_t)c->n_blocks * (uint64_t)c->block;
+    char text[32];
+    if (e->env.n_devices < 2) return;
+    berth_facts_list(&e->facts, "elsewhere");
+    for (int32_t d = 0; d < e->env.n_devices; d++) {
+        if (d == device) continue;
+        const berth_device_bytes *b = &c->devices[d];
+        const uint64_t left = b->limit > b->total ? b->limit - b->total : 0;
+        const uint64_t need = e->env.nodes[node].weight_bytes + kv_per_token(e, node, d) * tokens;
+        berth_facts_row(&e->facts);
+        berth_facts_text(&e->facts, "device", "%s", berth_explain_device(e, d));
+        berth_facts_bytes(&e->facts, "left", left);
+        if (need <= left)
+            berth_facts_text(&e->facts, "would", "fit beside what is there");
+        else
+            berth_facts_text(&e->facts, "would", "miss %s", berth_format_bytes(need - left, text, sizeof text));
+        berth_facts_row_end(&e->facts);
+    }
+    berth_facts_list_end(&e->facts);
+}
+
 /* Where the tensors under a divided module lie. */
 static void put_parts(berth_explainer *e, int32_t node)
 {
@@ -143,12 +190,15 @@ static void put_module(berth_explainer *e, int32_t node)
     berth_facts_text(f, "path", "%s", n->path[0] ? n->path : "the model");
     if (n->class_name[0]) berth_facts_text(f, "class", "%s", n->class_name);
     berth_facts_bytes(f, "weight_bytes", n->weight_bytes);
-    if (n->kv_bytes_per_token > 0) berth_facts_bytes(f, "kv_bytes_per_token", n->kv_bytes_per_token);
+    if (n->kv_bytes_per_token > 0 && device >= 0)
+        berth_facts_bytes(f, "kv_bytes_per_token", kv_per_token(e, node, device));
     if (n->tied_to >= 0) berth_facts_text(f, "tied_to", "%s", e->env.nodes[n->tied_to].path);
     if (device >= 0) {
         berth_facts_text(f, "device", "%s", berth_explain_device(e, device));
         berth_explain_why(e, node);
+        put_rule(e, node);
         put_budget(e, device);
+        put_elsewhere(e, node, device);
     } else {
         put_parts(e, node);
     }
@@ -241,6 +291,7 @@ static berth_status explain(berth_explainer *e, const char *name, const berth_al
         return unknown_name(e, name, aliases, n_aliases, err);
     berth_facts_open(&e->facts, NULL);
     if (e->facts.is_json) berth_facts_text(&e->facts, "schema", "berth.explain/1");
+    if (e->facts.is_json || berth_plan_n_replicas(e->plan) > 1) berth_facts_number(&e->facts, "replica", e->replica);
     if (module >= 0) put_module(e, module);
     if (of_op != NULL) berth_explain_op(e, of_op, op);
     if (in_encode >= 0) berth_explain_value(e, r->encode, in_encode);

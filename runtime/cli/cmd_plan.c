@@ -1,4 +1,5 @@
 /* cmd_plan.c - berth plan: where everything would live and what it would take, from headers alone. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,38 +71,58 @@ static void put_fit(const berth_plan *plan, berth_buffer *out)
     }
 }
 
-static void put_notes(const berth_plan *plan, const findings *f, berth_buffer *out)
+static void put_note(const char *lead, const char *text, cli_style style, berth_buffer *out)
 {
-    const char *differences = f->accelerate.data != NULL ? f->accelerate.data : "";
-    if (berth_plan_refusal(plan)[0])
-        berth_buffer_printf(out, "  note: the strategy refuses, and this is what it would do with more memory: %s\n",
-                            berth_plan_refusal(plan));
-    if (berth_plan_note(plan)[0]) berth_buffer_printf(out, "  note: %s\n", berth_plan_note(plan));
-    if (f->moved > 0)
-        berth_buffer_printf(out, "  note: accelerate would put %d modules elsewhere: %s\n", (int)f->moved, differences);
-    if (f->moved < 0) berth_buffer_printf(out, "  note: accelerate would not do: %s\n", differences);
+    berth_buffer note = {0};
+    berth_buffer_puts(out, "  note: ");
+    berth_buffer_printf(&note, "%s%s", lead, text);
+    cli_put_wrapped(note.data != NULL ? note.data : "", 8, style, out);
+    berth_buffer_putc(out, '\n');
+    out->failed = out->failed || note.failed;
+    berth_buffer_deinit(&note);
 }
 
-static void put_table(const cli_args *a, const berth_plan *plan, const findings *f, berth_buffer *out)
+static void put_notes(const berth_plan *plan, const findings *f, cli_style style, berth_buffer *out)
 {
-    const cli_style style = {.color = cli_color(a, STDOUT_FILENO), .width = cli_width()};
-    berth_buffer_printf(out, "%s, strategy %s\n\n", a->text[OPT_MODEL], berth_plan_strategy(plan));
+    const char *differences = f->accelerate.data != NULL ? f->accelerate.data : "";
+    char lead[64];
+    if (berth_plan_refusal(plan)[0])
+        put_note("the strategy refuses, and this is what it would do with more memory: ", berth_plan_refusal(plan),
+                 style, out);
+    if (berth_plan_note(plan)[0]) put_note("", berth_plan_note(plan), style, out);
+    snprintf(lead, sizeof lead, "accelerate would put %d modules elsewhere: ", (int)f->moved);
+    if (f->moved > 0) put_note(lead, differences, style, out);
+    if (f->moved < 0) put_note("accelerate would not do: ", differences, style, out);
+}
+
+/* What was asked, or is meant by default. */
+static void put_sizes(const berth_plan *plan, cli_style style, berth_buffer *out)
+{
+    berth_plan_sizes s = {.struct_size = sizeof s};
+    if (berth_plan_get_sizes(plan, &s, NULL) != BERTH_OK) return;
+    cli_paint_dim(out, style);
+    berth_buffer_printf(out, "\n%s of %" PRId64 " tokens; passes of %d tokens",
+                        s.n_seqs == 1 ? "a context" : "contexts", s.context, (int)s.chunk);
+    if (berth_plan_image_tiles(plan) > 0) berth_buffer_printf(out, ", %d tiles", (int)s.tiles);
+    if (s.n_seqs > 1) berth_buffer_printf(out, "; %d conversations", (int)s.n_seqs);
+    cli_paint_plain(out, style);
+    berth_buffer_puts(out, "\n\n");
+}
+
+static void put_table(const cli_args *a, const berth_plan *plan, const findings *f, int32_t first, int32_t end,
+                      berth_buffer *out)
+{
+    const cli_style style = cli_style_of(a, STDOUT_FILENO);
+    cli_paint_bold(out, style);
+    berth_buffer_printf(out, "%s, strategy %s", a->text[OPT_MODEL], berth_plan_strategy(plan));
+    cli_paint_plain(out, style);
+    put_sizes(plan, style, out);
     cli_render_devices(plan, style, out);
-    for (int32_t r = 0; r < berth_plan_n_replicas(plan); r++) {
-        if (berth_plan_n_replicas(plan) > 1) {
-            berth_buffer_printf(out, "\n  replica %d", (int)r);
-        }
-        berth_buffer_putc(out, '\n');
-        cli_render_strip(plan, r, style, out);
-        berth_buffer_putc(out, '\n');
-        cli_render_paths(plan, r, style, out);
-        berth_buffer_putc(out, '\n');
-        cli_render_crossings(plan, r, berth_plan_chunk(plan), out);
-    }
+    cli_render_replicas(plan, first, end, style, out);
     put_fit(plan, out);
     cli_render_binds(plan, out);
-    cli_render_limits(&f->limits, out);
-    put_notes(plan, f, out);
+    cli_render_limits(&f->limits, style, out);
+    put_notes(plan, f, style, out);
 }
 
 /* Appends a text of the library's and frees it. */
@@ -132,36 +153,78 @@ static void put_json(const cli_args *a, const berth_plan *plan, const findings *
     berth_buffer_puts(out, "\n}\n");
 }
 
-static void put_plan(const cli_args *a, const berth_plan *plan, const findings *f, berth_buffer *out)
+static void put_plan(const cli_args *a, const berth_plan *plan, const findings *f, int32_t first, int32_t end,
+                     berth_buffer *out)
 {
     if (a->set[OPT_JSON]) {
         put_json(a, plan, f, out);
     } else if (a->set[OPT_DOT]) {
-        put_owned(out, berth_plan_dot(plan, 0));
+        put_owned(out, berth_plan_dot(plan, a->set[OPT_REPLICA] ? first : BERTH_ALL_REPLICAS));
     } else if (a->set[OPT_DEVICE_MAP_OUT]) {
-        put_owned(out, berth_plan_device_map(plan, 0));
+        put_owned(out, berth_plan_device_map(plan, first));
         berth_buffer_putc(out, '\n');
     } else {
-        put_table(a, plan, f, out);
-        for (int32_t r = 0; a->set[OPT_PROGRAM] && r < berth_plan_n_replicas(plan); r++) {
+        put_table(a, plan, f, first, end, out);
+        for (int32_t r = first; a->set[OPT_PROGRAM] && r < end; r++) {
             berth_buffer_putc(out, '\n');
             put_owned(out, berth_plan_program_text(plan, r));
         }
     }
 }
 
+/* ---- command --------------------------------------------------------------------------------------------------------- */
+
+static const cli_option outputs[] = {OPT_JSON, OPT_DOT, OPT_DEVICE_MAP_OUT, OPT_COMPARE, OPT_PROGRAM};
+
+/* On the command line: a variable of the environment stands for every call and need not fit each. */
+static bool is_given(const cli_args *a, cli_option o)
+{
+    return a->set[o] && !a->from_environment[o];
+}
+
+/* What cannot be meant together: two forms of output, a tree and what is said of a model. An option that would have no
+ * effect is refused and not passed over. */
+static cli_exit check_options(const cli_args *a)
+{
+    static const cli_option only_model[] = {OPT_MODEL,   OPT_DEVICES, OPT_DEVICE_MAP, OPT_PLACE,         OPT_SPLIT,
+                                            OPT_LAYERS,  OPT_CONTEXT, OPT_BATCH,      OPT_VISION_DEVICE, OPT_COMPARE,
+                                            OPT_PROGRAM, OPT_DOT,     OPT_DTYPE,      OPT_DEVICE_MAP_OUT};
+    static const cli_option only_tree[] = {OPT_NO_SPLIT, OPT_BYTES_PER_WEIGHT, OPT_FALLBACK};
+    const size_t n_outputs = sizeof outputs / sizeof outputs[0];
+    for (size_t i = 0; i < n_outputs; i++) {
+        for (size_t k = i + 1; k < n_outputs; k++) {
+            const bool json_holds_it = i == 0 && k > 2; /* the comparison and the program are also there in JSON */
+            if (is_given(a, outputs[i]) && is_given(a, outputs[k]) && !json_holds_it)
+                return cli_usage(CMD_PLAN, "--%s and --%s are two forms of output; give one",
+                                 cli_options[outputs[i]].name, cli_options[outputs[k]].name);
+        }
+    }
+    for (size_t i = 0; a->set[OPT_MODULES] && i < sizeof only_model / sizeof only_model[0]; i++)
+        if (is_given(a, only_model[i]))
+            return cli_usage(CMD_PLAN, "--modules gives a tree and no model; leave out --%s",
+                             cli_options[only_model[i]].name);
+    for (size_t i = 0; !a->set[OPT_MODULES] && i < sizeof only_tree / sizeof only_tree[0]; i++)
+        if (is_given(a, only_tree[i]))
+            return cli_usage(CMD_PLAN, "--%s is for a tree from --modules; a model has its own",
+                             cli_options[only_tree[i]].name);
+    return EXIT_OK;
+}
+
 cli_exit cmd_plan(const cli_args *a)
 {
+    const cli_exit checked = check_options(a);
+    if (checked != EXIT_OK) return checked;
     if (a->set[OPT_MODULES]) return cmd_plan_tree(a);
     if (a->set[OPT_COMPARE]) return cmd_plan_compare(a);
     berth_error err = {0};
     cli_setup setup;
     if (cli_setup_open(a, true, false, 0, cli_max_tiles(a), &setup, &err) != BERTH_OK) return cli_fail(&err);
     findings f = {0};
-    berth_status st = BERTH_OK;
-    if (!a->set[OPT_DOT] && !a->set[OPT_DEVICE_MAP_OUT]) st = find_out(a, &setup, &f, &err);
+    int32_t first, end;
+    berth_status st = cli_replicas(a, setup.plan, &first, &end, &err);
+    if (st == BERTH_OK && !a->set[OPT_DOT] && !a->set[OPT_DEVICE_MAP_OUT]) st = find_out(a, &setup, &f, &err);
     berth_buffer out = {0};
-    if (st == BERTH_OK) put_plan(a, setup.plan, &f, &out);
+    if (st == BERTH_OK) put_plan(a, setup.plan, &f, first, end, &out);
     const bool fits = berth_plan_fits(setup.plan, NULL, NULL);
     const bool ok = st == BERTH_OK && !out.failed && !f.accelerate.failed && cli_write(out.data, out.len);
     berth_buffer_deinit(&out);

@@ -89,7 +89,7 @@ static void show(berth_buffer *b)
 
 static void show_before(const cli_args *a, const berth_plan *plan)
 {
-    const cli_style style = {.color = cli_color(a, STDERR_FILENO), .width = cli_width()};
+    const cli_style style = cli_style_of(a, STDERR_FILENO);
     berth_buffer b = {0};
     berth_buffer_printf(&b, "%s, strategy %s, %d device%s, %d replica%s\n\n", a->text[OPT_MODEL],
                         berth_plan_strategy(plan), (int)berth_plan_n_devices(plan),
@@ -112,7 +112,7 @@ static void show_stage(berth_buffer *b, const char *name, int64_t ns, const char
 
 static void show_after(const cli_args *a, const berth_plan *plan, const berth_result *r)
 {
-    const cli_style style = {.color = cli_color(a, STDERR_FILENO), .width = cli_width()};
+    const cli_style style = cli_style_of(a, STDERR_FILENO);
     berth_buffer b = {0};
     char detail[96];
     berth_buffer_putc(&b, '\n');

@@ -169,7 +169,7 @@ const cli_option_row cli_options[OPT_COUNT] = {
     [OPT_BYTES_PER_WEIGHT] = {"bytes-per-weight", 0, CLI_REAL, GROUP_PLACEMENT, "X", 0, 0, C(PLAN),
                               "with --modules: load floats in this many bytes each, at most their own size"},
     [OPT_FALLBACK] = {"fallback-allocation", 0, CLI_FLAG, GROUP_PLACEMENT, NULL, 0, 0, C(PLAN),
-                      "with --compat accelerate: look for a smaller module where the next one does not fit"},
+                      "with --modules: look for a smaller module where the next one does not fit"},
     [OPT_JSON] = {"json", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0,
                   C(RUN) | C(EVAL) | C(TRACE) | C(PLAN) | C(EXPLAIN) | C(DEVICES) | C(STRATEGIES) | C(PREPROCESS),
                   "one JSON object on standard output"},
@@ -179,6 +179,8 @@ const cli_option_row cli_options[OPT_COUNT] = {
     [OPT_DOT] = {"dot", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, C(PLAN), "print the plan as a Graphviz drawing"},
     [OPT_DEVICE_MAP_OUT] = {"print-device-map", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, C(PLAN),
                             "print the placement as a Hugging Face device map"},
+    [OPT_REPLICA] = {"replica", 0, CLI_INT, GROUP_OUTPUT, "N", 0, 63, C(PLAN) | C(EXPLAIN),
+                     "only this replica, from 0 (default: all; --print-device-map: 0)"},
     [OPT_SAVE] = {"save", 0, CLI_TEXT, GROUP_OUTPUT, "FILE", 0, 0, C(DEVICES),
                   "write the devices, their links and this computer's facts as a machine file"},
     [OPT_REPORT] = {"report", 0, CLI_TEXT, GROUP_OUTPUT, "FILE", 0, 0, C(RUN), "also write the JSON result to a file"},
@@ -401,6 +403,7 @@ static berth_status parse_environment(cli_args *a, berth_error *err)
         if (value == NULL || *value == '\0') continue;
         if (cli_options[o].type == CLI_FLAG && strcmp(value, "0") == 0) continue;
         berth_status st = take(a, (cli_option)o, value, err);
+        a->from_environment[o] = true;
         if (st != BERTH_OK) {
             berth_error_prefix(err, "environment variable %s: ", name);
             return st;

@@ -101,6 +101,7 @@ typedef enum cli_option {
     OPT_PROGRAM,
     OPT_DOT,
     OPT_DEVICE_MAP_OUT,
+    OPT_REPLICA,
     OPT_SAVE,
     OPT_REPORT,
     OPT_SHOW,
@@ -145,6 +146,7 @@ extern const char *const cli_group_names[GROUP_COUNT];
 typedef struct cli_args {
     cli_command command;
     bool set[OPT_COUNT];                 /* given on the command line or in the environment */
+    bool from_environment[OPT_COUNT];    /* by its twin, and not on the command line */
     const char *text[OPT_COUNT];         /* the last value as written */
     int64_t number[OPT_COUNT];           /* CLI_INT */
     uint64_t unsigned_number[OPT_COUNT]; /* CLI_BYTES, CLI_U64 */

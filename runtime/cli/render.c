@@ -1,26 +1,100 @@
-/* render.c - drawing plans. Everything here reads the public plan interface only. */
+/* render.c - devices, ways and edges of a plan; see render.h. */
 #include "cli/render.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <unistd.h>
 
 #include "base/text.h"
 
-static const char *const device_colors[] = {"\033[36m", "\033[33m", "\033[35m", "\033[32m",
-                                            "\033[34m", "\033[31m", "\033[96m", "\033[93m"};
-static const char dim[] = "\033[2m", bold[] = "\033[1m", plain[] = "\033[0m";
+/* ---- style ----------------------------------------------------------------------------------------------------------- */
+
+/* By the locale's variables; where none is set, terminals of today are believed. */
+static bool speaks_utf8(void)
+{
+    static const char *const variables[] = {"LC_ALL", "LC_CTYPE", "LANG"};
+    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++) {
+        const char *value = getenv(variables[i]);
+        if (value == NULL || *value == '\0') continue;
+        for (const char *p = value; *p; p++)
+            if (strncasecmp(p, "utf-8", 5) == 0 || strncasecmp(p, "utf8", 4) == 0) return true;
+        return false;
+    }
+    return true;
+}
+
+cli_style cli_style_of(const cli_args *a, int fd)
+{
+    return (cli_style){
+        .color = cli_color(a, fd), .is_ascii = !speaks_utf8(), .wraps = isatty(fd) != 0, .width = cli_width()};
+}
 
 static void paint(berth_buffer *out, cli_style style, const char *code)
 {
     if (style.color) berth_buffer_puts(out, code);
 }
 
-static const char *color_of(int32_t device)
+void cli_paint_device(berth_buffer *out, cli_style style, int32_t device)
 {
-    return device_colors[(size_t)device % (sizeof device_colors / sizeof device_colors[0])];
+    static const char *const colors[] = {"\033[36m", "\033[33m", "\033[35m", "\033[32m",
+                                         "\033[34m", "\033[31m", "\033[96m", "\033[93m"};
+    paint(out, style, colors[(size_t)device % (sizeof colors / sizeof colors[0])]);
 }
+void cli_paint_dim(berth_buffer *out, cli_style style)
+{
+    paint(out, style, "\033[2m");
+}
+void cli_paint_bold(berth_buffer *out, cli_style style)
+{
+    paint(out, style, "\033[1m");
+}
+void cli_paint_plain(berth_buffer *out, cli_style style)
+{
+    paint(out, style, "\033[0m");
+}
+
+const char *cli_arrow(cli_style style)
+{
+    return style.is_ascii ? " -> " : " \u2192 ";
+}
+
+int cli_columns(const char *text)
+{
+    int n = 0;
+    for (; *text; text++) n += ((unsigned char)*text & 0xc0) != 0x80;
+    return n;
+}
+
+static void new_line(int indent, berth_buffer *out)
+{
+    berth_buffer_printf(out, "\n%*s", indent, "");
+}
+
+void cli_put_wrapped(const char *text, int indent, cli_style style, berth_buffer *out)
+{
+    int column = indent;
+    while (*text) {
+        const size_t blanks = strspn(text, " "), len = blanks + strcspn(text + blanks, " ");
+        char word[512];
+        snprintf(word, sizeof word, "%.*s", (int)(len - blanks), text + blanks);
+        const int columns = cli_columns(word);
+        if (style.wraps && column > indent && column + (int)blanks + columns > style.width) {
+            new_line(indent, out);
+            column = indent;
+        } else {
+            berth_buffer_printf(out, "%*s", (int)blanks, "");
+            column += (int)blanks;
+        }
+        berth_buffer_append(out, text + blanks, len - blanks);
+        column += columns;
+        text += len;
+    }
+}
+
+/* ---- devices --------------------------------------------------------------------------------------------------------- */
 
 const char *cli_device_name(const berth_plan *plan, int32_t device)
 {
@@ -29,11 +103,18 @@ const char *cli_device_name(const berth_plan *plan, int32_t device)
     return d.name;
 }
 
-enum { SHORT_NAME = 8 }; /* "cpu:0" and its like; worn devices have longer names */
-
-static int name_width(const berth_plan *plan)
+const char *cli_device_name_after(const berth_plan *plan, int32_t before, int32_t device)
 {
-    int width = SHORT_NAME;
+    const char *one = cli_device_name(plan, before), *name = cli_device_name(plan, device);
+    const char *colon = strrchr(name, ':');
+    if (colon == NULL || strlen(name) <= CLI_SHORT_NAME || strncmp(one, name, (size_t)(colon - name) + 1) != 0)
+        return name;
+    return colon;
+}
+
+int cli_name_width(const berth_plan *plan)
+{
+    int width = CLI_SHORT_NAME;
     for (int32_t i = 0; i < berth_plan_n_devices(plan); i++) {
         const int len = (int)strlen(cli_device_name(plan, i));
         if (len > width) width = len;
@@ -41,200 +122,144 @@ static int name_width(const berth_plan *plan)
     return width;
 }
 
-void cli_render_devices(const berth_plan *plan, cli_style style, berth_buffer *out)
+bool cli_is_in_replica(const berth_plan *plan, int32_t replica, int32_t device)
 {
-    const int width = name_width(plan);
-    bool any_context = false;
+    for (int32_t i = 0; i < berth_plan_n_modules(plan); i++) {
+        berth_plan_module m = {.struct_size = sizeof m};
+        if (berth_plan_get_module(plan, i, &m, NULL) == BERTH_OK && m.is_tensor &&
+            berth_plan_module_device(plan, replica, i) == device)
+            return true;
+    }
+    return false;
+}
+
+typedef struct table_column {
+    const char *head;
+    uint64_t (*of)(const berth_plan_device *d);
+} table_column;
+
+static uint64_t weights_of(const berth_plan_device *d)
+{
+    return d->weights;
+}
+static uint64_t kv_of(const berth_plan_device *d)
+{
+    return d->kv;
+}
+static uint64_t kv_per_token_of(const berth_plan_device *d)
+{
+    return d->kv_per_token;
+}
+static uint64_t features_of(const berth_plan_device *d)
+{
+    return d->features;
+}
+static uint64_t activations_of(const berth_plan_device *d)
+{
+    return d->activations;
+}
+static uint64_t workspace_of(const berth_plan_device *d)
+{
+    return d->workspace;
+}
+static uint64_t passes_of(const berth_plan_device *d)
+{
+    return d->features + d->activations + d->workspace;
+}
+static uint64_t total_of(const berth_plan_device *d)
+{
+    return d->total;
+}
+static uint64_t limit_of(const berth_plan_device *d)
+{
+    return d->limit;
+}
+
+static const table_column whole[] = {{"weights", weights_of},       {"KV", kv_of},
+                                     {"KV/token", kv_per_token_of}, {"features", features_of},
+                                     {"activat.", activations_of},  {"workspace", workspace_of},
+                                     {"total", total_of},           {"limit", limit_of}},
+                          narrow[] = {{"weights", weights_of},
+                                      {"KV", kv_of},
+                                      {"passes", passes_of},
+                                      {"total", total_of},
+                                      {"limit", limit_of}};
+
+enum { BAR = 10, CELL = 11, WITH_BAR = BAR + 8, WITH_REST = 26 };
+
+/* How full, as a bar where there is room for one, and as a number. */
+static void put_used(const berth_plan_device *d, int32_t index, bool has_bar, cli_style style, berth_buffer *out)
+{
+    const double share = d->limit > 0 ? (double)d->total / (double)d->limit : 0;
+    const int filled = share >= 1 ? BAR : (int)(share * BAR + 0.5);
+    if (has_bar) {
+        berth_buffer_puts(out, "  ");
+        cli_paint_device(out, style, index);
+        for (int i = 0; i < BAR; i++)
+            berth_buffer_puts(out, i < filled ? (style.is_ascii ? "#" : "\u2588") : (style.is_ascii ? "-" : "\u2591"));
+        cli_paint_plain(out, style);
+    }
+    berth_buffer_printf(out, " %3.0f %%", 100 * share);
+}
+
+typedef struct table_shape {
+    const table_column *columns;
+    size_t n;
+    int name;
+    bool has_bar, has_context, has_rest; /* rest: dtype, cores and the context that a backend takes */
+} table_shape;
+
+/* The most that fits the terminal. */
+static table_shape shape_of(const berth_plan *plan, cli_style style)
+{
+    table_shape t = {.columns = whole, .n = sizeof whole / sizeof whole[0], .name = cli_name_width(plan)};
     for (int32_t i = 0; i < berth_plan_n_devices(plan); i++) {
         berth_plan_device d = {.struct_size = sizeof d};
-        if (berth_plan_get_device(plan, i, &d, NULL) == BERTH_OK && d.context > 0) any_context = true;
+        if (berth_plan_get_device(plan, i, &d, NULL) == BERTH_OK && d.context > 0) t.has_context = true;
     }
-    paint(out, style, dim);
-    berth_buffer_printf(out, "  %-*s %10s %10s %10s %10s %10s %10s %10s", width, "device", "weights", "KV", "features",
-                        "activat.", "workspace", "total", "limit");
-    berth_buffer_puts(out, any_context ? "    context  dtype  cores\n" : "  cores\n");
-    paint(out, style, plain);
+    const int all = 2 + t.name + (int)t.n * CELL + WITH_BAR + WITH_REST;
+    t.has_bar = t.has_rest = true;
+    if (!style.wraps || style.width >= all) return t;
+    t.columns = narrow;
+    t.n = sizeof narrow / sizeof narrow[0];
+    t.has_rest = false;
+    t.has_bar = style.width >= 2 + t.name + (int)t.n * CELL + WITH_BAR;
+    return t;
+}
+
+static void put_head(const table_shape *t, cli_style style, berth_buffer *out)
+{
+    cli_paint_dim(out, style);
+    berth_buffer_printf(out, "  %-*s", t->name, "device");
+    for (size_t c = 0; c < t->n; c++) berth_buffer_printf(out, " %*s", CELL - 1, t->columns[c].head);
+    berth_buffer_printf(out, "%*s", t->has_bar ? WITH_BAR : 6, "used");
+    if (t->has_rest) berth_buffer_puts(out, t->has_context ? "     context  dtype  cores" : "  cores");
+    cli_paint_plain(out, style);
+    berth_buffer_putc(out, '\n');
+}
+
+void cli_render_devices(const berth_plan *plan, cli_style style, berth_buffer *out)
+{
+    const table_shape t = shape_of(plan, style);
+    char text[24];
+    put_head(&t, style, out);
     for (int32_t i = 0; i < berth_plan_n_devices(plan); i++) {
         berth_plan_device d = {.struct_size = sizeof d};
         if (berth_plan_get_device(plan, i, &d, NULL) != BERTH_OK) continue;
-        paint(out, style, color_of(i));
-        berth_buffer_printf(out, "  %-*s", width, d.name);
-        paint(out, style, plain);
-        const uint64_t cells[] = {d.weights, d.kv, d.features, d.activations, d.workspace, d.total, d.limit, d.context};
-        const size_t n = sizeof cells / sizeof cells[0] - (any_context ? 0 : 1);
-        for (size_t c = 0; c < n; c++) {
-            char text[24];
-            berth_buffer_printf(out, " %10s", cells[c] == 0 ? "-" : berth_format_bytes(cells[c], text, sizeof text));
+        cli_paint_device(out, style, i);
+        berth_buffer_printf(out, "  %-*s", t.name, d.name);
+        cli_paint_plain(out, style);
+        for (size_t c = 0; c < t.n; c++) {
+            const uint64_t bytes = t.columns[c].of(&d);
+            berth_buffer_printf(out, " %*s", CELL - 1, bytes == 0 ? "-" : berth_format_bytes(bytes, text, sizeof text));
         }
-        if (any_context) berth_buffer_printf(out, "  %-5s", d.dtype);
-        berth_buffer_printf(out, "  %d%s\n", (int)d.n_cores, d.shares_cores ? " shared" : "");
+        put_used(&d, i, t.has_bar, style, out);
+        if (t.has_rest && t.has_context)
+            berth_buffer_printf(out, "  %10s  %-5s",
+                                d.context == 0 ? "-" : berth_format_bytes(d.context, text, sizeof text), d.dtype);
+        if (t.has_rest) berth_buffer_printf(out, "  %d%s", (int)d.n_cores, d.shares_cores ? " shared" : "");
+        berth_buffer_putc(out, '\n');
     }
-}
-
-/* ---- heat strip ------------------------------------------------------------------------------------------------------ */
-
-/* A column: a run of neighbouring modules of one kind. */
-typedef struct column {
-    int32_t first, last; /* module indices */
-    uint64_t bytes;
-    int section;     /* 0 vision, 1 projector, 2 embedding, 3 layers, 4 norm and head */
-    int32_t n_units; /* modules merged into it */
-} column;
-
-static const char *const section_names[] = {"vision", "proj", "emb", "language layers", "head"};
-
-static bool ends_with_number(const char *path)
-{
-    const char *dot = strrchr(path, '.');
-    return dot != NULL && dot[1] >= '0' && dot[1] <= '9';
-}
-
-static int section_of(const berth_plan_module *m)
-{
-    if (strstr(m->path, "vision") != NULL) return 0;
-    if (strstr(m->path, "mlp1") != NULL || strstr(m->path, "projector") != NULL) return 1;
-    if (strstr(m->path, "embed_tokens") != NULL) return 2;
-    return strstr(m->path, "layers.") != NULL ? 3 : 4;
-}
-
-/* The units that a strip shows: repeated layers one by one, and whatever else holds tensors beside them. */
-static bool is_unit(const berth_plan *plan, int32_t i, const berth_plan_module *m, int32_t *out_last)
-{
-    if (m->weight_bytes == 0) return false;
-    int32_t last = i;
-    bool has_layers = false;
-    berth_plan_module k = {.struct_size = sizeof k};
-    while (last + 1 < berth_plan_n_modules(plan) && berth_plan_get_module(plan, last + 1, &k, NULL) == BERTH_OK &&
-           k.depth > m->depth) {
-        last++;
-        has_layers = has_layers || (!k.is_tensor && ends_with_number(k.path));
-    }
-    *out_last = last;
-    if (ends_with_number(m->path) && !m->is_tensor) return true;
-    if (has_layers) return false;
-    /* Without layers inside: a unit as soon as nothing above it is one, except the inner wrapper modules that only group. */
-    return m->depth > 0;
-}
-
-static int32_t collect(const berth_plan *plan, column *columns, int32_t cap)
-{
-    int32_t n = 0;
-    for (int32_t i = 0; i < berth_plan_n_modules(plan) && n < cap;) {
-        berth_plan_module m = {.struct_size = sizeof m};
-        int32_t last = i;
-        if (berth_plan_get_module(plan, i, &m, NULL) != BERTH_OK || !is_unit(plan, i, &m, &last)) {
-            i++;
-            continue;
-        }
-        columns[n++] =
-            (column){.first = i, .last = last, .bytes = m.weight_bytes, .section = section_of(&m), .n_units = 1};
-        i = last + 1;
-    }
-    return n;
-}
-
-/* Merges neighbours of one section until at most `most` columns are left. */
-static int32_t squeeze(column *columns, int32_t n, int32_t most)
-{
-    while (n > most) {
-        int32_t best = -1;
-        for (int32_t i = 0; i + 1 < n; i++) {
-            if (columns[i].section != columns[i + 1].section) continue;
-            if (best < 0 ||
-                columns[i].n_units + columns[i + 1].n_units < columns[best].n_units + columns[best + 1].n_units)
-                best = i;
-        }
-        if (best < 0) break;
-        columns[best].last = columns[best + 1].last;
-        columns[best].bytes += columns[best + 1].bytes;
-        columns[best].n_units += columns[best + 1].n_units;
-        memmove(&columns[best + 1], &columns[best + 2], (size_t)(n - best - 2) * sizeof *columns);
-        n--;
-    }
-    return n;
-}
-
-/* Bytes of a column that lie on a device. */
-static uint64_t bytes_on(const berth_plan *plan, int32_t replica, const column *c, int32_t device)
-{
-    uint64_t sum = 0;
-    for (int32_t i = c->first; i <= c->last; i++) {
-        berth_plan_module m = {.struct_size = sizeof m};
-        if (berth_plan_get_module(plan, i, &m, NULL) != BERTH_OK || !m.is_tensor) continue;
-        if (berth_plan_module_device(plan, replica, i) == device) sum += m.weight_bytes;
-    }
-    return sum;
-}
-
-static const char *shade(uint64_t bytes, uint64_t most)
-{
-    static const char *const blocks[] = {"\u2591", "\u2592", "\u2593", "\u2588"};
-    if (bytes == 0) return "\u00b7";
-    const double share = (double)bytes / (double)most;
-    return blocks[share > 0.6 ? 3 : share > 0.25 ? 2 : share > 0.08 ? 1 : 0];
-}
-
-enum { NAME_WIDTH = 9, MIN_SECTION = 4, MAX_CELL = 3 };
-
-/* Characters of one cell, so that a small model's strip can be read and a large one's fits the terminal. */
-static int cell_width(int32_t n, cli_style style)
-{
-    const int room = (style.width - NAME_WIDTH - 24) / (n > 0 ? (int)n : 1);
-    return room < 1 ? 1 : room > MAX_CELL ? MAX_CELL : room;
-}
-
-/* Columns of one section are drawn together, sections are set apart by a blank and labelled above. */
-static void draw_labels(const berth_plan *plan, const column *columns, int32_t n, cli_style style, berth_buffer *out)
-{
-    const int cell = cell_width(n, style);
-    berth_buffer_printf(out, "  %-*s ", name_width(plan), "");
-    paint(out, style, dim);
-    for (int32_t i = 0; i < n;) {
-        int32_t end = i;
-        while (end < n && columns[end].section == columns[i].section) end++;
-        const char *name = section_names[columns[i].section];
-        const int drawn = (int)(end - i) * cell;
-        const int room = drawn > MIN_SECTION ? drawn : MIN_SECTION;
-        berth_buffer_printf(out, "%-*.*s ", room, room, name);
-        i = end;
-    }
-    paint(out, style, plain);
-    berth_buffer_putc(out, '\n');
-}
-
-static void draw_row(const berth_plan *plan, int32_t replica, int32_t device, const column *columns, int32_t n,
-                     uint64_t most, cli_style style, berth_buffer *out)
-{
-    const int cell = cell_width(n, style);
-    paint(out, style, color_of(device));
-    berth_buffer_printf(out, "  %-*s ", name_width(plan), cli_device_name(plan, device));
-    for (int32_t i = 0; i < n;) {
-        int32_t end = i;
-        int drawn = 0;
-        for (; end < n && columns[end].section == columns[i].section; end++, drawn += cell) {
-            const char *mark = shade(bytes_on(plan, replica, &columns[end], device), most);
-            for (int k = 0; k < cell; k++) berth_buffer_puts(out, mark);
-        }
-        for (; drawn < MIN_SECTION; drawn++) berth_buffer_putc(out, ' ');
-        berth_buffer_putc(out, ' ');
-        i = end;
-    }
-    paint(out, style, plain);
-    berth_buffer_putc(out, '\n');
-}
-
-void cli_render_strip(const berth_plan *plan, int32_t replica, cli_style style, berth_buffer *out)
-{
-    enum { MAX_COLUMNS = 4096 };
-    column *columns = calloc(MAX_COLUMNS, sizeof *columns);
-    if (columns == NULL) return;
-    style.width -= name_width(plan) - SHORT_NAME;
-    const int32_t n = squeeze(columns, collect(plan, columns, MAX_COLUMNS), style.width > 40 ? style.width - 30 : 20);
-    uint64_t most = 1;
-    for (int32_t i = 0; i < n; i++) most = columns[i].bytes > most ? columns[i].bytes : most;
-    draw_labels(plan, columns, n, style, out);
-    for (int32_t d = 0; d < berth_plan_n_devices(plan); d++) draw_row(plan, replica, d, columns, n, most, style, out);
-    free(columns);
 }
 
 /* ---- ways of data ---------------------------------------------------------------------------------------------------- */
@@ -257,27 +282,41 @@ static const char *way_of(const char *value)
     return NULL;
 }
 
+enum { WAY_INDENT = 18 };
+
+/* Text that is not parted, on this line or the next. */
+static void put_part(const char *lead, const char *text, bool is_bold, int *column, cli_style style, berth_buffer *out)
+{
+    const int columns = cli_columns(lead) + cli_columns(text);
+    if (style.wraps && *column > WAY_INDENT && *column + columns > style.width) {
+        new_line(WAY_INDENT, out);
+        *column = WAY_INDENT;
+    }
+    if (is_bold) cli_paint_bold(out, style);
+    berth_buffer_puts(out, lead);
+    if (is_bold) cli_paint_plain(out, style);
+    berth_buffer_puts(out, text);
+    *column += columns;
+}
+
 void cli_render_paths(const berth_plan *plan, int32_t replica, cli_style style, berth_buffer *out)
 {
     const char *last = NULL;
     int32_t at = -2;
+    int column = 0;
     for (int32_t i = 0; i < berth_plan_n_copies(plan, replica); i++) {
         berth_plan_copy c = {.struct_size = sizeof c};
         if (berth_plan_get_copy(plan, replica, i, &c, NULL) != BERTH_OK) continue;
         const char *way = way_of(c.value);
         if (way == NULL) continue;
-        if (last == NULL || strcmp(last, way) != 0 || c.from != at) {
-            if (last != NULL && strcmp(last, way) == 0) {
-                berth_buffer_puts(out, ", ");
-            } else {
-                berth_buffer_printf(out, "%s  %-16s", last == NULL ? "" : "\n", way);
-            }
-            berth_buffer_puts(out, cli_device_name(plan, c.from));
+        const bool is_same = last != NULL && strcmp(last, way) == 0;
+        if (!is_same) {
+            berth_buffer_printf(out, "%s  %-16s", last == NULL ? "" : "\n", way);
+            column = WAY_INDENT;
         }
-        paint(out, style, bold);
-        berth_buffer_puts(out, " \u2192 ");
-        paint(out, style, plain);
-        berth_buffer_puts(out, cli_device_name(plan, c.to));
+        if (!is_same || c.from != at)
+            put_part(is_same ? ", " : "", cli_device_name(plan, c.from), false, &column, style, out);
+        put_part(cli_arrow(style), cli_device_name_after(plan, c.from, c.to), true, &column, style, out);
         last = way;
         at = c.to;
     }
@@ -287,15 +326,16 @@ void cli_render_paths(const berth_plan *plan, int32_t replica, cli_style style, 
 void cli_render_edges(const berth_plan *plan, const uint64_t *edge_bytes, cli_style style, berth_buffer *out)
 {
     const int32_t n = berth_plan_n_devices(plan) + 1;
+    int column = 0;
     bool any = false;
     for (int32_t i = 0; i < n * n; i++) {
         if (edge_bytes[i] == 0) continue;
-        char text[24];
-        berth_buffer_printf(
-            out, "%s%s\u2192%s %s", any ? ", " : "  ", cli_device_name(plan, i / n == n - 1 ? -1 : i / n),
-            cli_device_name(plan, i % n == n - 1 ? -1 : i % n), berth_format_bytes(edge_bytes[i], text, sizeof text));
+        const int32_t from = i / n == n - 1 ? -1 : i / n, to = i % n == n - 1 ? -1 : i % n;
+        char text[24], edge[96];
+        snprintf(edge, sizeof edge, "%s%s%s %s", cli_device_name(plan, from), style.is_ascii ? "->" : "\u2192",
+                 cli_device_name_after(plan, from, to), berth_format_bytes(edge_bytes[i], text, sizeof text));
+        put_part(any ? ", " : "  ", edge, false, &column, style, out);
         any = true;
     }
     if (any) berth_buffer_putc(out, '\n');
-    (void)style;
 }

@@ -8,11 +8,12 @@
 /* The device that is fullest and what fills it. */
 void cli_render_binds(const berth_plan *plan, berth_buffer *out);
 
-/* Bytes per edge for a picture, for a prompt of one pass and for one generated token. */
-void cli_render_crossings(const berth_plan *plan, int32_t replica, int64_t n_prompt, berth_buffer *out);
+/* Strip, ways and crossings of the replicas [first, end); one that is as replica 0, on other devices, only says so
+ * where that one is shown too. */
+void cli_render_replicas(const berth_plan *plan, int32_t first, int32_t end, cli_style style, berth_buffer *out);
 
 /* The largest context, batch and tiles. */
-void cli_render_limits(const berth_plan_limits *limits, berth_buffer *out);
+void cli_render_limits(const berth_plan_limits *limits, cli_style style, berth_buffer *out);
 void cli_json_limits(const berth_plan_limits *limits, berth_buffer *out); /* `"limits": {...}` */
 
 /* Modules that are placed as a whole and lie elsewhere in `b` than in `a`, both of one model; up to `most` are named in `out`

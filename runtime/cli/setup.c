@@ -13,6 +13,14 @@
 
 enum { MAX_DEVICE_MAP_BYTES = 16 << 20 };
 
+static berth_status unknown_device(const char *name, const berth_machine *m, berth_error *err)
+{
+    berth_status st = BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--max-memory: no device \"%s\"; there are", name);
+    for (int32_t d = 0; d < m->n_devices; d++) berth_error_append(err, "%s %s", d > 0 ? "," : "", m->devices[d].name);
+    berth_error_append(err, " (or their numbers, from 0)");
+    return st;
+}
+
 /* --max-memory: "0=10GiB,cpu:1=8GiB" over the devices of m. */
 static berth_status apply_max_memory(const char *list, berth_machine *m, berth_error *err)
 {
@@ -29,10 +37,7 @@ static berth_status apply_max_memory(const char *list, berth_machine *m, berth_e
         }
         *equals = '\0';
         const int32_t d = berth_machine_find(m, item);
-        if (d < 0)
-            return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
-                              "--max-memory: no device \"%s\" among the %d that --devices names", item,
-                              (int)m->n_devices);
+        if (d < 0) return unknown_device(item, m, err);
         m->devices[d].memory_bytes = bytes;
         m->devices[d].memory_given = true;
         p += len;
@@ -186,6 +191,16 @@ berth_status cli_setup_open(const cli_args *a, bool allow_missing_weights, bool 
     }
     cli_setup_close(out);
     return st;
+}
+
+berth_status cli_replicas(const cli_args *a, const berth_plan *plan, int32_t *first, int32_t *end, berth_error *err)
+{
+    const int32_t n = berth_plan_n_replicas(plan);
+    *first = a->set[OPT_REPLICA] ? (int32_t)a->number[OPT_REPLICA] : 0;
+    *end = a->set[OPT_REPLICA] ? *first + 1 : n;
+    if (*first < n) return BERTH_OK;
+    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--replica %d: the plan has %d, numbered from 0", (int)*first,
+                      (int)n);
 }
 
 void cli_setup_close(cli_setup *s)

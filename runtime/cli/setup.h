@@ -29,6 +29,9 @@ int32_t cli_parallel_tiles(const cli_args *a, int32_t n);
 /* Opens the model of --model and makes the plan that the placement options ask for. */
 berth_status cli_setup_open(const cli_args *a, bool allow_missing_weights, bool trace, int64_t context,
                             int32_t max_tiles, cli_setup *out, berth_error *err);
+/* The replicas asked for: that of --replica, or all, [*first, *end). BERTH_INVALID_ARGUMENT where there is none of that number. */
+berth_status cli_replicas(const cli_args *a, const berth_plan *plan, int32_t *first, int32_t *end, berth_error *err);
+
 void cli_setup_close(cli_setup *s);
 
 /* The device list of --devices with --threads and --max-memory worked in. */

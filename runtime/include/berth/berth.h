@@ -206,6 +206,18 @@ BERTH_API berth_status berth_plan_edges(const berth_plan *plan, int32_t replica,
 BERTH_API int32_t berth_plan_image_tiles(const berth_plan *plan); /* of one picture, at most; 0 = the model sees none */
 BERTH_API int32_t berth_plan_chunk(const berth_plan *plan);       /* prompt tokens of one pass */
 
+/* What was planned for, defaults filled in. */
+typedef struct berth_plan_sizes {
+    size_t struct_size;
+    int64_t context;   /* tokens of one sequence */
+    int32_t n_seqs;    /* sequences kept at once */
+    int32_t chunk;     /* prompt tokens of one pass */
+    int32_t tiles;     /* image tiles of one pass */
+    int32_t max_tiles; /* image tiles kept at once */
+} berth_plan_sizes;
+/* Fills `out`, of which struct_size is set. BERTH_INVALID_ARGUMENT otherwise. */
+BERTH_API berth_status berth_plan_get_sizes(const berth_plan *plan, berth_plan_sizes *out, berth_error *err);
+
 /* What would still fit, each with the other settings as asked; 0 = not even 1. */
 typedef struct berth_plan_limits {
     size_t struct_size;
@@ -225,6 +237,7 @@ enum { BERTH_EXPLAIN_JSON = 1 }; /* flags: JSON, not text */
 BERTH_API berth_status berth_plan_explain(const berth_plan *plan, int32_t replica, const char *name, uint32_t flags,
                                           char **out, berth_error *err);
 
+enum { BERTH_ALL_REPLICAS = -1 }; /* for berth_plan_dot: every replica in one drawing */
 /* Graphviz: devices as clusters, modules as nodes, edges with bytes a token and a tile. */
 BERTH_API char *berth_plan_dot(const berth_plan *plan, int32_t replica);
 
