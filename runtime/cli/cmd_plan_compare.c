@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/status.h"
 #include "base/text.h"
@@ -128,10 +129,40 @@ static berth_status make_rows(const cli_setup *s, compare_row *rows, int32_t n, 
 
 /* ---- printing -------------------------------------------------------------------------------------------------------- */
 
-static void put_row(const compare_row *r, int width, berth_buffer *out)
+enum { OTHER_COLUMNS = 60 }; /* of a row, beside the names of the strategy and of its fullest device */
+
+typedef struct table_widths {
+    int name, device; /* device 0: no room for it */
+} table_widths;
+
+static table_widths widths_of(const compare_row *rows, int32_t n, cli_style style)
+{
+    table_widths w = {.name = 12, .device = (int)strlen("fullest device")};
+    for (int32_t i = 0; i < n; i++) {
+        const int name = (int)strlen(rows[i].name);
+        w.name = name > w.name ? name : w.name;
+        if (rows[i].plan == NULL) continue;
+        const int device = (int)strlen(cli_device_name(rows[i].plan, rows[i].worst_device));
+        w.device = device > w.device ? device : w.device;
+    }
+    if (style.wraps && w.name + w.device + OTHER_COLUMNS + 4 > style.width) w.device = 0;
+    return w;
+}
+
+static void put_head(table_widths w, cli_style style, berth_buffer *out)
+{
+    cli_paint_dim(out, style);
+    berth_buffer_printf(out, "  %-*s %6s", w.name, "strategy", "moved");
+    if (w.device > 0) berth_buffer_printf(out, "  %-*s", w.device, "fullest device");
+    berth_buffer_printf(out, " %10s %6s %10s %6s %8s  %s", "holds", "hops", "a token", "empty", "balance", "fits");
+    cli_paint_plain(out, style);
+    berth_buffer_putc(out, '\n');
+}
+
+static void put_row(const compare_row *r, table_widths w, berth_buffer *out)
 {
     char held[24], crossed[24];
-    berth_buffer_printf(out, "  %-*s", width, r->name);
+    berth_buffer_printf(out, "  %-*s", w.name, r->name);
     if (r->plan == NULL) {
         berth_buffer_puts(out, " refused\n");
         return;
@@ -140,32 +171,52 @@ static void put_row(const compare_row *r, int width, berth_buffer *out)
         berth_buffer_printf(out, " %6s", "-");
     else
         berth_buffer_printf(out, " %6d", (int)r->moved);
-    berth_buffer_printf(out, "  %-16s %10s %6d %10s %6d %8.2f  %s\n", cli_device_name(r->plan, r->worst_device),
-                        berth_format_bytes(r->worst_bytes, held, sizeof held), (int)r->hops,
-                        berth_format_bytes(r->token_bytes, crossed, sizeof crossed), (int)r->n_empty, r->balance,
-                        r->fits ? "yes" : "no");
+    if (w.device > 0) berth_buffer_printf(out, "  %-*s", w.device, cli_device_name(r->plan, r->worst_device));
+    berth_buffer_printf(out, " %10s %6d %10s %6d %8.2f  %s\n", berth_format_bytes(r->worst_bytes, held, sizeof held),
+                        (int)r->hops, berth_format_bytes(r->token_bytes, crossed, sizeof crossed), (int)r->n_empty,
+                        r->balance, r->fits ? "yes" : "no");
+}
+
+/* Why it does not fit, or is refused. */
+static void put_reason(const compare_row *r, cli_style style, berth_buffer *out)
+{
+    enum { INDENT = 4 };
+    char text[24];
+    berth_buffer reason = {0};
+    if (r->plan != NULL && !r->fits)
+        berth_buffer_printf(&reason, "%s misses %s (%" PRIu64 " bytes)%s", r->name,
+                            berth_format_bytes(r->missing_bytes, text, sizeof text), r->missing_bytes,
+                            r->refusal[0] ? "; " : "");
+    if (r->refusal[0])
+        berth_buffer_printf(&reason, "%s%s%s", reason.len ? "" : r->name, reason.len ? "" : ": ", r->refusal);
+    if (reason.len > 0) {
+        berth_buffer_puts(out, "    ");
+        cli_put_wrapped(reason.data, INDENT, style, out);
+        berth_buffer_putc(out, '\n');
+    }
+    out->failed = out->failed || reason.failed;
+    berth_buffer_deinit(&reason);
 }
 
 static void put_table(const cli_args *a, const compare_row *rows, int32_t n, berth_buffer *out)
 {
-    char text[24];
-    int width = 12;
-    for (int32_t i = 0; i < n; i++) {
-        const int len = (int)strlen(rows[i].name);
-        width = len > width ? len : width;
-    }
-    berth_buffer_printf(out, "%s, modules moved against %s\n\n", a->text[OPT_MODEL], rows[0].name);
-    berth_buffer_printf(out, "  %-*s %6s  %-16s %10s %6s %10s %6s %8s  %s\n", width, "strategy", "moved",
-                        "fullest device", "holds", "hops", "a token", "empty", "balance", "fits");
-    for (int32_t i = 0; i < n; i++) put_row(&rows[i], width, out);
-    for (int32_t i = 0; i < n; i++) {
-        if (rows[i].plan != NULL && !rows[i].fits)
-            berth_buffer_printf(out, "  %s misses %s (%" PRIu64 " bytes)\n", rows[i].name,
-                                berth_format_bytes(rows[i].missing_bytes, text, sizeof text), rows[i].missing_bytes);
-        if (rows[i].refusal[0]) berth_buffer_printf(out, "  %s: %s\n", rows[i].name, rows[i].refusal);
-    }
-    berth_buffer_puts(out, "\n  hops, a token: copies and bytes between devices for one generated token; balance: the "
-                           "slowest device's work for it by the mean of all\n");
+    const cli_style style = cli_style_of(a, STDOUT_FILENO);
+    const table_widths w = widths_of(rows, n, style);
+    cli_paint_bold(out, style);
+    berth_buffer_printf(out, "%s, modules moved against %s", a->text[OPT_MODEL], rows[0].name);
+    cli_paint_plain(out, style);
+    berth_buffer_puts(out, "\n\n");
+    put_head(w, style, out);
+    for (int32_t i = 0; i < n; i++) put_row(&rows[i], w, out);
+    for (int32_t i = 0; i < n; i++) put_reason(&rows[i], style, out);
+    berth_buffer_puts(out, "\n  ");
+    cli_paint_dim(out, style);
+    cli_put_wrapped(
+        "hops, a token: copies and bytes between devices for one generated token; balance: the slowest device's "
+        "work for it by the mean of all",
+        2, style, out);
+    cli_paint_plain(out, style);
+    berth_buffer_putc(out, '\n');
 }
 
 static void put_json_row(const compare_row *r, berth_buffer *out)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "engine/plan_internal.h"
 #include "strategies/accelerate.h"
 
@@ -141,6 +142,22 @@ static berth_status to_placement(const berth_tree *t, const berth_accelerate_res
     return st;
 }
 
+/* The budgets it set itself out of what the devices have, as a note. */
+static void put_note(const berth_accelerate_result *r, const berth_strategy_input *in, berth_placement *out)
+{
+    char bytes[32];
+    berth_buffer note = {0};
+    for (int32_t i = 0; i < r->n_budgets && r->budget_bytes > 0; i++) {
+        const berth_accelerate_budget *b = &r->budgets[i];
+        if (b->device < 0 || b->device >= in->n_devices) continue;
+        berth_buffer_printf(&note, "%s%s %s",
+                            note.len ? ", " : "accelerate's budgets: ", berth_device_at(in, b->device)->name,
+                            berth_format_bytes((uint64_t)b->bytes, bytes, sizeof bytes));
+    }
+    if (note.data && !note.failed && note.len < sizeof out->note) memcpy(out->note, note.data, note.len + 1);
+    berth_buffer_deinit(&note);
+}
+
 /* What the weights are loaded in: 16 bits where the largest tensor has them, else as they are. */
 static int32_t loaded_bits(const berth_strategy_input *in)
 {
@@ -155,28 +172,38 @@ static int32_t loaded_bits(const berth_strategy_input *in)
     return bits == 16 ? 16 : 0;
 }
 
-berth_status berth_plan_accelerate(const berth_strategy_input *in, const char *rule, berth_placement **out,
-                                   berth_error *err)
+/* What get_max_memory() finds: each device's memory, and the host's as "cpu", whose size decides nothing on devices. */
+static int32_t collect_budgets(const berth_strategy_input *in, berth_accelerate_budget *budgets)
+{
+    static const double any_size = 4e18;
+    for (int32_t d = 0; d < in->n_devices; d++)
+        budgets[d] = (berth_accelerate_budget){.device = d, .bytes = (double)berth_device_at(in, d)->budget_bytes};
+    budgets[in->n_devices] = (berth_accelerate_budget){.device = BERTH_ACCELERATE_CPU, .bytes = any_size};
+    return in->n_devices + 1;
+}
+
+berth_status berth_plan_accelerate(const berth_strategy_input *in, const char *rule, bool limits_asked,
+                                   berth_placement **out, berth_error *err)
 {
     const char *classes[MAX_CLASSES];
-    berth_accelerate_budget budgets[BERTH_MAX_DEVICES];
+    berth_accelerate_budget budgets[BERTH_MAX_DEVICES + 1];
     berth_accelerate_strategy strategy = BERTH_ACCELERATE_SEQUENTIAL;
     berth_tree tree = {0};
     berth_accelerate_result r = {0};
     berth_status st = read_rule(rule, &strategy, err);
     if (st == BERTH_OK) st = make_tree(in, &tree, err);
-    for (int32_t d = 0; d < in->n_devices; d++)
-        budgets[d] = (berth_accelerate_budget){.device = d, .bytes = (double)berth_device_at(in, d)->budget_bytes};
     const berth_accelerate_request request = {.tree = &tree,
                                               .strategy = strategy,
                                               .dtype_bits = loaded_bits(in),
                                               .no_split = classes,
                                               .n_no_split = collect_classes(in, classes),
                                               .budgets = budgets,
-                                              .n_budgets = in->n_devices};
+                                              .n_budgets = collect_budgets(in, budgets),
+                                              .budgets_are_free_memory = !limits_asked};
     if (st == BERTH_OK) st = berth_accelerate_place(&request, &r, err);
     if (st == BERTH_OK) st = check_complete(&tree, &r, request.dtype_bits, rule, err);
     if (st == BERTH_OK) st = to_placement(&tree, &r, rule, in, out, err);
+    if (st == BERTH_OK) put_note(&r, in, *out);
     berth_accelerate_deinit(&r);
     berth_tree_deinit(&tree);
     return st;

@@ -31,9 +31,10 @@ berth_status berth_plan_add_up(berth_core_plan *plan, berth_error *err);
 berth_status berth_plan_place(berth_core_plan *plan, const char *strategy, const char *map, size_t map_len,
                               berth_error *err);
 
-/* What accelerate answers for this model with the devices' budgets: `rule` is auto, balanced, balanced_low_0 or
- * sequential. BERTH_DOES_NOT_FIT where it leaves parts on cpu or disk; BERTH_UNSUPPORTED where it raises. */
-berth_status berth_plan_accelerate(const berth_strategy_input *in, const char *rule, berth_placement **out,
-                                   berth_error *err);
+/* What accelerate answers for this model with the devices' budgets, a "cpu" of any size behind them: `rule` is auto,
+ * balanced, balanced_low_0 or sequential. `limits_asked`: the user gave a max_memory; without one a single device is
+ * used to 0.9. BERTH_DOES_NOT_FIT where it leaves parts on cpu or disk; BERTH_UNSUPPORTED where it raises. */
+berth_status berth_plan_accelerate(const berth_strategy_input *in, const char *rule, bool limits_asked,
+                                   berth_placement **out, berth_error *err);
 
 #endif

@@ -178,7 +178,9 @@ static berth_status place_base(berth_core_plan *plan, const char *strategy, cons
     bool is_named = strategy && strategy[0];
     const char *name = is_named ? strategy : "auto", *rule = accelerate_rule(name, c->compat);
     if (map) return berth_placement_from_map(map, map_len, "device map", in, &plan->placement, err);
-    if (rule) return berth_plan_accelerate(in, rule, &plan->placement, err);
+    bool limits_asked = false;
+    for (int32_t d = 0; d < plan->machine->n_devices; d++) limits_asked |= plan->machine->devices[d].limit_asked;
+    if (rule) return berth_plan_accelerate(in, rule, limits_asked, &plan->placement, err);
     if (!is_named && (c->override.split || c->override.layers))
         return place_on_first(in, &plan->placement, err); /* the layers move from there */
     return place_by_name(name, &c->plugins, in, &plan->placement, err);

@@ -43,7 +43,8 @@ typedef struct berth_device {
     int32_t number;        /* 2 */
     int32_t physical;      /* logical devices of one physical device share it; cpu devices: NUMA node or 0 */
     uint64_t memory_bytes; /* limit for weights, KV, activations together */
-    bool memory_given;     /* by the user */
+    bool memory_given;     /* by the user, or by what it wears */
+    bool limit_asked;      /* by the user, for this device: /mem= */
     int32_t *cores;        /* owned; operating-system core numbers, ascending */
     int32_t n_cores;
     bool shares_cores; /* another device of this machine uses one of them */

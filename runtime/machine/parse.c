@@ -394,7 +394,7 @@ static berth_status add_device(const parser *p, const item *it, const berth_devi
     d->number = number;
     if (it->has_memory) {
         d->memory_bytes = it->memory_bytes;
-        d->memory_given = true;
+        d->memory_given = d->limit_asked = true;
     }
     snprintf(d->name, sizeof d->name, "%.19s:%u", kind,
              (unsigned)number % (MAX_NUMBER + 1u)); /* in range; told to compilers */
@@ -449,7 +449,7 @@ static berth_status change_device(const parser *p, const item *it)
     berth_device *d = &p->machine->devices[it->changes];
     if (it->has_memory) {
         d->memory_bytes = it->memory_bytes;
-        d->memory_given = true;
+        d->memory_given = d->limit_asked = true;
     }
     if (!it->has_cores) return BERTH_OK;
     free(d->cores);

@@ -1,9 +1,12 @@
 /* cli_plan_test.c - berth plan and berth explain as their users meet them: what is printed, what is refused, and the exit code that says whether it fits. */
+#include <pty.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -151,9 +154,89 @@ static void comparisons_in_json_have_their_fields(void **state)
     berth_json_destroy(json);
 }
 
+static void without_utf8_the_drawing_is_ascii(void **state)
+{
+    (void)state;
+    assert_int_equal(setenv("LC_ALL", "C", 1), 0);
+    program_result r = program_expect(NULL, 0, "plan " LARGE "-d cpu*4/mem=16GiB -s balanced");
+    assert_int_equal(setenv("LC_ALL", "C.UTF-8", 1), 0);
+    for (size_t i = 0; i < r.out_size; i++) assert_true((unsigned char)r.out[i] < 0x80);
+    assert_non_null(strstr(r.out, "cpu:0 -> cpu:1 "));
+    assert_null(strstr(r.out, "\033"));
+    program_deinit(&r);
+}
+
+/* What the program writes on a terminal of so many columns; owned. */
+static char *on_terminal(unsigned short columns, const char *const *arguments)
+{
+    enum { MOST = 1 << 16 };
+    const struct winsize size = {.ws_row = 50, .ws_col = columns};
+    int fd, status;
+    const pid_t child = forkpty(&fd, NULL, NULL, &size);
+    assert_true(child >= 0);
+    if (child == 0) {
+        const char *argv[16] = {BERTH_PROGRAM};
+        for (int i = 0; arguments[i] != NULL && i < 14; i++) argv[i + 1] = arguments[i];
+        setenv("TERM", "xterm", 1);
+        unsetenv("NO_COLOR");
+        if (chdir(GOLDEN "plan") == 0) execv(BERTH_PROGRAM, (char **)(uintptr_t)argv);
+        _exit(127);
+    }
+    char *text = calloc(1, MOST);
+    assert_non_null(text);
+    size_t len = 0;
+    for (ssize_t n; len < MOST - 1 && (n = read(fd, text + len, MOST - 1 - len)) > 0;) len += (size_t)n;
+    close(fd);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    return text;
+}
+
+/* Columns of the line at `text`: characters without escapes. */
+static int columns_of(const char *text, const char **end)
+{
+    int n = 0;
+    for (; *text && *text != '\n'; text++) {
+        if (*text == '\033') {
+            text += strcspn(text, "m");
+            continue;
+        }
+        n += *text != '\r' && ((unsigned char)*text & 0xc0) != 0x80;
+    }
+    *end = *text ? text + 1 : text;
+    return n;
+}
+
+static void a_terminal_is_not_overrun(void **state)
+{
+    (void)state;
+    static const char *const calls[][14] = {
+        {"plan", "-m", "internvl3-8b", "-q", "-d", "4xV100-SXM2-16GB", "-s", "balanced"},
+        {"plan", "-m", "internvl3-8b", "-d", "8xH200", "-s", "replicate=2"},
+        {"plan", "-m", "internvl3-8b", "-q", "-d", "4xV100-SXM2-16GB", "--compare", "accelerate,layer=3,1,1,1,single"},
+    };
+    static const unsigned short widths[] = {200, 120, 100, 82};
+    for (size_t c = 0; c < sizeof calls / sizeof calls[0]; c++) {
+        for (size_t w = 0; w < sizeof widths / sizeof widths[0]; w++) {
+            char *text = on_terminal(widths[w], calls[c]);
+            for (const char *line = text, *end = text; *line; line = end) {
+                const int n = columns_of(line, &end);
+                if (n > widths[w] && strncmp(line, "berth: ", 7) != 0) /* not a message */
+
+                    fail_msg("%d columns on a terminal of %d: %.*s", n, widths[w], (int)(end - line), line);
+            }
+            assert_true(c == 2 || strstr(text, "\033[") != NULL);
+            free(text);
+        }
+    }
+}
+
 int main(void)
 {
+    setenv("LC_ALL", "C.UTF-8", 1);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_utf8_the_drawing_is_ascii),
+        cmocka_unit_test(a_terminal_is_not_overrun),
         cmocka_unit_test(plans_say_what_they_should),
         cmocka_unit_test(plans_in_json_have_their_fields),
         cmocka_unit_test(comparisons_in_json_have_their_fields),
