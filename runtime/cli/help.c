@@ -174,30 +174,57 @@ static void shell_text(berth_buffer *b, const char *text, bool zsh)
     }
 }
 
+/* What stands behind an option: files, a strategy, or text that no shell can guess. */
+static const char *zsh_action(cli_option o)
+{
+    if (o == OPT_STRATEGY) return "_berth_strategies";
+    return takes_file(o) ? "_files" : "";
+}
+
+/* '*'{-i,--image=}'[help]:FILE:_files': short and long of one option, of which only lists may come again. */
+static void zsh_option(berth_buffer *b, cli_option o)
+{
+    const cli_option_row *row = &cli_options[o];
+    const char *equals = row->arg ? "=" : "";
+    berth_buffer_puts(b, " \\\n            ");
+    if (row->type == CLI_LIST)
+        berth_buffer_puts(b, "'*'");
+    else if (row->letter)
+        berth_buffer_printf(b, "'(-%c --%s)'", row->letter, row->name);
+    if (row->letter)
+        berth_buffer_printf(b, "{-%c%s,--%s%s}'[", row->letter, row->arg ? "+" : "", row->name, equals);
+    else
+        berth_buffer_printf(b, "'--%s%s[", row->name, equals);
+    shell_text(b, row->help, true);
+    berth_buffer_puts(b, "]");
+    if (row->arg) berth_buffer_printf(b, ":%s:%s", row->arg, zsh_action(o));
+    berth_buffer_puts(b, "'");
+}
+
+/* As a file of fpath the body is the function; sourced, it says whose function it is. */
 static void complete_zsh(berth_buffer *b)
 {
-    berth_buffer_puts(b, "#compdef berth\n_berth() {\n    if (( CURRENT == 2 )); then\n        local -a commands=(\n");
+    berth_buffer_puts(
+        b, "#compdef berth\n_berth_strategies() {\n    local -a names=(${(f)\"$(berth strategies 2>/dev/null "
+           "| cut -d' ' -f1)\"})\n    _describe strategy names || _files\n}\n_berth() {\n    if (( CURRENT "
+           "== 2 )); then\n        local -a commands=(\n");
     for (int c = 0; c < CMD_COUNT; c++) {
         berth_buffer_printf(b, "            '%s:", cli_commands[c].name);
         shell_text(b, cli_commands[c].about, true);
         berth_buffer_puts(b, "'\n");
     }
     berth_buffer_puts(b,
-                      "        )\n        _describe command commands\n        return\n    fi\n    case $words[2] in\n");
+                      "        )\n        _describe command commands\n        return\n    fi\n    shift words\n    (( "
+                      "CURRENT-- ))\n    case $words[1] in\n");
     for (int c = 0; c < CMD_COUNT; c++) {
         berth_buffer_printf(b, "        %s) _arguments", cli_commands[c].name);
-        for (int o = 0; o < OPT_COUNT; o++) {
-            const cli_option_row *row = &cli_options[o];
-            if (!(row->commands & (1u << c))) continue;
-            berth_buffer_printf(b, " \\\n            '%s--%s[", row->type == CLI_LIST ? "*" : "", row->name);
-            shell_text(b, row->help, true);
-            berth_buffer_puts(b, "]");
-            if (row->arg) berth_buffer_printf(b, ":%s:%s", row->arg, takes_file((cli_option)o) ? "_files" : "");
-            berth_buffer_puts(b, "'");
-        }
-        berth_buffer_puts(b, c == CMD_COMPLETIONS ? " '3:shell:(bash zsh fish)' ;;\n" : " ;;\n");
+        for (int o = 0; o < OPT_COUNT; o++)
+            if (cli_options[o].commands & (1u << c)) zsh_option(b, (cli_option)o);
+        berth_buffer_puts(b, c == CMD_COMPLETIONS ? " '1:shell:(bash zsh fish)' ;;\n" : " ;;\n");
     }
-    berth_buffer_puts(b, "    esac\n}\n_berth \"$@\"\n");
+    berth_buffer_puts(b,
+                      "    esac\n}\nif [[ $funcstack[1] == _berth ]]; then _berth \"$@\"; else compdef _berth berth; "
+                      "fi\n");
 }
 
 static void complete_fish(berth_buffer *b)
@@ -214,6 +241,8 @@ static void complete_fish(berth_buffer *b)
                                 row->name);
             if (row->letter) berth_buffer_printf(b, " -s %c", row->letter);
             if (row->arg) berth_buffer_puts(b, takes_file((cli_option)o) ? " -r -F" : " -x");
+            if (o == OPT_STRATEGY)
+                berth_buffer_puts(b, " -a \"(berth strategies 2>/dev/null | string replace -r ' .*' '')\"");
             berth_buffer_puts(b, " -d '");
             shell_text(b, row->help, false);
             berth_buffer_puts(b, "'\n");
