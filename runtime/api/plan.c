@@ -197,8 +197,8 @@ berth_status berth_plan_get_device(const berth_plan *plan, int32_t device, berth
 
 berth_status berth_plan_get_sizes(const berth_plan *plan, berth_plan_sizes *out, berth_error *err)
 {
-    if (plan == NULL || out == NULL)
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_get_sizes: plan and out must not be NULL");
+    if (!berth_handle_is(plan, BERTH_HANDLE_PLAN) || out == NULL)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_get_sizes: plan must be a plan and out not NULL");
     const berth_plan_config *c = &plan->core->config;
     const berth_plan_sizes full = {
         .context = c->context, .n_seqs = c->n_seqs, .chunk = c->chunk, .tiles = c->tiles, .max_tiles = c->max_tiles};
