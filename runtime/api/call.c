@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/session.h"
 #include "base/clock.h"
 #include "base/status.h"
 
@@ -105,6 +106,8 @@ void berth_call_release(berth_call *c)
     berth_buffer_deinit(&c->fresh);
     berth_buffer_deinit(&c->outbox.tokens);
     free(c->copy);
+    free(c->view);
+    free(c->known);
     berth_engine_release(c->engine);
     free(c);
 }
@@ -131,6 +134,11 @@ static berth_status make_call(berth_engine *e, const berth_request *given, const
     c->job.run = run_job;
     c->submitted_ns = berth_now_ns();
     berth_status st = berth_request_read(given, &c->request, &c->sampling, err);
+    const int32_t draft = e->plan->core->config.draft;
+    if (st == BERTH_OK && (c->request.speculate < 0 || c->request.speculate > draft))
+        st = BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                        "speculate = %d; this engine's plan has room for %d (plan option draft), 0 = none",
+                        (int)c->request.speculate, (int)draft);
     if (st != BERTH_OK) {
         berth_call_release(c);
         return st;
@@ -164,10 +172,16 @@ berth_status berth_call_create(berth_engine *e, const berth_request *request, co
     berth_call *c;
     berth_status st = make_call(e, request, options, &c, err);
     if (st != BERTH_OK) return st;
-    st = berth_core_reserve(e->core, err);
+    berth_session *session = c->request.session;
+    if (session != NULL) st = berth_session_take(session, e, err);
+    const bool is_taken = session != NULL && st == BERTH_OK;
     if (st == BERTH_OK) {
-        st = let_in(e, c, err);
-        if (st != BERTH_OK) berth_core_unreserve(e->core);
+        st = berth_core_reserve(e->core, err);
+        if (st == BERTH_OK) {
+            st = let_in(e, c, err);
+            if (st != BERTH_OK) berth_core_unreserve(e->core);
+        }
+        if (st != BERTH_OK && is_taken) berth_session_give_back(session);
     }
     if (st != BERTH_OK) {
         berth_call_release(c);
@@ -295,13 +309,15 @@ static bool may_go_on(void *user)
 
 static void submit(berth_call *c)
 {
+    const berth_session *session = c->request.session;
     berth_engine *e = c->engine;
     const berth_prepared *p = &c->prepared;
     const berth_request *r = &c->request;
     c->core_request = (berth_core_request){.ids = p->ids.data,
                                            .n_ids = (int32_t)p->ids.len,
                                            .image_token_id = e->image_token_id,
-                                           .pixels = p->pixels,
+                                           .pixels = p->tile_pixels == NULL ? p->pixels : NULL,
+                                           .tile_pixels = p->tile_pixels,
                                            .n_tiles = p->n_tiles,
                                            .max_new = r->max_new_tokens,
                                            .stop_ids = e->stop_ids.data,
@@ -315,13 +331,17 @@ static void submit(berth_call *c)
                                            .priority = r->priority,
                                            .deadline_ns = c->deadline_ns,
                                            .speculate = r->speculate,
-                                           .no_prefix_cache = r->no_prefix_cache != 0};
+                                           .no_prefix_cache = r->no_prefix_cache != 0,
+                                           .session = session != NULL ? session->core : NULL};
     berth_call_retain(c); /* it may be over before submit returns */
     c->core_ns = berth_now_ns();
     uint64_t core_id = 0;
     berth_error why = {0};
+    const bool pinned = c->prepared.pinned;
+    c->prepared.pinned = false; /* submitting unpins; the end may come on a replica's thread, which cannot */
     const berth_status st = berth_core_submit_reserved(e->core, &c->core_request, &core_id, &why);
     if (st != BERTH_OK) {
+        if (pinned) berth_core_session_unpin(session->core);
         end_call(c, st, NULL, &why);
     } else {
         pthread_mutex_lock(&e->lock);
@@ -332,24 +352,45 @@ static void submit(berth_call *c)
     berth_call_release(c);
 }
 
-void berth_call_prepare(berth_call *c)
+/* The conversation so far; the session does not change while it is busy with this request. */
+static berth_status look_back(berth_call *c, berth_error *err)
 {
-    berth_engine *e = c->engine;
+    const berth_session *s = c->request.session;
+    if (s == NULL) return BERTH_OK;
+    berth_status st = berth_past_view(&s->past, c->request.turns, c->request.n_turns, &c->view, err);
+    return st == BERTH_OK ? berth_past_pictures(&s->past, &c->known, &c->n_known, err) : st;
+}
+
+static berth_status prepare(berth_call *c, berth_error *err)
+{
+    const berth_engine *e = c->engine;
+    const berth_session *s = c->request.session;
+    berth_status st = look_back(c, err);
+    if (st != BERTH_OK) return st;
     const berth_prepare_job job = {.model = e->plan->model,
                                    .tokenizer = e->tokenizer,
-                                   .turns = c->request.turns,
-                                   .n_turns = c->request.n_turns,
+                                   .turns = s != NULL ? c->view : c->request.turns,
+                                   .n_turns = c->request.n_turns + (s != NULL ? s->past.n_turns : 0),
                                    .max_tiles = c->request.max_tiles,
-                                   .wants_digests = e->keeps_prefixes && !c->request.no_prefix_cache,
+                                   .wants_digests = s != NULL || (e->keeps_prefixes && !c->request.no_prefix_cache),
+                                   .keeps_bytes = s != NULL,
+                                   .known = c->known,
+                                   .n_known = c->n_known,
+                                   .session = s != NULL ? s->core : NULL,
                                    .image_token_id = e->image_token_id,
                                    .may_go_on = may_go_on,
                                    .user = c};
+    return berth_prepare(&job, &c->prepared, err);
+}
+
+void berth_call_prepare(berth_call *c)
+{
     berth_error why = {0};
-    berth_status st = may_go_on(c) ? berth_prepare(&job, &c->prepared, &why) : BERTH_CANCELLED;
+    berth_status st = may_go_on(c) ? prepare(c, &why) : BERTH_CANCELLED;
     if (st == BERTH_CANCELLED) {
         end_early(c, was_cancelled(c) ? BERTH_FINISH_CANCELLED : BERTH_FINISH_DEADLINE);
     } else if (st != BERTH_OK) {
-        berth_core_unreserve(e->core);
+        berth_core_unreserve(c->engine->core);
         end_call(c, st, NULL, &why);
     } else {
         submit(c);

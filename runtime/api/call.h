@@ -25,6 +25,9 @@ typedef struct berth_call {
 
     berth_request request; /* its turns: the copy's, or the waiting caller's */
     berth_turn *copy;      /* owned; NULL when somebody waits */
+    berth_turn *view;      /* owned; what its session remembers, and its turns behind; NULL without a session */
+    berth_picture *known;  /* owned; the remembered pictures */
+    int32_t n_known;
     berth_sampling sampling;
     int64_t submitted_ns, deadline_ns; /* of berth_now_ns; deadline 0 = none */
     berth_host_job job;

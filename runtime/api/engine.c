@@ -4,6 +4,7 @@
 
 #include "api/deliver.h"
 #include "api/queue.h"
+#include "api/session.h"
 #include "base/clock.h"
 #include "base/status.h"
 
@@ -87,8 +88,9 @@ static berth_status engine_open(berth_engine *e, berth_error *err)
 /* Everything but the handle itself. Nothing is under way any more. */
 static void engine_close(berth_engine *e)
 {
-    berth_host_destroy(e->host);
     berth_delivery_stop(e);
+    berth_host_destroy(e->host); /* the last ends may have left it sessions to destroy */
+    berth_sessions_orphan(e);
     berth_core_destroy(e->core);
     e->core = NULL;
     berth_ids_deinit(&e->stop_ids);
@@ -196,6 +198,38 @@ void berth_engine_destroy(berth_engine *engine)
 const berth_plan *berth_engine_plan(const berth_engine *engine)
 {
     return berth_handle_is(engine, BERTH_HANDLE_ENGINE) ? engine->plan : NULL;
+}
+
+berth_status berth_engine_get_stats(berth_engine *engine, berth_stats *out, berth_error *err)
+{
+    if (!berth_handle_is(engine, BERTH_HANDLE_ENGINE))
+        return berth_handle_refuse("berth_engine_get_stats", BERTH_HANDLE_ENGINE, err);
+    if (out == NULL) return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_engine_get_stats: out must not be NULL");
+    berth_status st = berth_output_check(out, sizeof(size_t), "berth_stats", err);
+    if (st != BERTH_OK) return st;
+    berth_core_stats s;
+    berth_core_get_stats(engine->core, &s);
+    const int64_t block = engine->plan->core->block;
+    const berth_stats full = {.n_waiting = s.n_waiting,
+                              .n_running = s.n_running,
+                              .n_sessions = s.n_sessions,
+                              .n_submitted = s.n_submitted,
+                              .n_finished = s.n_finished,
+                              .n_refused = s.n_refused,
+                              .n_encode_passes = s.n_encode_passes,
+                              .n_step_passes = s.n_step_passes,
+                              .n_tiles = s.n_tiles,
+                              .n_tiles_reused = s.n_tiles_reused,
+                              .n_prompt_tokens = s.n_prompt_tokens,
+                              .n_reused_tokens = s.n_reused_tokens,
+                              .n_new_tokens = s.n_new_tokens,
+                              .kv_tokens = s.kv_blocks * block,
+                              .kv_used = s.kv_used * block,
+                              .kv_cached = s.kv_cached * block,
+                              .loop_ns = s.loop_ns,
+                              .busy_ns = s.busy_ns};
+    berth_output_write(out, &full, sizeof full);
+    return BERTH_OK;
 }
 
 /* ---- requests ------------------------------------------------------------------------------------------------------ */

@@ -33,6 +33,7 @@ struct berth_engine {
     int32_t n_slots, n_free;
     int32_t n_active; /* requests whose end was not told yet */
     berth_waiter *waiters;
+    berth_session *sessions; /* whose KV the core holds */
     bool is_ending;
 
     berth_host *host;        /* threads that prepare requests */

@@ -54,6 +54,12 @@ static bool make_digest(const berth_content *c, const void *bytes, size_t size, 
     return berth_sha256(&all, sizeof all, out);
 }
 
+bool berth_picture_digest(const berth_model *model, const berth_content *source, berth_picture *out)
+{
+    const berth_preprocess_options o = options_of(model, out->max_tiles);
+    return make_digest(source, source->data, source->size, &o, out->digest);
+}
+
 bool berth_picture_tile_digest(const berth_picture *picture, int32_t tile, uint8_t out[32])
 {
     uint8_t both[36];

@@ -114,6 +114,62 @@ static berth_status name_tiles(const berth_prepare_job *job, berth_prepared *out
               : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the digests of %d tiles", (int)out->n_tiles);
 }
 
+/* ---- what the session holds already -------------------------------------------------------------------------------- */
+
+enum { NOT_THERE = -1, NOT_NEEDED = -2 };
+
+/* Tiles whose tokens all lie in the first `covered` tokens of the prompt. */
+static int32_t tiles_within(const berth_prepare_job *job, const berth_prepared *p, int32_t covered)
+{
+    const int32_t per_tile = berth_model_data_config(job->model->data)->vision.tokens_per_tile;
+    int32_t n = 0;
+    for (int32_t i = 0; i < covered; i++) n += p->ids.data[i] == job->image_token_id;
+    return per_tile > 0 ? n / per_tile : 0;
+}
+
+static berth_status reopen_picture(const berth_prepare_job *job, const berth_content *source, int32_t index,
+                                   berth_prepared *out, berth_error *err)
+{
+    berth_picture *p = &out->pictures[index];
+    if (index >= job->n_known || p->first != NOT_THERE) return BERTH_OK;
+    const int32_t expected = p->n_tiles;
+    berth_status st = may_go_on(job, err);
+    if (st == BERTH_OK) st = berth_picture_add(job, source, p, out, err);
+    if (st == BERTH_OK && p->n_tiles != expected) /* a loaded session said otherwise */
+        st = BERTH_FAIL(err, BERTH_BAD_FILE, "a remembered picture has %d tiles instead of %d", (int)p->n_tiles,
+                        (int)expected);
+    return st;
+}
+
+/* Marks known pictures that lie wholly in what the session holds, makes the tiles of the others, and lists all. */
+static berth_status complete_pixels(const berth_prepare_job *job, berth_prepared *out, berth_error *err)
+{
+    if (job->session == NULL || out->n_tiles == 0) return BERTH_OK;
+    const berth_core_request prompt = {.ids = out->ids.data,
+                                       .n_ids = (int32_t)out->ids.len,
+                                       .image_token_id = job->image_token_id,
+                                       .n_tiles = out->n_tiles,
+                                       .tile_digests = (const uint8_t(*)[32])out->digests};
+    const int32_t held = tiles_within(job, out, berth_core_session_covers(job->session, &prompt, true));
+    out->pinned = true;
+    out->session = job->session;
+    for (int32_t i = 0, tile = 0; i < out->n_pictures; i++) {
+        tile += out->pictures[i].n_tiles;
+        if (i < job->n_known && tile <= held) out->pictures[i].first = NOT_NEEDED;
+    }
+    berth_status st = each_picture(job, reopen_picture, out, err);
+    if (st != BERTH_OK) return st;
+    out->tile_pixels = calloc((size_t)out->n_tiles, sizeof *out->tile_pixels);
+    if (out->tile_pixels == NULL)
+        return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for %d image tiles", (int)out->n_tiles);
+    const size_t side = (size_t)berth_model_data_config(job->model->data)->vision.image_size;
+    for (int32_t i = 0, tile = 0; i < out->n_pictures; i++)
+        for (int32_t k = 0; k < out->pictures[i].n_tiles; k++, tile++)
+            if (out->pictures[i].first >= 0)
+                out->tile_pixels[tile] = out->pixels + (size_t)(out->pictures[i].first + k) * 3 * side * side;
+    return BERTH_OK;
+}
+
 /* ---- the prompt ---------------------------------------------------------------------------------------------------- */
 
 static void fill_messages(const berth_turn *turns, int32_t n_turns, berth_message *messages, berth_part *parts)
@@ -173,8 +229,10 @@ static berth_status prepare(const berth_prepare_job *job, berth_prepared *out, b
     if (st == BERTH_OK) st = name_tiles(job, out, err);
     const int64_t t1 = berth_now_ns();
     if (st == BERTH_OK) st = write_prompt(job, n_contents, out, err);
-    out->image_ns = t1 - t0;
-    out->tokenize_ns = berth_now_ns() - t1;
+    const int64_t t2 = berth_now_ns();
+    if (st == BERTH_OK) st = complete_pixels(job, out, err);
+    out->image_ns = t1 - t0 + berth_now_ns() - t2;
+    out->tokenize_ns = t2 - t1;
     return st;
 }
 
@@ -188,6 +246,7 @@ berth_status berth_prepare(const berth_prepare_job *job, berth_prepared *out, be
 
 void berth_prepared_deinit(berth_prepared *p)
 {
+    if (p->pinned) berth_core_session_unpin(p->session);
     for (int32_t i = 0; p->pictures != NULL && i < p->n_pictures; i++) free(p->pictures[i].bytes);
     free(p->pictures);
     free(p->pixels);

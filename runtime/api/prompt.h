@@ -16,7 +16,7 @@ typedef struct berth_picture {  /* of a prepared conversation */
     uint8_t digest[32];         /* of source and preprocessing; with wants_digests */
     char *bytes;                /* owned; the file, when it came from one and keeps_bytes */
     size_t size;
-    int32_t first; /* index of its first tile in `pixels`; -1 = not needed, not there */
+    int32_t first; /* index of its first tile in `pixels`; negative: not there */
 } berth_picture;
 
 typedef struct berth_prepare_job {
@@ -46,7 +46,7 @@ typedef struct berth_prepared {
     int32_t n_pictures;
     int64_t image_ns, tokenize_ns;
     size_t cap_tiles; /* for which `pixels` has room */
-    bool pinned;      /* the session holds what was found until the next submit, or deinit of this */
+    bool pinned;      /* the session keeps what was found until its next submit, or unpin */
     berth_core_session *session;
 } berth_prepared;
 
@@ -57,6 +57,8 @@ void berth_prepared_deinit(berth_prepared *p);
 /* picture.c: appends one picture's tiles to p->pixels and fills what `out` tells. */
 berth_status berth_picture_add(const berth_prepare_job *job, const berth_content *source, berth_picture *out,
                                berth_prepared *p, berth_error *err);
+/* The digest of bytes or pixels that are cut into out->max_tiles. False: the hash failed. */
+bool berth_picture_digest(const berth_model *model, const berth_content *source, berth_picture *out);
 /* What tile i of a picture is. False: the hash failed. */
 bool berth_picture_tile_digest(const berth_picture *picture, int32_t tile, uint8_t out[32]);
 

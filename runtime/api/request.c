@@ -8,7 +8,7 @@
 #include "base/checked.h"
 #include "base/status.h"
 
-enum { DEFAULT_NEW_TOKENS = 512, MOST_SPECULATED = 64 };
+enum { DEFAULT_NEW_TOKENS = 512 };
 
 void berth_request_init(berth_request *r)
 {
@@ -27,9 +27,6 @@ static berth_status check_numbers(const berth_request *r, berth_error *err)
     if (r->deadline_ms < 0)
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "deadline_ms = %lld; give milliseconds, or 0 for none",
                           (long long)r->deadline_ms);
-    if (r->speculate < 0 || r->speculate > MOST_SPECULATED)
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "speculate = %d; give 1 to %d, or 0 for none", (int)r->speculate,
-                          MOST_SPECULATED);
     if (r->speculate > 0 && r->sample)
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
                           "speculate and sample exclude each other: tokens are guessed ahead for greedy answers only");

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "api/call.h"
+#include "api/session.h"
 #include "base/clock.h"
 #include "base/status.h"
 
@@ -46,14 +47,6 @@ static berth_timings timings_of(const berth_call *c)
                            .total_ns = c->ended_ns - c->submitted_ns};
 }
 
-/* From submission to the first pass: what came before the first token and was none of its passes. */
-static int64_t queue_ns_of(const berth_timings *t)
-{
-    const int64_t first = t->first_token_ns > 0 ? t->first_token_ns : t->total_ns;
-    const int64_t passes = t->encode_ns + t->prefill_ns;
-    return first > passes ? first - passes : 0;
-}
-
 static void fill(berth_call *c)
 {
     berth_core_result *core = &c->core_result;
@@ -71,9 +64,18 @@ static void fill(berth_call *c)
     r->n_reused_tokens = core->n_reused;
     r->n_drafted = core->n_drafted;
     r->n_accepted = core->n_accepted;
-    r->queue_ns = queue_ns_of(&r->timings);
+    r->queue_ns = c->core_ns > 0 ? c->core_ns - c->submitted_ns + core->timing.queue_ns : r->timings.total_ns;
     core->ids = NULL;
     core->edge_bytes = NULL;
+}
+
+/* What was said and answered; nothing of a request that ended before its first token. */
+static berth_status remember(berth_call *c, berth_error *err)
+{
+    const berth_finish f = c->core_result.finish;
+    if (c->result.n_tokens == 0 && (f == BERTH_FINISH_CANCELLED || f == BERTH_FINISH_DEADLINE)) return BERTH_OK;
+    return berth_session_remember(c->request.session, c->request.turns, c->request.n_turns,
+                                  c->prepared.pictures + c->n_known, c->result.text, err);
 }
 
 void berth_call_finish(berth_call *c)
@@ -82,11 +84,16 @@ void berth_call_finish(berth_call *c)
         c->status = BERTH_FAIL(&c->error, BERTH_OUT_OF_MEMORY, "no memory to deliver the answer's tokens");
     if (c->status == BERTH_OK) c->status = take_text(c, &c->error);
     if (c->status == BERTH_OK) fill(c);
+    if (c->status == BERTH_OK && c->request.session != NULL) c->status = remember(c, &c->error);
+    if (c->status != BERTH_OK) berth_result_deinit(&c->result);
     /* The core is done with these, and nobody else wants them. */
     berth_core_result_deinit(&c->core_result);
     berth_prepared_deinit(&c->prepared);
     free(c->copy);
-    c->copy = NULL;
+    free(c->view);
+    c->copy = c->view = NULL;
+    if (c->request.session != NULL) berth_session_give_back(c->request.session);
+    c->request.session = NULL;
 }
 
 void berth_result_deinit(berth_result *r)

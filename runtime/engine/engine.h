@@ -154,6 +154,9 @@ void berth_core_session_unpin(berth_core_session *s);
 /* A second session with the same past: whole blocks are shared, the rest is computed again when used. BERTH_BUSY. */
 berth_status berth_core_session_fork(berth_core_session *s, berth_core_session **out, berth_error *err);
 
+/* SHA-256 of every parameter's place, shape and first bytes: models that agree in it make the same KV. */
+berth_status berth_core_fingerprint(const berth_core *core, uint8_t out[32], berth_error *err);
+
 /* The session's ids, keys and KV, independent of placement, to and from memory: a model of the same fingerprint under
  * any plan with the same KV dtype takes it. `out` is the caller's to free. BERTH_BUSY, BERTH_BAD_FILE, BERTH_OUT_OF_MEMORY. */
 berth_status berth_core_session_save(berth_core_session *s, uint8_t **out, size_t *out_size, berth_error *err);

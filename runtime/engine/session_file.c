@@ -31,7 +31,7 @@ typedef struct tensor_print {
 } tensor_print;
 
 /* Of every parameter its place, shape and first bytes: two models that agree in these have the same keys and values. */
-static berth_status fingerprint(const berth_core *core, uint8_t out[32], berth_error *err)
+berth_status berth_core_fingerprint(const berth_core *core, uint8_t out[32], berth_error *err)
 {
     const berth_model_data *m = core->plan->model;
     size_t n = (size_t)berth_model_data_n_params(m);
@@ -156,7 +156,7 @@ static berth_status make_head(const berth_core *core, file_head *out, berth_erro
                        .n_kv_heads = (uint32_t)text->n_kv_heads,
                        .head_dim = (uint32_t)text->head_dim};
     memcpy(out->magic, magic, sizeof magic);
-    return fingerprint(core, out->model, err);
+    return berth_core_fingerprint(core, out->model, err);
 }
 
 static berth_status refuse_strict(const berth_core *core, berth_error *err)
