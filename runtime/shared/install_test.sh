@@ -39,7 +39,7 @@ export PKG_CONFIG_PATH
 flags="$(pkg-config --cflags --libs berth)"
 build_line() { eval "$compiler -std=gnu11 -Wall -Wextra -Wpedantic -Werror $* $flags"; }
 build_line example.c -o example
-for name in minimal stream placement; do
+for name in minimal stream many placement; do
     line=$(sed -n 's/^ \*  *cc \(.*\) \$(pkg-config --cflags --libs berth)$/\1/p' $name.c)
     [ -n "$line" ] || complain "the head of $name.c has no line to build it with"
     build_line "$line"

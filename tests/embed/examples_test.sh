@@ -46,4 +46,22 @@ tail -n 1 "$work/out" | cmp - "$work/one" || complain "placement: another answer
 grep -q '^chosen: balanced$' "$work/out" || complain "placement: chose $(grep chosen "$work/out")"
 [ "$(grep -c 'layers\.[0-9]* *on [0-2]$' "$work/out")" = 6 ] || complain "placement: does not show six layers"
 fails 1 'none of the 1 strategies fits' "$examples/placement" "$model" 'cpu/mem=2MiB' "$one" x single
+
+escaped() { sed 's/\\/\\\\/g; s/"/\\"/g' "$1"; }
+"$examples/many" "$model" 'cpu*2' replicate=2 30 "$fields" "$one" "$two" >"$work/out" 2>"$work/err" || complain "many: $(cat "$work/err")"
+[ "$(grep -cF "\"text\": \"$(escaped "$work/one")\"}" "$work/out")" = 15 ] && [ "$(grep -cF "\"text\": \"$(escaped "$work/two")\"}" "$work/out")" = 15 ] ||
+    complain "many: other answers than one by one: $(head -n 3 "$work/out")"
+[ "$(sed 's/^{"request": \([0-9]*\),.*/\1/' "$work/out" | sort -un | wc -l)" = 30 ] || complain "many: not each request once"
+grep -q '^30 of 30 answered' "$work/err" || complain "many: $(cat "$work/err")"
+"$examples/many" "$model" cpu single 4 "$fields" "$one" "$work/no-such.png" >"$work/out" 2>"$work/err" && complain "many: failures end with 0"
+[ "$(grep -c '"error": "not found", "message": ".*no-such.png' "$work/out")" = 2 ] || complain "many: $(cat "$work/out")"
+
+# Ctrl-C: what was under way is told as cancelled, and the program ends.
+"$examples/many" "$model" 'cpu*2' replicate=2 1000000 "$fields" "$one" >"$work/out" 2>"$work/err" &
+many=$!
+while kill -0 $many 2>/dev/null && [ "$(wc -l <"$work/out")" -lt 5 ]; do sleep 0.05; done
+kill -INT $many
+wait $many && complain "many: ends with 0 after Ctrl-C"
+grep -q '"finish": "cancelled"' "$work/out" || complain "many: nothing was cancelled: $(cat "$work/err")"
+grep -q 'answered' "$work/err" || complain "many: no sum after Ctrl-C"
 exit "$bad"
