@@ -52,6 +52,7 @@ TEXT, IMAGE_FILE, IMAGE_BYTES, PIXELS = range(4)
 NONE, TOKEN, END = range(3)
 EXPLAIN_JSON = 1
 PLAN_WITH_PROGRAM = 1
+ALL_REPLICAS = -1
 
 _LogFn = CFUNCTYPE(None, c_void_p, c_int, c_char_p)
 _AllocateFn = CFUNCTYPE(c_void_p, c_void_p, c_size_t)
@@ -87,6 +88,8 @@ berth_plan_module = _struct(
     (c_uint64, "weight_bytes"), (c_int32, "is_unit"))
 berth_plan_copy = _struct("berth_plan_copy", (c_size_t, "struct_size"), (c_char_p, "program", "value"), (c_int32, "from", "to"),
                           (c_uint64, "bytes_at_bounds"))
+berth_plan_sizes = _struct("berth_plan_sizes", (c_size_t, "struct_size"), (c_int64, "context"),
+                           (c_int32, "n_seqs", "chunk", "tiles", "max_tiles"))
 berth_plan_limits = _struct("berth_plan_limits", (c_size_t, "struct_size"), (c_int64, "context"),
                             (c_int32, "n_seqs", "tiles", "weights_fit"))
 berth_engine_options = _struct(
@@ -120,7 +123,7 @@ berth_session_info = _struct("berth_session_info", (c_size_t, "struct_size"), (c
 
 STRUCTS = {kind.__name__: kind for kind in (
     berth_error, berth_runtime_options, berth_model_options, berth_plan_options, berth_plan_device, berth_plan_module,
-    berth_plan_copy, berth_plan_limits, berth_engine_options, berth_stats, berth_content, berth_turn, berth_token, berth_request,
+    berth_plan_copy, berth_plan_sizes, berth_plan_limits, berth_engine_options, berth_stats, berth_content, berth_turn, berth_token, berth_request,
     berth_timings, berth_result, berth_completion, berth_session_info)}
 
 _H, _OUT, _ERR = c_void_p, POINTER(c_void_p), POINTER(berth_error)  # a handle; where one (or a text) is put; the error
@@ -155,6 +158,7 @@ FUNCTIONS = {
     "berth_plan_edges": (c_int, [_H, c_int32, c_int32, c_int64, c_int64, POINTER(c_uint64), _ERR]),
     "berth_plan_image_tiles": (c_int32, [_H]),
     "berth_plan_chunk": (c_int32, [_H]),
+    "berth_plan_get_sizes": (c_int, [_H, POINTER(berth_plan_sizes), _ERR]),
     "berth_plan_limits_find": (c_int, [_H, POINTER(berth_plan_options), POINTER(berth_plan_limits), _ERR]),
     "berth_plan_explain": (c_int, [_H, c_int32, c_char_p, c_uint32, _OUT, _ERR]),
     "berth_plan_dot": (c_void_p, [_H, c_int32]),
@@ -484,7 +488,12 @@ class Plan(_Handle):
         """Hugging Face's form, as a dict."""
         return json.loads(self._texts("berth_plan_device_map", replica))
 
+    def sizes(self):
+        """What was planned for, defaults filled in: context, n_seqs, chunk, tiles, max_tiles."""
+        return self._filled(berth_plan_sizes, "berth_plan_get_sizes")
+
     def dot(self, replica=0):
+        """Graphviz; ALL_REPLICAS draws all of them."""
         return self._texts("berth_plan_dot", replica)
 
     def program_text(self, replica=0):
