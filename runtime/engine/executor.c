@@ -159,7 +159,7 @@ static void show(berth_run *r, const op_step *s)
     pthread_mutex_unlock(&r->lock);
 }
 
-static bool do_op(berth_run *r, int32_t op)
+static void do_op(berth_run *r, int32_t op)
 {
     op_step s;
     s.run = r;
@@ -176,7 +176,6 @@ static bool do_op(berth_run *r, int32_t op)
         if (s.status == BERTH_OK) show(r, &s);
     }
     if (s.status != BERTH_OK) note_failure(r, &s);
-    return s.status == BERTH_OK;
 }
 
 /* ---- a run's share of a lane ------------------------------------------------------------------------------------ */
@@ -232,11 +231,10 @@ static void share_carry_out(berth_share *base)
     const berth_bound *b = r->bound;
     bool is_last = base->n_left == 0;
     int32_t op = b->lane_ops[b->lane_first[s->device] + next_item(s)];
-    uint64_t wakes = b->wakes[op];
-    if (!atomic_load(&r->failed) && !do_op(r, op)) wakes = r->lanes; /* none of them need wait any longer */
+    if (!atomic_load(&r->failed)) do_op(r, op);
     s->next_wait = 0;
     atomic_store_explicit(&s->done, atomic_load_explicit(&s->done, memory_order_relaxed) + 1, memory_order_release);
-    wake_lanes(r->exec, wakes & ~((uint64_t)1 << s->device));
+    wake_lanes(r->exec, b->wakes[op]);
     if (is_last) let_go(r);
 }
 

@@ -237,6 +237,75 @@ static void a_run_that_comes_back_does_not_block_the_next(void **state)
     toy_exec_deinit(&t);
 }
 
+/* ---- a race between runs ---------------------------------------------------------------------------------------- */
+
+static _Atomic int32_t n_begun;
+
+/* add_one, but HELD stays in its second op until `go`; counts first ops. */
+static void hold_and_count(const berth_op_call *call)
+{
+    float x = *(const float *)call->in[0].data;
+    if (x == HELD + 1) berth_event_wait(&go, 1, 0);
+    add_one(call);
+    if (x == HELD || x == FREE_RUN) atomic_fetch_add(&n_begun, 1);
+}
+
+/* The op behind the second one of FREE_RUN: what the second one made is there. */
+static void tell_second(const berth_op_call *call)
+{
+    if (*(const float *)call->in[0].data == FREE_RUN + 2) berth_event_advance(&seen, 1);
+}
+
+/* Stands between two runs in lane 0 and is looked at after the older was found not ready: lets both of them become ready
+ * before the lane comes to the younger. */
+static bool between_is_ready(berth_share *s)
+{
+    (void)s;
+    if (atomic_load(&n_begun) < 2) return berth_event_reached(&seen, 1);
+    berth_event_advance(&go, 1);
+    berth_event_wait(&seen, 1, 0);
+    atomic_store(&n_begun, 0);
+    return false; /* this time: the lane goes on to the younger */
+}
+
+static void nothing(berth_share *s)
+{
+    (void)s;
+}
+
+static void a_run_does_not_overtake_the_one_it_is_after(void **state)
+{
+    (void)state;
+    const berth_kernels kernels = {.name = "holding",
+                                   .run = {[BERTH_OP_GELU] = hold_and_count, [BERTH_OP_ADD] = tell_second}};
+    toy_exec t;
+    slot slots[2];
+    _Atomic int32_t ticket = 0;
+    place_in_chain places[2] = {{.ticket = &ticket}, {.ticket = &ticket}};
+    const berth_watch watches[2] = {{take_ticket, &places[0]}, {take_ticket, &places[1]}};
+    berth_share between = {.is_ready = between_is_ready, .carry_out = nothing, .n_left = 1};
+    berth_event_init(&go);
+    berth_event_init(&seen);
+    atomic_store(&n_begun, 0);
+    toy_exec_init(&t, 2, &kernels, 0);
+    toy_builder b = toy_build(2);
+    int32_t second = toy_emit(&b, 1, toy_emit(&b, 0, b.newest, -1), -1);
+    toy_emit(&b, 1, second, second);
+    toy_emit(&b, 0, second, -1);
+    berth_program *p = toy_finish(&b);
+    make_slots(slots, 2, &t, p);
+    fill(&slots[0], HELD);
+    fill(&slots[1], FREE_RUN);
+    start(&slots[0], &(berth_run_options){.watch = &watches[0]});
+    berth_lane_add(&t.exec.units[0].lane, &between);
+    start(&slots[1], &(berth_run_options){.watch = &watches[1], .after = slots[0].run});
+    for (int i = 0; i < 2; i++) finish(&slots[i]);
+    for (int32_t op = 0; op < p->n_ops; op++) assert_true(places[0].tickets[op] < places[1].tickets[op]);
+    free_slots(slots, 2);
+    berth_program_destroy(p);
+    toy_exec_deinit(&t);
+}
+
 /* ---- failures --------------------------------------------------------------------------------------------------- */
 
 enum { BAD = 5000, FAIL_AT = 7 };
@@ -442,6 +511,7 @@ int main(void)
         cmocka_unit_test(runs_in_flight_give_what_they_give_alone),
         cmocka_unit_test(a_run_follows_the_one_it_is_after),
         cmocka_unit_test(a_run_that_comes_back_does_not_block_the_next),
+        cmocka_unit_test(a_run_does_not_overtake_the_one_it_is_after),
         cmocka_unit_test(a_failure_is_one_runs),
         cmocka_unit_test(what_cannot_be_started_is_refused),
         cmocka_unit_test(replicas_with_opposite_stages_share_two_lanes),
