@@ -6,6 +6,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import re
 import select
 import signal
 import struct
@@ -218,6 +219,17 @@ class Plans(unittest.TestCase):
     def test_info(self):
         info = self.model.info()
         self.assertEqual(info["schema"], "berth.model/1")
+        with open(os.path.join(ROOT, "docs", "embedding.md"), encoding="utf-8") as f:
+            section = f.read().split("schema `berth.model/1`")[1].split("\n## ")[0]
+        rows = [row.split("|")[1:4] for row in section.splitlines() if row.startswith("| `")]
+        documented = [re.findall(r"`(\w+)", names)[0] for names, _, _ in rows]
+        self.assertEqual(documented, list(info))
+        for names, _, meaning in rows:  # of an object, all that it holds is named
+            value = info[re.findall(r"`(\w+)", names)[0]]
+            for key in value if isinstance(value, dict) else value[0] if isinstance(value, list) else ():
+                self.assertIn(f"`{key}`", meaning)
+        self.assertEqual(info["weight_bytes"], self.model.plan().modules()[0]["weight_bytes"])
+        self.assertEqual(info["text"]["n_layers"], 6)
 
     def test_errors_carry_status_and_message(self):
         with self.assertRaises(berth.BerthError) as caught:

@@ -45,6 +45,7 @@ for name in minimal stream many placement; do
     build_line "$line"
 done
 LD_LIBRARY_PATH=$library ./example "$model"
+readelf -V example | grep -q 'Name: BERTH_0\.1 ' || complain "a program that was built does not ask for a symbol version"
 [ "$(pkg-config --modversion berth)" = "$("$prefix/bin/berth" --version | sed -n '1s/^berth \([0-9.]*\).*/\1/p')" ] ||
     complain "pkg-config and berth disagree about the version"
 if command -v c++ >/dev/null; then
