@@ -171,7 +171,7 @@ typedef struct berth_core_stats { /* of the whole engine, since its creation; su
     int64_t n_encode_passes, n_step_passes, n_tiles, n_prompt_tokens, n_new_tokens, n_reused_tokens;
     int64_t n_tiles_reused;                /* whose features were there already */
     int64_t kv_blocks, kv_used, kv_cached; /* used: by running requests; cached: idle, may be taken */
-    int64_t loop_ns;                       /* the loops' own work: forming passes, sampling, telling */
+    int64_t loop_ns;                       /* the loops' own processor time: forming passes, sampling, telling */
     int64_t busy_ns;                       /* with at least one pass in flight, sum over replicas */
 } berth_core_stats;
 void berth_core_get_stats(berth_core *core, berth_core_stats *out);

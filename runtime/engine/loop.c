@@ -265,28 +265,27 @@ static void sleep_until_something(berth_replica *r, uint32_t seen)
         berth_event_wait_until(&r->wake, seen + 1, 0, deadline);
 }
 
+/* The loop's own work is told in processor time: on a busy machine its thread waits for a core in the midst of it. */
 static void *loop_body(void *arg)
 {
     berth_replica *r = arg;
-    int64_t at = berth_now_ns();
+    int64_t own = berth_thread_ns(), at = berth_now_ns();
     for (;;) {
         uint32_t seen = berth_event_value(&r->wake);
-        bool any = take_turn(r);
-        int64_t now = berth_now_ns();
-        bool busy = r->n_flying > 0;
-        berth_count(&r->loop_ns, now - at);
-        if (busy) berth_count(&r->busy_ns, now - at);
-        at = now;
-        if (any) continue;
-        if (may_end(r)) {
-            berth_core_wake(r->core);
-            return NULL;
+        bool any = take_turn(r), busy = r->n_flying > 0;
+        if (!any && may_end(r)) break;
+        if (!any) {
+            int64_t before = own;
+            own = berth_thread_ns();
+            berth_count(&r->loop_ns, own - before);
+            sleep_until_something(r, seen);
         }
-        sleep_until_something(r, seen);
-        now = berth_now_ns();
+        int64_t now = berth_now_ns();
         if (busy) berth_count(&r->busy_ns, now - at);
         at = now;
     }
+    berth_core_wake(r->core); /* others that wait for the end of all */
+    return NULL;
 }
 
 berth_status berth_replica_start(berth_replica *r, berth_error *err)
