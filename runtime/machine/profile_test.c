@@ -107,18 +107,18 @@ static void lists_of_profiles(void **state)
     static const struct {
         const char *list, *expected;
     } cases[] = {
-        {"A10", "A10:0=22528[0,1]"},
-        {"a10", "A10:0=22528[0,1]"},
-        {"2xA10", "A10:0=22528[0] A10:1=22528[1]"},
-        {"2xT4", "T4:0=14860[0] T4:1=14860[1]"},
-        {"T4*2", "T4:0=14860[0] T4:1=14860[1]"},
-        {"2xT4*2", "T4:0=14860[0!] T4:1=14860[1!] T4:2=14860[0!] T4:3=14860[1!]"},
-        {"T4:3", "T4:3=14860[0,1]"},
-        {"T4:3*2", "T4:3=14860[0] T4:4=14860[1]"},
-        {"T4,cpu/mem=1GiB", "T4:0=14860[0] cpu:1=1024[1]"},
+        {"A10", "A10:0=22015[0,1]"},
+        {"a10", "A10:0=22015[0,1]"},
+        {"2xA10", "A10:0=22015[0] A10:1=22015[1]"},
+        {"2xT4", "T4:0=14595[0] T4:1=14595[1]"},
+        {"T4*2", "T4:0=14595[0] T4:1=14595[1]"},
+        {"2xT4*2", "T4:0=14595[0!] T4:1=14595[1!] T4:2=14595[0!] T4:3=14595[1!]"},
+        {"T4:3", "T4:3=14595[0,1]"},
+        {"T4:3*2", "T4:3=14595[0] T4:4=14595[1]"},
+        {"T4,cpu/mem=1GiB", "T4:0=14595[0] cpu:1=1024[1]"},
         {"2xT4/mem=8GiB", "T4:0=8192[0] T4:1=8192[1]"},
-        {"2xT4,1/mem=8GiB", "T4:0=14860[0] T4:1=8192[1]"},
-        {"2xT4,0/cores=1,1/cores=0", "T4:0=14860[1] T4:1=14860[0]"},
+        {"2xT4,1/mem=8GiB", "T4:0=14595[0] T4:1=8192[1]"},
+        {"2xT4,0/cores=1,1/cores=0", "T4:0=14595[1] T4:1=14595[0]"},
         {"cpu*2/mem=2GiB,0/mem=1GiB", "cpu:0=1024[0] cpu:1=2048[1]"},
         {"V100/cores=0", "V100-SXM2-16GB:0=15652[0]"},
         {"V100-16GB*2", "V100-SXM2-16GB:0=15652[0] V100-SXM2-16GB:1=15652[1]"},
@@ -256,12 +256,12 @@ static void files_can_be_edited_and_worn(void **state)
     if (berth_machine_parse_on(&host, list, dir, &m, &err) != BERTH_OK) fail_msg("%s", err.message);
     char text[512];
     describe(&m, text, sizeof text);
-    assert_string_equal(text, "cpu:7=1024[0!] X1:0=1[0!] T4:1=14860[0!] X1:2=2048[1]");
+    assert_string_equal(text, "cpu:7=1024[0!] X1:0=1[0!] T4:1=14595[0!] X1:2=2048[1]");
     assert_true(gbs(&m, 1, 0) == 3 && m.devices[1].flops[BERTH_BF16] == 5e12 && m.devices[1].capability == 99);
     berth_machine_deinit(&m);
     if (berth_machine_parse_on(&host, path, dir, &m, &err) != BERTH_OK) fail_msg("%s", err.message);
     describe(&m, text, sizeof text);
-    assert_string_equal(text, "cpu:7=1024[1] X1:0=1[0!] T4:1=14860[0!]");
+    assert_string_equal(text, "cpu:7=1024[1] X1:0=1[0!] T4:1=14595[0!]");
     berth_machine_deinit(&m);
     unlink(path);
     unlink(profile);

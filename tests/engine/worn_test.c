@@ -178,7 +178,7 @@ static void bytes_are_those_of_the_dtype(void **state)
     assert_int_equal(w->kv_per_token * 2, p->kv_per_token);
     assert_true(w->activations < p->activations);
     assert_int_equal(w->context, UINT64_C(500) << 20);
-    assert_int_equal(w->limit, (UINT64_C(23028) << 20) - w->context);
+    assert_int_equal(w->limit, UINT64_C(23609475072) - w->context);
     int64_t elements = 0;
     for (int32_t i = 0; i < berth_model_data_n_params(g.data); i++) {
         const berth_param *x = berth_model_data_param(g.data, i);
