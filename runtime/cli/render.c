@@ -191,7 +191,9 @@ enum { BAR = 10, CELL = 11, WITH_BAR = BAR + 8, WITH_REST = 26 };
 static void put_used(const berth_plan_device *d, int32_t index, bool has_bar, cli_style style, berth_buffer *out)
 {
     const double share = d->limit > 0 ? (double)d->total / (double)d->limit : 0;
-    const int filled = share >= 1 ? BAR : (int)(share * BAR + 0.5);
+    int filled = share >= 1 ? BAR : (int)(share * BAR + 0.5);
+    if (share < 1 && filled == BAR) filled--; /* full means full, and some is some */
+    if (share > 0 && filled == 0) filled++;
     if (has_bar) {
         berth_buffer_puts(out, "  ");
         cli_paint_device(out, style, index);
