@@ -416,7 +416,7 @@ int main(int argc, char **argv)
     r.threads = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
     if (r.threads > 64) r.threads = 64;
     berth_team *team = NULL;
-    must(berth_cpu_team_create(r.threads, NULL, 0, false, SPIN_NS, &team, &err), &err);
+    must(berth_cpu_team_create(r.threads, NULL, 0, false, SPIN_NS, NULL, &team, &err), &err);
     void *base;
     size_t length;
     probe_run probe;

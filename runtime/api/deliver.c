@@ -45,10 +45,8 @@ static void tell_end(berth_call *c)
 static void *delivery_body(void *arg)
 {
     berth_engine *e = arg;
-    const berth_runtime_options *o = &e->head.rt->options;
     berth_buffer text = {0};
     berth_letter letter;
-    if (o->thread_begin != NULL) o->thread_begin(o->thread_user, "delivery");
     for (;;) {
         take(e->delivery, &text, &letter);
         if (letter.call == NULL) break; /* the engine ends and all is told */
@@ -59,14 +57,14 @@ static void *delivery_body(void *arg)
         berth_call_release(letter.call);
     }
     berth_buffer_deinit(&text);
-    if (o->thread_end != NULL) o->thread_end(o->thread_user, "delivery");
     return NULL;
 }
 
-berth_status berth_delivery_start(berth_engine *e, berth_error *err)
+berth_status berth_delivery_start(berth_engine *e, const berth_thread_watch *watch, berth_error *err)
 {
+    const berth_thread_label label = {.watch = *watch, .name = "delivery"};
     berth_status st = berth_mailbox_create(false, &e->delivery, err);
-    if (st == BERTH_OK) st = berth_thread_start(&e->deliverer, delivery_body, e, NULL, 0, err);
+    if (st == BERTH_OK) st = berth_thread_start(&e->deliverer, delivery_body, e, NULL, 0, &label, err);
     e->delivers = st == BERTH_OK;
     return st;
 }

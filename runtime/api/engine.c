@@ -44,8 +44,15 @@ static berth_status read_options(const berth_engine_options *given, berth_engine
     return BERTH_OK;
 }
 
+static berth_thread_watch watch_of(const berth_engine *e)
+{
+    const berth_runtime_options *o = &e->head.rt->options;
+    return (berth_thread_watch){.begin = o->thread_begin, .end = o->thread_end, .user = o->thread_user};
+}
+
 static berth_status load(berth_engine *e, berth_error *err)
 {
+    const berth_runtime_options *rt = &e->head.rt->options;
     const berth_engine_options *o = &e->options;
     const berth_core_options core = {.strict = o->strict != 0,
                                      .transport = o->transport,
@@ -53,7 +60,9 @@ static berth_status load(berth_engine *e, berth_error *err)
                                      .progress_user = o->progress_user,
                                      .queue = o->queue,
                                      .longest_first = o->order == BERTH_ORDER_LONGEST,
-                                     .no_prefix_cache = o->no_prefix_cache != 0};
+                                     .no_prefix_cache = o->no_prefix_cache != 0,
+                                     .memory = {rt->allocate, rt->release, rt->memory_user},
+                                     .threads = watch_of(e)};
     berth_core_plan *plan = e->plan->owned;
     e->plan->owned = NULL;
     e->plan->core = NULL;
@@ -64,10 +73,9 @@ static berth_status load(berth_engine *e, berth_error *err)
 
 static berth_status start_threads(berth_engine *e, berth_error *err)
 {
-    const berth_runtime_options *o = &e->head.rt->options;
-    const berth_thread_watch watch = {.begin = o->thread_begin, .end = o->thread_end, .user = o->thread_user};
+    const berth_thread_watch watch = watch_of(e);
     berth_status st = berth_host_create(e->options.host_threads, &watch, &e->host, err);
-    return st == BERTH_OK ? berth_delivery_start(e, err) : st;
+    return st == BERTH_OK ? berth_delivery_start(e, &watch, err) : st;
 }
 
 static berth_status engine_open(berth_engine *e, berth_error *err)

@@ -5,12 +5,10 @@
 #include <stdlib.h>
 
 #include "base/status.h"
-#include "engine/team.h"
 
 typedef struct host_thread {
     berth_host *host;
     unsigned long thread;
-    char name[24];
 } host_thread;
 
 struct berth_host {
@@ -18,7 +16,6 @@ struct berth_host {
     pthread_cond_t some;
     berth_host_job *first, *last;
     bool is_ending;
-    berth_thread_watch watch;
     int32_t n_threads;
     host_thread threads[];
 };
@@ -37,11 +34,8 @@ static berth_host_job *next_job(berth_host *h)
 
 static void *host_body(void *arg)
 {
-    host_thread *t = arg;
-    berth_host *h = t->host;
-    if (h->watch.begin != NULL) h->watch.begin(h->watch.user, t->name);
+    berth_host *h = ((host_thread *)arg)->host;
     for (berth_host_job *job; (job = next_job(h)) != NULL;) job->run(job);
-    if (h->watch.end != NULL) h->watch.end(h->watch.user, t->name);
     return NULL;
 }
 
@@ -50,14 +44,14 @@ berth_status berth_host_create(int32_t n_threads, const berth_thread_watch *watc
     *out = NULL;
     berth_host *h = calloc(1, sizeof *h + (size_t)n_threads * sizeof h->threads[0]);
     if (h == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for %d host threads", (int)n_threads);
-    h->watch = *watch;
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->some, NULL);
     for (int32_t i = 0; i < n_threads; i++) {
         host_thread *t = &h->threads[i];
         t->host = h;
-        snprintf(t->name, sizeof t->name, "host %d", (int)i);
-        berth_status st = berth_thread_start(&t->thread, host_body, t, NULL, 0, err);
+        berth_thread_label label = {.watch = *watch};
+        snprintf(label.name, sizeof label.name, "host %d", (int)i);
+        berth_status st = berth_thread_start(&t->thread, host_body, t, NULL, 0, &label, err);
         if (st != BERTH_OK) {
             berth_host_destroy(h);
             return st;

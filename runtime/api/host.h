@@ -7,18 +7,13 @@
 
 #include "berth/berth.h"
 
+#include "engine/team.h"
+
 /* Embedded in what the job is about, so that posting allocates nothing. */
 typedef struct berth_host_job {
     void (*run)(struct berth_host_job *job);
     struct berth_host_job *next;
 } berth_host_job;
-
-/* Start and end of a thread as the runtime's owner wants to know it. */
-typedef struct berth_thread_watch {
-    void (*begin)(void *user, const char *name);
-    void (*end)(void *user, const char *name);
-    void *user;
-} berth_thread_watch;
 
 typedef struct berth_host berth_host;
 

@@ -27,7 +27,24 @@ berth_status berth_arena_charge(berth_arena *a, uint64_t bytes, berth_error *err
     return BERTH_OK;
 }
 
-berth_status berth_arena_init(berth_arena *a, const char *name, size_t size, uint64_t limit, berth_error *err)
+static berth_status take_from_source(berth_arena *a, size_t page, berth_error *err)
+{
+    void *p = a->source.allocate(a->source.user, a->mapped);
+    if (!p)
+        return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "arena of device %s: the program's allocate gave no %zu bytes",
+                          a->name, a->mapped);
+    if ((uintptr_t)p % page != 0) {
+        a->source.release(a->source.user, p, a->mapped);
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                          "arena of device %s: the program's allocate gave memory that is not aligned to %zu", a->name,
+                          page);
+    }
+    a->base = p;
+    return BERTH_OK;
+}
+
+berth_status berth_arena_init(berth_arena *a, const char *name, size_t size, uint64_t limit,
+                              const berth_memory_source *source, berth_error *err)
 {
     *a = (berth_arena){.size = size, .limit = limit};
     snprintf(a->name, sizeof a->name, "%s", name);
@@ -36,6 +53,8 @@ berth_status berth_arena_init(berth_arena *a, const char *name, size_t size, uin
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     if (!berth_round_up(size, page, &a->mapped))
         return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "arena of device %s: %zu bytes", name, size);
+    if (source) a->source = *source;
+    if (a->source.allocate) return take_from_source(a, page, err);
     void *p = mmap(NULL, a->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) {
         int code = errno;
@@ -48,7 +67,10 @@ berth_status berth_arena_init(berth_arena *a, const char *name, size_t size, uin
 
 void berth_arena_deinit(berth_arena *a)
 {
-    if (a->base) munmap(a->base, a->mapped);
+    if (a->base && a->source.release)
+        a->source.release(a->source.user, a->base, a->mapped);
+    else if (a->base)
+        munmap(a->base, a->mapped);
     *a = (berth_arena){0};
 }
 

@@ -13,6 +13,13 @@
 
 enum { BERTH_ARENA_ALIGN = 64 };
 
+/* Where arenas come from instead of the system; page-aligned, NULL = none left. */
+typedef struct berth_memory_source {
+    void *(*allocate)(void *user, size_t size); /* both or none */
+    void (*release)(void *user, void *memory, size_t size);
+    void *user;
+} berth_memory_source;
+
 typedef struct berth_arena {
     char name[24];    /* the device's, for errors */
     uint8_t *base;    /* owned mapping; NULL when size is 0 */
@@ -21,11 +28,14 @@ typedef struct berth_arena {
     size_t used;      /* taken so far */
     uint64_t charged; /* size plus what lies elsewhere */
     uint64_t limit;
+    berth_memory_source source;
 } berth_arena;
 
-/* Maps `size` bytes for a device that may hold `limit`. Errors: BERTH_DOES_NOT_FIT with the missing bytes,
- * BERTH_OUT_OF_MEMORY. */
-berth_status berth_arena_init(berth_arena *a, const char *name, size_t size, uint64_t limit, berth_error *err);
+/* Maps `size` bytes for a device that may hold `limit`, or takes them from `source` (NULL or zero: none). Errors:
+ * BERTH_DOES_NOT_FIT with the missing bytes, BERTH_OUT_OF_MEMORY, BERTH_INVALID_ARGUMENT (the source gave memory that
+ * does not begin on a page). */
+berth_status berth_arena_init(berth_arena *a, const char *name, size_t size, uint64_t limit,
+                              const berth_memory_source *source, berth_error *err);
 void berth_arena_deinit(berth_arena *a);
 
 /* Accounts for `bytes` that lie outside of the mapping. BERTH_DOES_NOT_FIT as above. */

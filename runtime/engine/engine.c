@@ -4,6 +4,7 @@
  * What is allocated is what was planned, item by item (store.h); the end of creation compares the two. */
 #include "engine/core.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -36,8 +37,12 @@ static berth_status start_threads(berth_core *core, berth_unit *u, berth_error *
     bool shares = dev->shares_cores || core->plan->machine->n_cores_present < 2;
     u->spin_ns = shares ? 0 : SPIN_NS;
     int32_t n_threads = core->options.strict ? 1 : berth_plan_threads(dev);
-    berth_status st = berth_cpu_team_create(n_threads, dev->cores, dev->n_cores, !shares, u->spin_ns, &u->team, err);
-    if (st == BERTH_OK) st = berth_lane_init(&u->lane, dev->cores, shares ? dev->n_cores : 1, u->spin_ns, err);
+    berth_thread_label helper = {.watch = core->options.threads}, lane = helper;
+    snprintf(helper.name, sizeof helper.name, "helper %s", dev->name);
+    snprintf(lane.name, sizeof lane.name, "lane %s", dev->name);
+    berth_status st =
+        berth_cpu_team_create(n_threads, dev->cores, dev->n_cores, !shares, u->spin_ns, &helper, &u->team, err);
+    if (st == BERTH_OK) st = berth_lane_init(&u->lane, dev->cores, shares ? dev->n_cores : 1, u->spin_ns, &lane, err);
     if (st != BERTH_OK) berth_error_prefix(err, "device %s", dev->name);
     return st;
 }
@@ -50,8 +55,8 @@ static berth_status make_unit(berth_core *core, int32_t d, bool *wanted, berth_e
     berth_plan_wanted(plan, d, wanted);
     uint64_t weights, copied;
     berth_weights_measure(plan->model, wanted, plan->compute[d], &weights, &copied);
-    berth_status st =
-        berth_arena_init(&u->arena, u->info->name, arena_bytes(plan, d, copied), u->info->memory_bytes, err);
+    berth_status st = berth_arena_init(&u->arena, u->info->name, arena_bytes(plan, d, copied), u->info->memory_bytes,
+                                       &core->options.memory, err);
     if (st == BERTH_OK && core->options.strict && u->arena.base)
         memset(u->arena.base, 0xff, u->arena.size); /* NaN: what is read before it is written does not pass for zeros */
     if (st == BERTH_OK)

@@ -7,8 +7,10 @@
 #ifndef BERTH_ENGINE_ENGINE_H
 #define BERTH_ENGINE_ENGINE_H
 
+#include "engine/arena.h"
 #include "engine/plan.h"
 #include "engine/sampler.h"
+#include "engine/team.h"
 
 typedef struct berth_core berth_core;
 
@@ -20,6 +22,8 @@ typedef struct berth_core_options {
     int32_t queue;        /* requests waiting at most; 0 = 1024; beyond: BERTH_BUSY */
     bool longest_first;   /* of equal priority the longest waiting request starts first; else the oldest */
     bool no_prefix_cache; /* computed KV and image features are not kept for later requests with the same beginning */
+    berth_memory_source memory; /* of the devices' arenas; zero = mapped from the system */
+    berth_thread_watch threads; /* told of each thread: "lane cpu:0", "helper cpu:0", "loop 0"; zero = nobody */
 } berth_core_options;
 
 /* Takes the plan (destroyed with the core, or at once on failure). BERTH_DOES_NOT_FIT when !plan->fits. Weights are

@@ -1,9 +1,6 @@
 /* lane.c - the worker thread of a lane. It looks at the wake count before it looks for work: what becomes ready after
  * that look changes the count, so the wait for it ends at once. */
 #include "engine/lane.h"
-
-#include "engine/team.h"
-
 static berth_share *append_added(berth_lane *lane, berth_share *first)
 {
     berth_share *newest = atomic_exchange_explicit(&lane->added, NULL, memory_order_acquire), *oldest = NULL;
@@ -46,13 +43,14 @@ static void *lane_body(void *arg)
     }
 }
 
-berth_status berth_lane_init(berth_lane *lane, const int32_t *cores, int32_t n_cores, int64_t spin_ns, berth_error *err)
+berth_status berth_lane_init(berth_lane *lane, const int32_t *cores, int32_t n_cores, int64_t spin_ns,
+                             const berth_thread_label *label, berth_error *err)
 {
     *lane = (berth_lane){.spin_ns = spin_ns};
     berth_event_init(&lane->wake);
     atomic_init(&lane->added, NULL);
     atomic_init(&lane->stop, false);
-    berth_status st = berth_thread_start(&lane->thread, lane_body, lane, cores, n_cores, err);
+    berth_status st = berth_thread_start(&lane->thread, lane_body, lane, cores, n_cores, label, err);
     lane->runs = st == BERTH_OK;
     return st;
 }

@@ -11,6 +11,7 @@
 
 #include "base/status.h"
 #include "engine/event.h"
+#include "engine/team.h"
 
 typedef struct berth_share berth_share;
 struct berth_share {
@@ -31,7 +32,7 @@ typedef struct berth_lane {
 
 /* Starts the worker, bound to `cores`. Error: BERTH_DEVICE_ERROR. The lane must not move in memory afterwards. */
 berth_status berth_lane_init(berth_lane *lane, const int32_t *cores, int32_t n_cores, int64_t spin_ns,
-                             berth_error *err);
+                             const berth_thread_label *label, berth_error *err);
 void berth_lane_deinit(berth_lane *lane); /* carries out what was added first */
 
 /* From any thread. Shares added one after the other are seen in that order. Wakes the worker. */

@@ -2,6 +2,7 @@
  * waiting ones start while there is room, and free passes are filled and put on the lanes. Then it sleeps until
  * something happens; an idle engine takes no processor time. */
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -290,7 +291,9 @@ static void *loop_body(void *arg)
 
 berth_status berth_replica_start(berth_replica *r, berth_error *err)
 {
-    berth_status st = berth_thread_start(&r->thread, loop_body, r, NULL, 0, err);
+    berth_thread_label label = {.watch = r->core->options.threads};
+    snprintf(label.name, sizeof label.name, "loop %d", (int)r->index);
+    berth_status st = berth_thread_start(&r->thread, loop_body, r, NULL, 0, &label, err);
     r->runs = st == BERTH_OK;
     return st;
 }

@@ -23,7 +23,7 @@ static void an_arena_keeps_its_limit(void **state)
     (void)state;
     berth_arena a;
     berth_error err = {0};
-    assert_int_equal(berth_arena_init(&a, "cpu:3", 1000, 5000, &err), BERTH_OK);
+    assert_int_equal(berth_arena_init(&a, "cpu:3", 1000, 5000, NULL, &err), BERTH_OK);
     assert_int_equal(berth_arena_charge(&a, 4000, &err), BERTH_OK);
     assert_int_equal(berth_arena_charge(&a, 7, &err), BERTH_DOES_NOT_FIT);
     assert_non_null(strstr(err.message, "cpu:3"));
@@ -31,7 +31,7 @@ static void an_arena_keeps_its_limit(void **state)
     assert_int_equal(berth_arena_charge(&a, UINT64_MAX, &err), BERTH_DOES_NOT_FIT);
     assert_int_equal(a.charged, 5000);
     berth_arena_deinit(&a);
-    assert_int_equal(berth_arena_init(&a, "cpu:3", 5001, 5000, &err), BERTH_DOES_NOT_FIT);
+    assert_int_equal(berth_arena_init(&a, "cpu:3", 5001, 5000, NULL, &err), BERTH_DOES_NOT_FIT);
     assert_null(a.base);
     berth_arena_deinit(&a);
 }
@@ -42,7 +42,7 @@ static void what_is_taken_is_aligned_and_within(void **state)
     berth_arena a;
     berth_error err = {0};
     void *p, *q, *none;
-    assert_int_equal(berth_arena_init(&a, "cpu:0", 256, 4096, &err), BERTH_OK);
+    assert_int_equal(berth_arena_init(&a, "cpu:0", 256, 4096, NULL, &err), BERTH_OK);
     assert_int_equal(berth_arena_take(&a, 1, &p, &err), BERTH_OK);
     assert_int_equal(berth_arena_take(&a, 0, &none, &err), BERTH_OK);
     assert_non_null(none);

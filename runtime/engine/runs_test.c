@@ -438,7 +438,7 @@ static void replicas_with_opposite_stages_share_two_lanes(void **state)
     berth_program *programs[2] = {toy_finish(&b[0]), toy_finish(&b[1])};
     for (int i = 0; i < 4; i++) {
         loops[i] = (loop){.t = &t, .program = programs[i % 2], .n_runs = 500};
-        assert_int_equal(berth_thread_start(&loops[i].thread, run_loop, &loops[i], NULL, 0, NULL), BERTH_OK);
+        assert_int_equal(berth_thread_start(&loops[i].thread, run_loop, &loops[i], NULL, 0, NULL, NULL), BERTH_OK);
     }
     for (int i = 0; i < 4; i++) {
         berth_thread_join(loops[i].thread);

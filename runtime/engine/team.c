@@ -60,9 +60,38 @@ static void team_run(berth_team *base, void (*fn)(void *arg, int32_t thread, int
     berth_event_wait(&t->done, all_done, t->spin_ns);
 }
 
-berth_status berth_thread_start(unsigned long *out_thread, void *(*body)(void *), void *arg, const int32_t *cores,
-                                int32_t n_cores, berth_error *err)
+typedef struct watched {
+    berth_thread_label label;
+    void *(*body)(void *);
+    void *arg;
+} watched;
+
+static void *watched_body(void *arg)
 {
+    watched w = *(watched *)arg;
+    free(arg);
+    if (w.label.watch.begin) w.label.watch.begin(w.label.watch.user, w.label.name);
+    void *result = w.body(w.arg);
+    if (w.label.watch.end) w.label.watch.end(w.label.watch.user, w.label.name);
+    return result;
+}
+
+static berth_status start_watched(unsigned long *out_thread, void *(*body)(void *), void *arg, const int32_t *cores,
+                                  int32_t n_cores, const berth_thread_label *label, berth_error *err)
+{
+    watched *w = malloc(sizeof *w);
+    if (!w) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "the thread \"%s\"", label->name);
+    *w = (watched){.label = *label, .body = body, .arg = arg};
+    berth_status st = berth_thread_start(out_thread, watched_body, w, cores, n_cores, NULL, err);
+    if (st != BERTH_OK) free(w);
+    return st;
+}
+
+berth_status berth_thread_start(unsigned long *out_thread, void *(*body)(void *), void *arg, const int32_t *cores,
+                                int32_t n_cores, const berth_thread_label *label, berth_error *err)
+{
+    if (label && (label->watch.begin || label->watch.end))
+        return start_watched(out_thread, body, arg, cores, n_cores, label, err);
     pthread_attr_t attr;
     cpu_set_t *set = NULL;
     int rc = pthread_attr_init(&attr);
@@ -104,7 +133,7 @@ void berth_thread_join(unsigned long thread)
 }
 
 berth_status berth_cpu_team_create(int32_t n_threads, const int32_t *cores, int32_t n_cores, bool pin, int64_t spin_ns,
-                                   berth_team **out, berth_error *err)
+                                   const berth_thread_label *label, berth_team **out, berth_error *err)
 {
     *out = NULL;
     cpu_team *t = aligned_alloc(64, (sizeof *t + 63) & ~(size_t)63);
@@ -120,7 +149,7 @@ berth_status berth_cpu_team_create(int32_t n_threads, const int32_t *cores, int3
         *h = (helper){.team = t, .index = i + 1};
         bool one = pin && cores && n_cores > 0;
         st = berth_thread_start(&h->thread, helper_body, h, one ? &cores[h->index % n_cores] : cores, one ? 1 : n_cores,
-                                err);
+                                label, err);
         if (st == BERTH_OK) t->n_helpers++;
     }
     if (st != BERTH_OK) {

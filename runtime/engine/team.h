@@ -8,16 +8,29 @@
 #include "base/status.h"
 #include "kernels/ops.h"
 
+/* Start and end of a thread, as the program around berth wants to know them: called by the thread, first and last. */
+typedef struct berth_thread_watch {
+    void (*begin)(void *user, const char *name); /* either may be NULL */
+    void (*end)(void *user, const char *name);
+    void *user;
+} berth_thread_watch;
+
+typedef struct berth_thread_label {
+    berth_thread_watch watch;
+    char name[32]; /* "lane cpu:0" */
+} berth_thread_label;
+
 /* Helper i is bound to the one core cores[i % n_cores] when `pin` (nobody else's cores: two threads that spin for each
  * other must not be put on one), else to all of `cores`; NULL = anywhere. n_threads counts the caller: 1 makes no
  * helper. Error: BERTH_DEVICE_ERROR when a thread cannot be made or bound. */
 berth_status berth_cpu_team_create(int32_t n_threads, const int32_t *cores, int32_t n_cores, bool pin, int64_t spin_ns,
-                                   berth_team **out, berth_error *err);
+                                   const berth_thread_label *label, berth_team **out, berth_error *err);
 void berth_cpu_team_destroy(berth_team *team);
 
-/* Starts a thread with all signals blocked (a library's threads take none of its host's) and bound to `cores`. */
+/* Starts a thread with all signals blocked (a library's threads take none of its host's) and bound to `cores`. `label`
+ * is copied; NULL = nobody wants to know. */
 berth_status berth_thread_start(unsigned long *out_thread, void *(*body)(void *), void *arg, const int32_t *cores,
-                                int32_t n_cores, berth_error *err);
+                                int32_t n_cores, const berth_thread_label *label, berth_error *err);
 void berth_thread_join(unsigned long thread);
 
 #endif

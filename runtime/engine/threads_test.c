@@ -41,7 +41,7 @@ static void every_thread_of_a_team_is_called_once(void **state)
         for (int s = 0; s < 2; s++) {
             berth_team *team = NULL;
             berth_error err = {0};
-            assert_int_equal(berth_cpu_team_create(sizes[k], NULL, 0, false, spins[s], &team, &err), BERTH_OK);
+            assert_int_equal(berth_cpu_team_create(sizes[k], NULL, 0, false, spins[s], NULL, &team, &err), BERTH_OK);
             tally t = {.n_threads = sizes[k]};
             for (int i = 0; i < 300; i++) team->run(team, count_call, &t);
             for (int i = 0; i < sizes[k]; i++) assert_int_equal(t.calls[i], 300);
@@ -58,9 +58,9 @@ static void a_missing_core_is_an_error(void **state)
     berth_team *team = NULL;
     berth_lane *lane = aligned_alloc(64, sizeof *lane);
     berth_error err = {0};
-    assert_int_equal(berth_cpu_team_create(2, cores, 1, true, 0, &team, &err), BERTH_DEVICE_ERROR);
+    assert_int_equal(berth_cpu_team_create(2, cores, 1, true, 0, NULL, &team, &err), BERTH_DEVICE_ERROR);
     assert_null(team);
-    assert_int_equal(berth_lane_init(lane, cores, 1, 0, &err), BERTH_DEVICE_ERROR);
+    assert_int_equal(berth_lane_init(lane, cores, 1, 0, NULL, &err), BERTH_DEVICE_ERROR);
     berth_lane_deinit(lane);
     free(lane);
 }
@@ -118,7 +118,7 @@ static journal *make_journal(void)
 static berth_lane *make_lanes(int n, int64_t spin_ns)
 {
     berth_lane *lanes = aligned_alloc(64, (size_t)n * sizeof *lanes);
-    for (int i = 0; i < n; i++) assert_int_equal(berth_lane_init(&lanes[i], NULL, 0, spin_ns, NULL), BERTH_OK);
+    for (int i = 0; i < n; i++) assert_int_equal(berth_lane_init(&lanes[i], NULL, 0, spin_ns, NULL, NULL), BERTH_OK);
     return lanes;
 }
 
@@ -210,7 +210,7 @@ static void many_threads_add_and_none_is_lost(void **state)
     for (int32_t t = 0; t < 4; t++) {
         givers[t].lane = lane;
         for (int32_t i = 0; i < 100; i++) givers[t].lists[i] = make_list(j, 100 * t + i, 3);
-        assert_int_equal(berth_thread_start(&threads[t], give, &givers[t], NULL, 0, NULL), BERTH_OK);
+        assert_int_equal(berth_thread_start(&threads[t], give, &givers[t], NULL, 0, NULL, NULL), BERTH_OK);
     }
     for (int t = 0; t < 4; t++) berth_thread_join(threads[t]);
     free_lanes(lane, 1); /* carries out what was added */
@@ -236,8 +236,8 @@ static void idle_threads_take_no_processor_time(void **state)
     (void)state;
     berth_team *team = NULL;
     berth_lane *lane = aligned_alloc(64, sizeof *lane);
-    assert_int_equal(berth_cpu_team_create(4, NULL, 0, false, SPIN_NS, &team, NULL), BERTH_OK);
-    assert_int_equal(berth_lane_init(lane, NULL, 0, SPIN_NS, NULL), BERTH_OK);
+    assert_int_equal(berth_cpu_team_create(4, NULL, 0, false, SPIN_NS, NULL, &team, NULL), BERTH_OK);
+    assert_int_equal(berth_lane_init(lane, NULL, 0, SPIN_NS, NULL, NULL), BERTH_OK);
     tally t = {.n_threads = 4};
     team->run(team, count_call, &t);
     const struct timespec settle = {.tv_nsec = 30000000}, rest = {.tv_nsec = 200000000};
@@ -298,7 +298,7 @@ static void a_wait_ends_at_its_deadline_or_before(void **state)
         assert_true(berth_now_ns() >= now + 3000000);
         assert_int_equal(e.sleepers, 0);
         unsigned long thread;
-        assert_int_equal(berth_thread_start(&thread, advance_once, &e, NULL, 0, NULL), BERTH_OK);
+        assert_int_equal(berth_thread_start(&thread, advance_once, &e, NULL, 0, NULL, NULL), BERTH_OK);
         assert_true(berth_event_wait_until(&e, 1, spins[k], now + 3600000000000));
         berth_thread_join(thread);
     }
@@ -319,7 +319,7 @@ static void a_gate_may_be_freed_once_it_is_open(void **state)
         berth_gate_init(g);
         berth_gate_wait(g); /* it starts open */
         berth_gate_close(g);
-        assert_int_equal(berth_thread_start(&thread, open_gate, g, NULL, 0, NULL), BERTH_OK);
+        assert_int_equal(berth_thread_start(&thread, open_gate, g, NULL, 0, NULL, NULL), BERTH_OK);
         if (i % 2) sched_yield();
         berth_gate_wait(g);
         free(g);

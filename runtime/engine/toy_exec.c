@@ -39,7 +39,7 @@ void toy_exec_init(toy_exec *t, int32_t n_lanes, const berth_kernels *kernels, i
         snprintf(t->infos[d].name, sizeof t->infos[d].name, "%s", names[d]);
         u->info = &t->infos[d];
         u->spin_ns = spin_ns;
-        must(berth_lane_init(&u->lane, NULL, 0, spin_ns, &err), &err);
+        must(berth_lane_init(&u->lane, NULL, 0, spin_ns, NULL, &err), &err);
     }
 }
 
