@@ -40,6 +40,7 @@ int cli_width(void);                       /* columns of the terminal, 100 where
 cli_exit cmd_run(const cli_args *a);
 cli_exit cmd_batch(const cli_args *a);
 cli_exit cmd_eval(const cli_args *a);
+cli_exit cmd_bench(const cli_args *a);
 cli_exit cmd_plan(const cli_args *a);
 cli_exit cmd_plan_tree(const cli_args *a);    /* berth plan --modules */
 cli_exit cmd_plan_compare(const cli_args *a); /* berth plan --compare */

@@ -12,11 +12,10 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "cli/batch.h"
-#include "cli/flight.h"
 #include "cli/rows.h"
 #include "cli/stop.h"
 
-enum { DEFAULT_PARALLEL = 4 };
+enum { DEFAULT_PARALLEL = 4, AHEAD = 512 /* requests that wait, at most; the engine takes 1024 */ };
 
 typedef struct batch {
     const cli_args *args;
@@ -25,7 +24,7 @@ typedef struct batch {
     cli_stop stop;
     cli_setup setup;
     berth_engine *engine;
-    cli_flight *flight;
+    berth_queue *queue;
     batch_journal *journal;
     batch_ids seen; /* in this input */
     batch_found found;
@@ -111,20 +110,19 @@ static void drop_job(void *job)
     free(job);
 }
 
-static berth_status land(batch *b, cli_landing *l, berth_error *err)
+static berth_status land(batch *b, const berth_completion *c, berth_error *err)
 {
-    batch_job *job = l->user;
+    batch_job *job = c->user;
     berth_status st = BERTH_OK;
     b->n_flying--;
-    if (l->status != BERTH_OK && is_fatal(l->status)) {
-        *err = l->error;
-        st = l->status;
+    if (c->status != BERTH_OK && is_fatal(c->status)) {
+        *err = c->error;
+        st = c->status;
         berth_error_prefix(err, "line %zu: ", job->number);
     } else {
-        st = answer(b, job, l->status == BERTH_OK ? &l->result : NULL, &l->error, err);
+        st = answer(b, job, c->status == BERTH_OK ? &c->result : NULL, &c->error, err);
     }
     drop_job(job);
-    cli_landing_deinit(l);
     return st;
 }
 
@@ -161,8 +159,10 @@ static berth_status launch(batch *b, batch_job *job, berth_status read, const be
         return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for line %zu", b->number);
     }
     *kept = *job;
-    berth_status st = cli_flight_submit(b->flight, &kept->request, kept, err);
+    uint64_t id;
+    berth_status st = berth_engine_submit(b->engine, &kept->request, b->queue, kept, &id, err);
     if (st == BERTH_OK) {
+        cli_conversation_deinit(&kept->conversation); /* it was copied */
         b->n_flying++;
         return BERTH_OK;
     }
@@ -216,14 +216,14 @@ static void show_progress(batch *b, bool last)
 
 static bool may_take(const batch *b)
 {
-    return !b->input_over && b->n_flying < 2 * b->parallel &&
+    return !b->input_over && b->n_flying < b->parallel + AHEAD && b->n_flying < 2 * b->parallel &&
            (b->ready == NULL || b->n_begun - b->n_written < b->window);
 }
 
 static berth_status wait_for_something(batch *b, short *out_input, berth_error *err)
 {
     struct pollfd fds[3] = {{.fd = b->stop.fd, .events = POLLIN},
-                            {.fd = cli_flight_descriptor(b->flight), .events = POLLIN},
+                            {.fd = berth_queue_descriptor(b->queue), .events = POLLIN},
                             {.fd = may_take(b) ? b->lines.fd : -1, .events = POLLIN}};
     *out_input = 0;
     if (poll(fds, 3, b->show ? 1000 : -1) < 0)
@@ -236,12 +236,13 @@ static berth_status serve(batch *b, berth_error *err)
 {
     berth_status st = BERTH_OK;
     while (st == BERTH_OK && !(b->stopped = cli_stop_came(&b->stop) != 0)) {
-        cli_landing landing;
-        st = cli_flight_next(b->flight, 0, &landing, err);
+        berth_completion end = {.struct_size = sizeof end};
+        st = berth_queue_next(b->queue, 0, &end, err);
         if (st != BERTH_OK) break;
         show_progress(b, false);
-        if (landing.user != NULL) {
-            st = land(b, &landing, err);
+        if (end.kind == BERTH_COMPLETION_END) {
+            st = land(b, &end, err);
+            berth_completion_deinit(&end);
             continue;
         }
         short input = 0;
@@ -309,18 +310,31 @@ static berth_status open_engine(batch *b, berth_error *err)
     berth_status st = cli_setup_open(&a, false, false, 0, cli_parallel_tiles(&a, b->parallel), &b->setup, err);
     if (st == BERTH_OK) st = cli_stop_open(&b->stop, err);
     if (st == BERTH_OK) st = cli_engine_open(&a, &b->setup, &b->engine, err);
-    if (st == BERTH_OK) st = cli_flight_open(b->engine, b->parallel, &b->flight, err);
+    if (st == BERTH_OK) st = berth_queue_create(b->setup.rt, &b->queue, err);
     if (st != BERTH_OK || !b->args->set[OPT_ORDERED]) return st;
     b->window = 8 * (int64_t)b->parallel + 64;
     b->ready = calloc((size_t)b->window, sizeof *b->ready);
     return b->ready != NULL ? BERTH_OK : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for answers in order");
 }
 
+/* Ends what runs; its lines have no answer yet. */
+static void close_queue(batch *b)
+{
+    berth_completion end = {.struct_size = sizeof end};
+    while (b->queue != NULL && berth_queue_next(b->queue, 0, &end, NULL) == BERTH_OK &&
+           end.kind != BERTH_COMPLETION_NONE) {
+        if (end.kind == BERTH_COMPLETION_END) drop_job(end.user);
+        berth_completion_deinit(&end);
+        end = (berth_completion){.struct_size = sizeof end};
+    }
+    berth_queue_destroy(b->queue);
+}
+
 static void close_all(batch *b)
 {
-    cli_flight_close(b->flight, drop_job);
     cli_stop_close(&b->stop);
     berth_engine_destroy(b->engine);
+    close_queue(b);
     cli_setup_close(&b->setup);
     for (int64_t i = 0; b->ready != NULL && i < b->window; i++) free(b->ready[i]);
     free(b->ready);

@@ -10,19 +10,18 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "cli/eval_score.h"
-#include "cli/flight.h"
 #include "cli/lines.h"
 #include "cli/placements.h"
 #include "cli/rows.h"
 
-enum { DEFAULT_PARALLEL = 4 };
+enum { DEFAULT_PARALLEL = 4, AHEAD = 512 /* requests that wait, at most; the engine takes 1024 */ };
 
 typedef struct eval_row {
     size_t number;
     berth_json *json; /* owned; the line */
     cli_conversation conversation;
-    char *answer;       /* of this placement; owned, NULL = failed */
-    char *first_answer; /* of the first placement with this dtype; owned */
+    char *answer; /* of this placement; owned, NULL = failed */
+    char **first; /* [arithmetics] of the first placement of each; owned, all of them */
 } eval_row;
 
 typedef struct eval_set {
@@ -33,6 +32,7 @@ typedef struct eval_set {
     size_t n, cap;
     int32_t n_images;
     int32_t parallel;
+    int32_t n_placements;
 } eval_set;
 
 typedef struct eval_run { /* one placement */
@@ -42,7 +42,8 @@ typedef struct eval_run { /* one placement */
     char strategy[96]; /* what "auto" took */
     eval_score score;
     int64_t n_failed, n_same, n_tokens, ns;
-    bool first_of_dtype;
+    char arithmetic[160]; /* placements of one must say the same */
+    int32_t first;        /* the first placement of this arithmetic; may be this one */
     char first_failure[400];
     size_t first_other; /* line whose answer is another than the first placement's */
 } eval_run;
@@ -152,7 +153,8 @@ static void set_deinit(eval_set *s)
         berth_json_destroy(s->rows[i].json);
         cli_conversation_deinit(&s->rows[i].conversation);
         free(s->rows[i].answer);
-        free(s->rows[i].first_answer);
+        for (int32_t k = 0; s->rows[i].first != NULL && k < s->n_placements; k++) free(s->rows[i].first[k]);
+        free(s->rows[i].first);
     }
     free(s->rows);
     cli_prompts_deinit(&s->prompts);
@@ -166,38 +168,36 @@ static void note_failure(eval_run *run, size_t line, const char *message)
         snprintf(run->first_failure, sizeof run->first_failure, "line %zu: %.360s", line, message);
 }
 
-static void land(eval_run *run, cli_landing *l)
+static void land(eval_run *run, berth_completion *l)
 {
     eval_row *row = l->user;
     if (l->status == BERTH_OK) {
         free(row->answer); /* of a placement that failed on its way */
-        row->answer = l->result.text;
-        l->result.text = NULL;
+        row->answer = strdup(l->result.text);
         run->n_tokens += l->result.n_tokens;
     } else {
         note_failure(run, row->number, l->error.message);
     }
-    cli_landing_deinit(l);
 }
 
-/* Placements of one dtype must say the same; the first of them sets what that is. Takes the row's answer. */
-static void compare_answer(eval_run *run, eval_row *row)
+/* The first placement of an arithmetic sets what the others must say. Takes the row's answer. */
+static void compare_answer(eval_run *run, int32_t index, eval_row *row)
 {
-    const char *first = row->first_answer != NULL ? row->first_answer : "";
-    const bool same = run->first_of_dtype || strcmp(first, row->answer != NULL ? row->answer : "") == 0;
-    run->n_same += same;
-    if (!same && run->first_other == 0) run->first_other = row->number;
-    if (run->first_of_dtype) {
-        free(row->first_answer);
-        row->first_answer = row->answer;
+    if (run->first == index) {
+        row->first[index] = row->answer;
+        run->n_same++;
     } else {
+        const char *first = row->first[run->first] != NULL ? row->first[run->first] : "";
+        const bool same = strcmp(first, row->answer != NULL ? row->answer : "") == 0;
+        run->n_same += same;
+        if (!same && run->first_other == 0) run->first_other = row->number;
         free(row->answer);
     }
     row->answer = NULL;
 }
 
 /* In the order of the rows, whatever the order of their ends was. */
-static berth_status score_all(eval_set *s, eval_run *run, berth_error *err)
+static berth_status score_all(eval_set *s, eval_run *run, int32_t index, berth_error *err)
 {
     berth_status st = BERTH_OK;
     for (size_t i = 0; i < s->n; i++) {
@@ -208,7 +208,7 @@ static berth_status score_all(eval_set *s, eval_run *run, berth_error *err)
                                 berth_json_as_string(berth_json_get(label, "answer")),
                                 row->answer != NULL ? row->answer : "", s->named != NULL ? s->named->fields : NULL,
                                 s->named != NULL ? s->named->n_fields : 0, err);
-        compare_answer(run, row);
+        compare_answer(run, index, row);
     }
     return st;
 }
@@ -223,45 +223,59 @@ static void show_progress(const eval_set *s, size_t done)
     }
 }
 
-static berth_status answer_all(eval_set *s, cli_flight *flight, eval_run *run, berth_error *err)
+static berth_status answer_all(eval_set *s, berth_engine *engine, berth_queue *queue, eval_run *run, berth_error *err)
 {
     size_t begun = 0, done = 0;
     berth_status st = BERTH_OK;
     const int64_t begin = berth_now_ns();
     while (st == BERTH_OK && done < s->n) {
-        while (st == BERTH_OK && begun < s->n && begun - done < 2 * (size_t)s->parallel) {
+        while (st == BERTH_OK && begun < s->n && begun - done < (size_t)s->parallel + AHEAD) {
             berth_request r;
             cli_request_init(s->args, &s->rows[begun].conversation, &r);
             r.quiet = 1;
-            st = cli_flight_submit(flight, &r, &s->rows[begun++], err);
+            uint64_t id;
+            st = berth_engine_submit(engine, &r, queue, &s->rows[begun++], &id, err);
         }
-        cli_landing l;
-        if (st == BERTH_OK) st = cli_flight_next(flight, -1, &l, err);
-        if (st != BERTH_OK || l.user == NULL) continue;
-        land(run, &l);
+        berth_completion end = {.struct_size = sizeof end};
+        if (st == BERTH_OK) st = berth_queue_next(queue, -1, &end, err);
+        if (st != BERTH_OK || end.kind != BERTH_COMPLETION_END) continue;
+        land(run, &end);
+        berth_completion_deinit(&end);
         show_progress(s, ++done);
     }
     run->ns = berth_now_ns() - begin;
     return st;
 }
 
-static berth_status run_placement(eval_set *s, eval_run *run, berth_error *err)
+static int32_t first_alike(const eval_run *runs, int32_t index)
 {
+    for (int32_t k = 0; k < index; k++) {
+        if (runs[k].status == BERTH_OK && strcmp(runs[k].arithmetic, runs[index].arithmetic) == 0) return runs[k].first;
+    }
+    return index;
+}
+
+static berth_status run_placement(eval_set *s, eval_run *runs, int32_t index, berth_error *err)
+{
+    eval_run *run = &runs[index];
     cli_setup setup = {0};
     berth_engine *engine = NULL;
-    cli_flight *flight = NULL;
+    berth_queue *queue = NULL;
     cli_args a = cli_placement_args(s->args, run->placement);
     a.number[OPT_BATCH] = s->parallel;
     berth_status st = cli_setup_open(&a, false, false, 0, cli_parallel_tiles(&a, s->parallel), &setup, err);
     if (st == BERTH_OK) st = cli_engine_open(&a, &setup, &engine, err);
     if (st == BERTH_OK) {
-        snprintf(run->strategy, sizeof run->strategy, "%s", berth_plan_strategy(berth_engine_plan(engine)));
-        st = cli_flight_open(engine, s->parallel, &flight, err);
+        const berth_plan *plan = berth_engine_plan(engine);
+        snprintf(run->strategy, sizeof run->strategy, "%s", berth_plan_strategy(plan));
+        cli_placement_arithmetic(plan, run->placement, run->arithmetic, sizeof run->arithmetic);
+        run->first = first_alike(runs, index);
+        st = berth_queue_create(setup.rt, &queue, err);
     }
-    if (st == BERTH_OK) st = answer_all(s, flight, run, err);
-    if (st == BERTH_OK) st = score_all(s, run, err);
-    cli_flight_close(flight, NULL);
+    if (st == BERTH_OK) st = answer_all(s, engine, queue, run, err);
+    if (st == BERTH_OK) st = score_all(s, run, index, err);
     berth_engine_destroy(engine);
+    berth_queue_destroy(queue);
     cli_setup_close(&setup);
     return st;
 }
@@ -330,7 +344,8 @@ static void put_json(berth_buffer *b, const eval_set *s, const eval_run *runs, i
 
 static void put_fields(berth_buffer *b, const eval_run *r)
 {
-    berth_buffer_printf(b, "\n%-24s %9s %10s %8s %8s\n", "field", "accuracy", "precision", "recall", "F1");
+    berth_buffer_printf(b, "\n%s on %s, %s\n%-24s %9s %10s %8s %8s\n", r->strategy, r->placement->devices,
+                        r->arithmetic, "field", "accuracy", "precision", "recall", "F1");
     for (int32_t i = 0; i < r->score.n_fields; i++) {
         const eval_field *f = &r->score.fields[i];
         berth_buffer_printf(b, "%-24s %9.4f %10.4f %8.4f %8.4f\n", f->name, eval_accuracy(f), eval_precision(f),
@@ -360,7 +375,7 @@ static void put_table(berth_buffer *b, const eval_set *s, const eval_run *runs, 
                             per_minute(s, r));
     }
     for (int32_t i = 0; i < n; i++) {
-        if (runs[i].status == BERTH_OK && runs[i].first_of_dtype) put_fields(b, &runs[i]);
+        if (runs[i].status == BERTH_OK && runs[i].first == i) put_fields(b, &runs[i]);
     }
 }
 
@@ -382,11 +397,9 @@ static cli_exit judge(const eval_set *s, const eval_run *runs, int32_t n)
     }
     for (int32_t i = 0; i < n; i++) {
         if (runs[i].status != BERTH_OK || runs[i].first_other == 0) continue;
-        fprintf(
-            stderr,
-            "berth: %s on %s answers %lld rows otherwise than the first placement of that dtype, from line %zu on\n",
-            runs[i].placement->strategy, runs[i].placement->devices, (long long)((int64_t)s->n - runs[i].n_same),
-            runs[i].first_other);
+        fprintf(stderr, "berth: %s on %s answers %lld rows otherwise than %s on %s, from line %zu on\n",
+                runs[i].placement->strategy, runs[i].placement->devices, (long long)((int64_t)s->n - runs[i].n_same),
+                runs[runs[i].first].placement->strategy, runs[runs[i].first].placement->devices, runs[i].first_other);
         code = EXIT_MISMATCH;
     }
     return code;
@@ -394,24 +407,21 @@ static cli_exit judge(const eval_set *s, const eval_run *runs, int32_t n)
 
 /* ---- command --------------------------------------------------------------------------------------------------------- */
 
-/* Dtypes change fastest, so the placement before with the same dtype, if it ran, is the measure. */
-static bool first_with_dtype(const eval_run *runs, int32_t i)
-{
-    for (int32_t k = 0; k < i; k++) {
-        if (runs[k].status == BERTH_OK && strcmp(runs[k].placement->dtype, runs[i].placement->dtype) == 0) return false;
-    }
-    return true;
-}
-
 static cli_exit evaluate(eval_set *s, const cli_placements *p, berth_error *err)
 {
     eval_run *runs = calloc((size_t)p->n, sizeof *runs);
-    if (runs == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the placements"), cli_fail(err);
+    bool ready = runs != NULL;
+    s->n_placements = p->n;
+    for (size_t i = 0; ready && i < s->n; i++)
+        ready = (s->rows[i].first = calloc((size_t)p->n, sizeof *s->rows[i].first)) != NULL;
+    if (!ready) {
+        free(runs);
+        return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the placements"), cli_fail(err);
+    }
     for (int32_t i = 0; i < p->n; i++) {
         eval_run *r = &runs[i];
         r->placement = &p->list[i];
-        r->first_of_dtype = first_with_dtype(runs, i);
-        r->status = run_placement(s, r, &r->error);
+        r->status = run_placement(s, runs, i, &r->error);
     }
     berth_buffer b = {0};
     (s->args->set[OPT_JSON] ? put_json : put_table)(&b, s, runs, p->n);

@@ -135,10 +135,19 @@ static bool version_text(berth_buffer *b)
 static cli_exit dispatch(const cli_args *a)
 {
     static cli_exit (*const commands[CMD_COUNT])(const cli_args *) = {
-        [CMD_RUN] = cmd_run,           [CMD_BATCH] = cmd_batch,           [CMD_EVAL] = cmd_eval,
-        [CMD_PLAN] = cmd_plan,         [CMD_EXPLAIN] = cmd_explain,       [CMD_TRACE] = cmd_trace,
-        [CMD_TOKENIZE] = cmd_tokenize, [CMD_DETOKENIZE] = cmd_detokenize, [CMD_PREPROCESS] = cmd_preprocess,
-        [CMD_DEVICES] = cmd_devices,   [CMD_STRATEGIES] = cmd_strategies, [CMD_COMPLETIONS] = cmd_completions,
+        [CMD_RUN] = cmd_run,
+        [CMD_BATCH] = cmd_batch,
+        [CMD_EVAL] = cmd_eval,
+        [CMD_BENCH] = cmd_bench,
+        [CMD_PLAN] = cmd_plan,
+        [CMD_EXPLAIN] = cmd_explain,
+        [CMD_TRACE] = cmd_trace,
+        [CMD_TOKENIZE] = cmd_tokenize,
+        [CMD_DETOKENIZE] = cmd_detokenize,
+        [CMD_PREPROCESS] = cmd_preprocess,
+        [CMD_DEVICES] = cmd_devices,
+        [CMD_STRATEGIES] = cmd_strategies,
+        [CMD_COMPLETIONS] = cmd_completions,
         [CMD_MAN] = cmd_man,
     };
     if (a->set[OPT_HELP]) return print_command_help(a->command);

@@ -14,11 +14,12 @@
 #define C(name) (1u << CMD_##name)
 #define MANY    (C(BATCH) | C(EVAL))             /* many requests at once, from a file */
 #define ANSWERS (C(RUN) | MANY)                  /* generate what a user asked for */
-#define ENGINES (ANSWERS | C(TRACE))             /* load weights */
+#define ENGINES (ANSWERS | C(TRACE) | C(BENCH))  /* load weights */
 #define PLANS   (ENGINES | C(PLAN) | C(EXPLAIN)) /* place */
 #define ALL     ((1u << CMD_COUNT) - 1)
 
-const char *const cli_group_names[GROUP_COUNT] = {"Model and input", "Generation", "Placement", "Values", "Output"};
+const char *const cli_group_names[GROUP_COUNT] = {"Model and input", "Generation", "Placement",
+                                                  "Values",          "Measuring",  "Output"};
 
 const cli_command_row cli_commands[CMD_COUNT] = {
     [CMD_RUN] = {"run", "berth run -m DIR [-i IMAGE]... -p TEXT [options]", "answer a prompt about pictures, streaming",
@@ -27,6 +28,8 @@ const cli_command_row cli_commands[CMD_COUNT] = {
                    "answer a file of requests, many at once; goes on where it was stopped", NULL},
     [CMD_EVAL] = {"eval", "berth eval -m DIR --labels FILE [--strategy A,B,...] [--devices LIST]... [options]",
                   "answer a labelled set and count what is right, per placement", NULL},
+    [CMD_BENCH] = {"bench", "berth bench -m DIR [-p N,...] [-n N,...] [-b N,...] [-r N] [-o FORMAT] [options]",
+                   "measure prompt processing, generation and serving, per placement", NULL},
     [CMD_PLAN] = {"plan", "berth plan -m DIR [--devices LIST] [--strategy NAME] [options]",
                   "show where everything would live, without loading weights", NULL},
     [CMD_EXPLAIN] = {"explain", "berth explain MODULE|VALUE|OP -m DIR [--devices LIST] [--strategy NAME] [options]",
@@ -51,7 +54,7 @@ const cli_command_row cli_commands[CMD_COUNT] = {
 const cli_option_row cli_options[OPT_COUNT] = {
     [OPT_MODEL] = {"model", 'm', CLI_TEXT, GROUP_INPUT, "DIR", 0, 0,
                    PLANS | C(TOKENIZE) | C(DETOKENIZE) | C(PREPROCESS), "model directory (Hugging Face layout)"},
-    [OPT_IMAGE] = {"image", 'i', CLI_LIST, GROUP_INPUT, "FILE", 0, 0, C(RUN) | C(TRACE) | C(PREPROCESS),
+    [OPT_IMAGE] = {"image", 'i', CLI_LIST, GROUP_INPUT, "FILE", 0, 0, C(RUN) | C(TRACE) | C(BENCH) | C(PREPROCESS),
                    "a picture (PNG, JPEG, WebP); may be repeated"},
     [OPT_PROMPT] = {"prompt", 'p', CLI_TEXT, GROUP_INPUT, "TEXT", 0, 0, C(RUN) | C(TRACE) | MANY,
                     "the question; batch and eval: of lines that have none"},
@@ -85,11 +88,12 @@ const cli_option_row cli_options[OPT_COUNT] = {
                    "drop tokens below this share of the most likely one's probability"},
     [OPT_REPETITION_PENALTY] = {"repetition-penalty", 0, CLI_REAL, GROUP_GENERATION, "X", 0, 0, ANSWERS,
                                 "penalty on tokens seen before; 1 = none"},
-    [OPT_SEED] = {"seed", 0, CLI_U64, GROUP_GENERATION, "N", 0, 0, ANSWERS, "seed of the draws (default 0)"},
+    [OPT_SEED] = {"seed", 0, CLI_U64, GROUP_GENERATION, "N", 0, 0, ANSWERS | C(BENCH), "seed of the draws (default 0)"},
     [OPT_IGNORE_STOP] = {"ignore-stop", 0, CLI_FLAG, GROUP_GENERATION, NULL, 0, 0, ANSWERS,
                          "go on past the end of the turn"},
-    [OPT_DEVICES] = {"devices", 'd', CLI_LIST, GROUP_PLACEMENT, "LIST", 0, 0, PLANS | C(DEVICES),
-                     "devices, for example cpu*4/mem=8GiB or 4xV100-SXM2-16GB (default cpu); eval: may be repeated"},
+    [OPT_DEVICES] =
+        {"devices", 'd', CLI_LIST, GROUP_PLACEMENT, "LIST", 0, 0, PLANS | C(DEVICES),
+         "devices, for example cpu*4/mem=8GiB or 4xV100-SXM2-16GB (default cpu); eval, bench: may be repeated"},
     [OPT_STRATEGY] =
         {"strategy", 's', CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, PLANS,
          "placement strategy (default auto); see `berth strategies`; a path such as ./mine.so is a plug-in"},
@@ -154,6 +158,27 @@ const cli_option_row cli_options[OPT_COUNT] = {
                           "leave out the tile that shows the whole picture"},
     [OPT_RESIZE_ORDER] = {"resize-order", 0, CLI_TEXT, GROUP_VALUES, "V", 0, 0, C(PREPROCESS),
                           "order of the resize passes: pillow13 (default) or pillow12"},
+    [OPT_N_PROMPT] = {"n-prompt", 'p', CLI_TEXT, GROUP_MEASURING, "N,...", 0, 0, C(BENCH),
+                      "tests of prompts this long, tokens (default 512); also first-last, first-last+step, 0 = none"},
+    [OPT_N_GEN] = {"n-gen", 'n', CLI_TEXT, GROUP_MEASURING, "N,...", 0, 0, C(BENCH),
+                   "tests of so many generated tokens (default 128); 0 = none"},
+    [OPT_PG] = {"pg", 0, CLI_LIST, GROUP_MEASURING, "PP,TG", 0, 0, C(BENCH),
+                "a test of a prompt and then generated tokens; may be repeated; also -pg"},
+    [OPT_BATCH_SIZE] = {"batch-size", 'b', CLI_TEXT, GROUP_MEASURING, "N,...", 0, 0, C(BENCH),
+                        "requests at once (default 1)"},
+    [OPT_REPETITIONS] = {"repetitions", 'r', CLI_INT, GROUP_MEASURING, "N", 1, 100000, C(BENCH),
+                         "times each test is run (default 5)"},
+    [OPT_DELAY] = {"delay", 0, CLI_REAL, GROUP_MEASURING, "SECONDS", 0, 0, C(BENCH), "pause before each test"},
+    [OPT_NO_WARMUP] = {"no-warmup", 0, CLI_FLAG, GROUP_MEASURING, NULL, 0, 0, C(BENCH),
+                       "no run before those that count"},
+    [OPT_REQUEST_RATE] = {"request-rate", 0, CLI_TEXT, GROUP_MEASURING, "R,...", 0, 0, C(BENCH),
+                          "serve requests that arrive so often a second, at random; inf = all at once"},
+    [OPT_NUM_PROMPTS] = {"num-prompts", 0, CLI_INT, GROUP_MEASURING, "N", 1, 1 << 20, C(BENCH),
+                         "with --request-rate: how many requests (default 100)"},
+    [OPT_MAX_CONCURRENCY] = {"max-concurrency", 0, CLI_INT, GROUP_MEASURING, "N", 1, 1 << 20, C(BENCH),
+                             "with --request-rate: most requests under way; later ones wait outside"},
+    [OPT_OUTPUT] = {"output", 'o', CLI_TEXT, GROUP_MEASURING, "FORMAT", 0, 0, C(BENCH),
+                    "md (default), csv, json, jsonl or sql"},
     [OPT_ORDERED] = {"ordered", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, C(BATCH),
                      "answers in the order of the requests (default: as they are done)"},
     [OPT_SYNC] = {"sync", 0, CLI_TEXT, GROUP_OUTPUT, "WHEN", 0, 0, C(BATCH),
@@ -329,10 +354,18 @@ static berth_status check_command(const cli_args *a, int o, berth_error *err)
                       cli_commands[a->command].name);
 }
 
+/* -pg, as llama-bench writes it: a long name of two letters behind one dash. */
+static bool is_long_with_one_dash(const cli_args *a, const char *s)
+{
+    const size_t len = strcspn(s + 1, "=");
+    const int o = len == 2 ? find_long(s + 1, len) : -1;
+    return o >= 0 && (cli_options[o].commands & (1u << a->command)) != 0;
+}
+
 /* One argument (and its value, which may be the next argument). */
 static berth_status parse_long(cli_args *a, int argc, char **argv, int *i, berth_error *err)
 {
-    const char *given = argv[*i] + 2;
+    const char *given = argv[*i] + strspn(argv[*i], "-");
     const char *equals = strchr(given, '=');
     const size_t len = equals != NULL ? (size_t)(equals - given) : strlen(given);
     const int o = find_long(given, len);
@@ -422,7 +455,7 @@ berth_status cli_parse(int argc, char **argv, cli_args *out, berth_error *err)
         const char *s = argv[i];
         if (!options_over && strcmp(s, "--") == 0) {
             options_over = true;
-        } else if (!options_over && s[0] == '-' && s[1] == '-') {
+        } else if (!options_over && s[0] == '-' && (s[1] == '-' || is_long_with_one_dash(out, s))) {
             st = parse_long(out, argc, argv, &i, err);
         } else if (!options_over && s[0] == '-' && s[1] != '\0') {
             st = parse_short(out, argc, argv, &i, err);

@@ -14,6 +14,7 @@ typedef enum cli_command {
     CMD_RUN,
     CMD_BATCH,
     CMD_EVAL,
+    CMD_BENCH,
     CMD_PLAN,
     CMD_EXPLAIN,
     CMD_TRACE,
@@ -85,6 +86,18 @@ typedef enum cli_option {
     OPT_MIN_TILES,
     OPT_NO_THUMBNAIL,
     OPT_RESIZE_ORDER,
+    /* bench */
+    OPT_N_PROMPT,
+    OPT_N_GEN,
+    OPT_PG,
+    OPT_BATCH_SIZE,
+    OPT_REPETITIONS,
+    OPT_DELAY,
+    OPT_NO_WARMUP,
+    OPT_REQUEST_RATE,
+    OPT_NUM_PROMPTS,
+    OPT_MAX_CONCURRENCY,
+    OPT_OUTPUT,
     /* batch */
     OPT_ORDERED,
     OPT_SYNC,
@@ -118,6 +131,7 @@ typedef enum cli_group {
     GROUP_GENERATION,
     GROUP_PLACEMENT,
     GROUP_VALUES,
+    GROUP_MEASURING,
     GROUP_OUTPUT,
     GROUP_COUNT
 } cli_group;

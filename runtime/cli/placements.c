@@ -2,6 +2,7 @@
 #include "cli/placements.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,4 +99,20 @@ cli_args cli_placement_args(const cli_args *a, const cli_placement *p)
     v.set[OPT_DEVICES] = v.set[OPT_DTYPE] = true;
     v.set[OPT_STRATEGY] = a->set[OPT_STRATEGY]; /* a map, --layers or --split may stand in its place */
     return v;
+}
+
+void cli_placement_arithmetic(const berth_plan *plan, const cli_placement *p, char *out, size_t n)
+{
+    char one[16] = "";
+    bool differ = false;
+    for (int32_t i = 0; i < berth_plan_n_devices(plan); i++) {
+        berth_plan_device d = {.struct_size = sizeof d};
+        if (berth_plan_get_device(plan, i, &d, NULL) != BERTH_OK || d.weights == 0) continue;
+        if (one[0] == '\0') snprintf(one, sizeof one, "%s", d.dtype);
+        differ = differ || strcmp(one, d.dtype) != 0;
+    }
+    if (differ)
+        snprintf(out, n, "%s on %s in %s", p->strategy, p->devices, p->dtype);
+    else
+        snprintf(out, n, "%s", one);
 }

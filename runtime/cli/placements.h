@@ -21,6 +21,10 @@ void cli_placements_deinit(cli_placements *p);
 /* The options as if only this placement had been given. A view: not to be ended. */
 cli_args cli_placement_args(const cli_args *a, const cli_placement *p);
 
+/* What the placement's answers may depend on: the dtype that all its devices compute in ("f32"), or, where they differ, the
+ * placement's own name, as it then matters which layer is where. Placements of one arithmetic must give the same greedy tokens. */
+void cli_placement_arithmetic(const berth_plan *plan, const cli_placement *p, char *out, size_t n);
+
 /* Cuts a list at its commas: owned, NULL-terminated. What begins with a digit belongs to the item before it, as in
  * "layer=3,1,optimal", unless the list is one of numbers. Errors: BERTH_INVALID_ARGUMENT (an empty item). */
 berth_status cli_split_list(const char *list, cli_option option, char ***out, berth_error *err);

@@ -1,0 +1,443 @@
+/* cmd_bench.c - berth bench: llama-bench's tests (pp, tg, pg) and vLLM's latencies under a request rate, over every placement and
+ * batch size. Nothing is timed before all of them gave the same greedy tokens; then rows are written as they are measured. */
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/status.h"
+#include "cli/bench.h"
+
+enum { MAX_LIST = 256, MAX_TESTS = 3 * MAX_LIST, MAX_TOKENS = 1 << 22, CONTEXT_SLACK = 128 };
+
+typedef struct number_list {
+    int32_t list[MAX_LIST], n;
+} number_list;
+
+typedef struct bench_test {
+    char name[48];
+    int32_t n_prompt, n_gen; /* n_prompt BENCH_PICTURE: the picture */
+} bench_test;
+
+typedef struct bench {
+    const cli_args *args;
+    cli_placements placements;
+    number_list sizes; /* requests at once */
+    double rates[MAX_LIST];
+    int32_t n_rates; /* 0 = no serving */
+    bench_test tests[MAX_TESTS];
+    int32_t n_tests;
+    int32_t n_prompt, n_gen; /* of serving */
+    bench_format format;
+    bench_env env;
+    size_t n_written;
+} bench;
+
+/* ---- options --------------------------------------------------------------------------------------------------------- */
+
+static berth_status bad_list(cli_option o, const char *text, berth_error *err)
+{
+    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                      "--%s %s: expected numbers such as 128,512, or first-last, first-last+step, first-last*factor",
+                      cli_options[o].name, text);
+}
+
+/* One whole number at *p. */
+static bool take_number(const char **p, int32_t min, int32_t *out)
+{
+    char *end;
+    if (!isdigit((unsigned char)**p)) return false;
+    const long n = strtol(*p, &end, 10);
+    *p = end;
+    *out = n <= MAX_TOKENS ? (int32_t)n : -1;
+    return n >= min && n <= MAX_TOKENS;
+}
+
+/* llama-bench's ranges: 1-4 is 1,2,3,4; 128-512+128; 1-8*2. */
+static bool take_range(const char **p, int32_t min, number_list *out)
+{
+    int32_t first, last, step = 1;
+    bool times = false;
+    if (!take_number(p, min, &first)) return false;
+    last = first;
+    if (**p == '-') {
+        ++*p;
+        if (!take_number(p, first, &last)) return false;
+        if (**p == '+' || **p == '*') {
+            times = *(*p)++ == '*';
+            if (!take_number(p, times ? 2 : 1, &step) || (times && first == 0)) return false;
+        }
+    }
+    for (int64_t n = first; n <= last; n = times ? n * step : n + step) {
+        if (out->n == MAX_LIST) return false;
+        out->list[out->n++] = (int32_t)n;
+    }
+    return true;
+}
+
+static berth_status read_numbers(const cli_args *a, cli_option o, const char *standard, int32_t min, number_list *out,
+                                 berth_error *err)
+{
+    const char *text = a->set[o] ? a->text[o] : standard;
+    out->n = 0;
+    for (const char *p = text;; p++) {
+        if (!take_range(&p, min, out) || (*p != ',' && *p != '\0')) return bad_list(o, text, err);
+        if (*p == '\0') return BERTH_OK;
+    }
+}
+
+static berth_status read_rates(bench *b, berth_error *err)
+{
+    const cli_args *a = b->args;
+    if (!a->set[OPT_REQUEST_RATE]) {
+        if (a->set[OPT_NUM_PROMPTS] || a->set[OPT_MAX_CONCURRENCY])
+            return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                              "--num-prompts and --max-concurrency are for serving; give --request-rate");
+        return BERTH_OK;
+    }
+    for (const char *p = a->text[OPT_REQUEST_RATE];; p++) {
+        char *end;
+        const double rate = strtod(p, &end);
+        if (end == p || !(rate > 0) || (*end != ',' && *end != '\0') || b->n_rates == MAX_LIST)
+            return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                              "--request-rate %s: expected requests a second, as in 0.5,2,inf",
+                              a->text[OPT_REQUEST_RATE]);
+        b->rates[b->n_rates++] = rate;
+        p = end;
+        if (*p == '\0') return BERTH_OK;
+    }
+}
+
+static void add_test(bench *b, int32_t n_prompt, int32_t n_gen)
+{
+    bench_test *t = &b->tests[b->n_tests++];
+    *t = (bench_test){.n_prompt = n_prompt, .n_gen = n_gen};
+    if (n_prompt == BENCH_PICTURE)
+        snprintf(t->name, sizeof t->name, "image+tg%d", (int)n_gen);
+    else if (n_gen == 0)
+        snprintf(t->name, sizeof t->name, "pp%d", (int)n_prompt);
+    else if (n_prompt == 0)
+        snprintf(t->name, sizeof t->name, "tg%d", (int)n_gen);
+    else
+        snprintf(t->name, sizeof t->name, "pp%d+tg%d", (int)n_prompt, (int)n_gen);
+}
+
+static berth_status read_pairs(bench *b, berth_error *err)
+{
+    const cli_args *a = b->args;
+    for (int32_t i = 0; i < a->n_list[OPT_PG]; i++) {
+        const char *p = a->list[OPT_PG][i];
+        int32_t pp, tg;
+        if (!take_number(&p, 1, &pp) || *p++ != ',' || !take_number(&p, 1, &tg) || *p != '\0' || i == MAX_LIST - 1)
+            return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--pg %s: expected PROMPT,GENERATED, as in 512,128",
+                              a->list[OPT_PG][i]);
+        add_test(b, pp, tg);
+    }
+    return BERTH_OK;
+}
+
+static berth_status read_tests(bench *b, berth_error *err)
+{
+    const cli_args *a = b->args;
+    number_list pp, tg;
+    berth_status st = read_numbers(a, OPT_N_PROMPT, "512", 0, &pp, err);
+    if (st == BERTH_OK) st = read_numbers(a, OPT_N_GEN, "128", 0, &tg, err);
+    if (st != BERTH_OK) return st;
+    b->n_prompt = pp.list[0];
+    b->n_gen = tg.list[0];
+    for (int32_t i = 0; i < pp.n; i++) {
+        if (pp.list[i] > 0) add_test(b, pp.list[i], 0);
+    }
+    for (int32_t i = 0; i < tg.n; i++) {
+        if (tg.list[i] > 0) add_test(b, 0, tg.list[i]);
+    }
+    st = read_pairs(b, err);
+    if (st == BERTH_OK && a->n_list[OPT_IMAGE] > 0) add_test(b, BENCH_PICTURE, b->n_gen > 0 ? b->n_gen : 1);
+    if (st == BERTH_OK && b->n_rates == 0 && b->n_tests == 0)
+        st = BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "there is nothing to measure; give -p, -n, -pg or -i");
+    if (st == BERTH_OK && b->n_rates > 0 && (b->n_gen < 1 || (b->n_prompt < 1 && a->n_list[OPT_IMAGE] == 0)))
+        st = BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                        "serving needs a prompt (-p) and generated tokens (-n), both over 0");
+    return st;
+}
+
+static berth_status read_options(const cli_args *a, bench *b, berth_error *err)
+{
+    b->args = a;
+    if (!a->set[OPT_MODEL])
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "no model given; -m DIR is required\nusage: %s",
+                          cli_commands[CMD_BENCH].usage);
+    if (a->n_list[OPT_IMAGE] > 1) return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "one --image is enough to measure");
+    if (a->set[OPT_DELAY] && !(a->real[OPT_DELAY] >= 0 && a->real[OPT_DELAY] <= 86400))
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--delay %s: expected seconds, 0 to 86400", a->text[OPT_DELAY]);
+    berth_status st = bench_format_read(a->set[OPT_OUTPUT] ? a->text[OPT_OUTPUT] : "md", &b->format, err);
+    if (st == BERTH_OK) st = read_numbers(a, OPT_BATCH_SIZE, "1", 1, &b->sizes, err);
+    for (int32_t i = 0; st == BERTH_OK && i < b->sizes.n; i++) {
+        if (b->sizes.list[i] > 4096)
+            st = BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--batch-size %d: at most 4096", (int)b->sizes.list[i]);
+    }
+    if (st == BERTH_OK) st = read_rates(b, err);
+    if (st == BERTH_OK) st = read_tests(b, err);
+    return st == BERTH_OK ? cli_placements_read(a, &b->placements, err) : st;
+}
+
+/* Tokens of the longest request. A picture's are not known yet: then the plan's default, which has room for one. */
+static int64_t context_of(const bench *b)
+{
+    int64_t most = b->n_rates > 0 ? b->n_prompt + b->n_gen : 0;
+    for (int32_t i = 0; i < b->n_tests; i++) {
+        const int64_t n = (int64_t)(b->tests[i].n_prompt > 0 ? b->tests[i].n_prompt : 0) + b->tests[i].n_gen;
+        most = n > most ? n : most;
+    }
+    most += CONTEXT_SLACK;
+    return b->args->n_list[OPT_IMAGE] > 0 && most < 4096 ? 0 : most;
+}
+
+/* ---- rows ------------------------------------------------------------------------------------------------------------ */
+
+static const char *last_name(const char *path)
+{
+    for (const char *p = path; *p; p++) {
+        if (*p == '/' && p[1] != '/' && p[1] != '\0') path = p + 1;
+    }
+    return path;
+}
+
+static void put_head(const bench *b, const cli_placement *p, const bench_load *l, bench_record *r)
+{
+    const berth_plan *plan = berth_engine_plan(l->engine);
+    bench_env_put(&b->env, r);
+    bench_put_text(r, "model_filename", NULL, b->args->text[OPT_MODEL]);
+    bench_put_text(r, "model", "model", last_name(b->args->text[OPT_MODEL]));
+    bench_put_text(r, "strategy", "strategy", berth_plan_strategy(plan));
+    bench_put_text(r, "devices", "devices", p->devices);
+    bench_put(r, "n_devices", NULL, BENCH_NUMBER, "%d", (int)berth_plan_n_devices(plan));
+    bench_put(r, "n_replicas", NULL, BENCH_NUMBER, "%d", (int)berth_plan_n_replicas(plan));
+    bench_put_text(r, "dtype", "dtype", p->dtype);
+    bench_put(r, "n_batch", "batch", BENCH_NUMBER, "%d", (int)l->n_seqs);
+}
+
+static berth_status write_row(bench *b, const bench_record *r, const char *table, berth_error *err)
+{
+    berth_buffer out = {0};
+    bench_write(r, b->format, b->n_written++, table, &out);
+    const bool failed = r->failed || out.failed;
+    const bool written = !failed && cli_write(out.data, out.len);
+    berth_buffer_deinit(&out);
+    if (failed) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for a row");
+    return written ? BERTH_OK : BERTH_FAIL(err, BERTH_INTERNAL, "the row was not written");
+}
+
+typedef struct measured { /* a test's repetitions */
+    bench_samples ns, ts, stages[5];
+    int64_t n_prompt;
+    int32_t n_tiles;
+} measured;
+
+static const char *const stage_names[5] = {"image_ms", "tokenize_ms", "encode_ms", "prefill_ms", "decode_ms"};
+
+static void add_rep(measured *m, const bench_test *t, const bench_rep *rep)
+{
+    int64_t ns = rep->both_ns, tokens = rep->n_prompt + rep->n_decoded;
+    if (t->n_gen == 0) {
+        ns = rep->prefill_ns;
+        tokens = rep->n_prompt;
+    } else if (t->n_prompt == 0) {
+        ns = rep->decode_ns;
+        tokens = rep->n_decoded;
+    }
+    const int64_t stages[5] = {rep->stages.image_ns, rep->stages.tokenize_ns, rep->stages.encode_ns,
+                               rep->stages.prefill_ns, rep->stages.decode_ns};
+    bench_add(&m->ns, (double)ns);
+    bench_add(&m->ts, ns > 0 ? (double)tokens * 1e9 / (double)ns : 0);
+    for (int i = 0; i < 5; i++) bench_add(&m->stages[i], (double)stages[i] / 1e6);
+    m->n_tiles = rep->n_tiles;
+}
+
+static void put_measured(const bench *b, const bench_test *t, const measured *m, bench_record *r)
+{
+    const bool stages = b->args->n_list[OPT_IMAGE] > 0;
+    static const char *const titles[5] = {"image ms", "tokenize", "encode", "prefill", "decode"};
+    bench_put(r, "n_prompt", NULL, BENCH_NUMBER, "%d", t->n_prompt > 0 ? (int)t->n_prompt : 0);
+    bench_put(r, "n_gen", NULL, BENCH_NUMBER, "%d", (int)t->n_gen);
+    bench_put(r, "n_tiles", NULL, BENCH_NUMBER, "%d", (int)m->n_tiles);
+    bench_put_text(r, "test", "test", t->name);
+    bench_put(r, "avg_ns", NULL, BENCH_NUMBER, "%.0f", bench_mean(&m->ns));
+    bench_put(r, "stddev_ns", NULL, BENCH_NUMBER, "%.0f", bench_deviation(&m->ns));
+    bench_put(r, "avg_ts", NULL, BENCH_NUMBER, "%.6f", bench_mean(&m->ts));
+    bench_put(r, "stddev_ts", NULL, BENCH_NUMBER, "%.6f", bench_deviation(&m->ts));
+    bench_put_samples(r, "samples_ns", &m->ns);
+    bench_put_samples(r, "samples_ts", &m->ts);
+    for (int i = 0; i < 5; i++)
+        bench_put(r, stage_names[i], stages ? titles[i] : NULL, BENCH_NUMBER, "%.3f", bench_mean(&m->stages[i]));
+    if (b->format == BENCH_MD)
+        bench_put(r, "t_s", "t/s", BENCH_LIST, "%.2f ± %.2f", bench_mean(&m->ts), bench_deviation(&m->ts));
+}
+
+/* ---- tests ----------------------------------------------------------------------------------------------------------- */
+
+static void pause_before(const bench *b)
+{
+    if (!b->args->set[OPT_DELAY]) return;
+    const double s = b->args->real[OPT_DELAY];
+    struct timespec t = {.tv_sec = (time_t)s, .tv_nsec = (long)((s - floor(s)) * 1e9)};
+    nanosleep(&t, NULL);
+}
+
+static berth_status run_test(bench *b, const cli_placement *p, bench_load *l, const bench_test *t, berth_error *err)
+{
+    const int32_t reps = b->args->set[OPT_REPETITIONS] ? (int32_t)b->args->number[OPT_REPETITIONS] : 5;
+    /* the prefill makes the first token, so N decoded ones are asked for with one more */
+    const int32_t n_new = t->n_prompt == 0 ? t->n_gen + 1 : t->n_gen > 0 ? t->n_gen : 1;
+    measured m = {0};
+    bench_rep rep;
+    bench_record row = {0};
+    berth_status st = BERTH_OK;
+    pause_before(b);
+    if (!b->args->set[OPT_NO_WARMUP]) st = bench_run(l, t->n_prompt, n_new < 8 ? n_new : 8, &rep, err);
+    for (int32_t i = 0; st == BERTH_OK && i < reps; i++) {
+        st = bench_run(l, t->n_prompt, n_new, &rep, err);
+        if (st == BERTH_OK) add_rep(&m, t, &rep);
+    }
+    if (st == BERTH_OK) {
+        put_head(b, p, l, &row);
+        put_measured(b, t, &m, &row);
+        st = write_row(b, &row, "test", err);
+    } else {
+        berth_error_prefix(err, "%s: ", t->name);
+    }
+    bench_record_deinit(&row);
+    bench_samples_deinit(&m.ns);
+    bench_samples_deinit(&m.ts);
+    for (int i = 0; i < 5; i++) bench_samples_deinit(&m.stages[i]);
+    return st;
+}
+
+static berth_status run_serving(bench *b, const cli_placement *p, bench_load *l, double rate, berth_error *err)
+{
+    const cli_args *a = b->args;
+    const bench_serving plan = {
+        .n_requests = a->set[OPT_NUM_PROMPTS] ? (int32_t)a->number[OPT_NUM_PROMPTS] : 100,
+        .n_prompt = a->n_list[OPT_IMAGE] > 0 ? BENCH_PICTURE : b->n_prompt,
+        .n_new = b->n_gen,
+        .max_concurrency = a->set[OPT_MAX_CONCURRENCY] ? (int32_t)a->number[OPT_MAX_CONCURRENCY] : 0,
+        .rate = rate,
+        .seed = a->unsigned_number[OPT_SEED],
+    };
+    bench_rep rep;
+    bench_latencies latencies;
+    bench_record row = {0};
+    pause_before(b);
+    berth_status st = a->set[OPT_NO_WARMUP] ? BERTH_OK : bench_run(l, plan.n_prompt, 2, &rep, err);
+    if (st == BERTH_OK) st = bench_serve(l, &plan, &latencies, err);
+    if (st != BERTH_OK) return st;
+    put_head(b, p, l, &row);
+    if (isfinite(rate))
+        bench_put(&row, "request_rate", "rate", BENCH_NUMBER, "%g", rate);
+    else
+        bench_put(&row, "request_rate", "rate", BENCH_LIST, b->format == BENCH_MD ? "inf" : "\"inf\"");
+    bench_put(&row, "num_prompts", NULL, BENCH_NUMBER, "%d", (int)plan.n_requests);
+    bench_put(&row, "max_concurrency", NULL, BENCH_NUMBER, "%d", (int)plan.max_concurrency);
+    bench_put(&row, "seed", NULL, BENCH_NUMBER, "%llu", (unsigned long long)plan.seed);
+    bench_latencies_put(&latencies, &row);
+    if (latencies.n_failed > 0 && !a->set[OPT_QUIET])
+        fprintf(stderr, "berth: %lld requests failed; the first: %s\n", (long long)latencies.n_failed,
+                latencies.first_failure);
+    st = write_row(b, &row, "serving", err);
+    bench_record_deinit(&row);
+    bench_latencies_deinit(&latencies);
+    return st;
+}
+
+static berth_status measure(bench *b, const cli_placement *p, int32_t n_seqs, berth_error *err)
+{
+    bench_load l;
+    berth_status st = bench_load_open(b->args, p, n_seqs, context_of(b), &l, err);
+    if (st != BERTH_OK) return st;
+    for (int32_t i = 0; st == BERTH_OK && b->n_rates == 0 && i < b->n_tests; i++)
+        st = run_test(b, p, &l, &b->tests[i], err);
+    for (int32_t i = 0; st == BERTH_OK && i < b->n_rates; i++) st = run_serving(b, p, &l, b->rates[i], err);
+    bench_load_close(&l);
+    return st;
+}
+
+/* ---- command --------------------------------------------------------------------------------------------------------- */
+
+/* The reference of an arithmetic, new or known; there are at most as many as placements. */
+static bench_reference *reference_of(bench_reference *refs, const char *arithmetic)
+{
+    while (refs->arithmetic[0] != '\0' && strcmp(refs->arithmetic, arithmetic) != 0) refs++;
+    snprintf(refs->arithmetic, sizeof refs->arithmetic, "%s", arithmetic);
+    return refs;
+}
+
+static berth_status check_one(bench *b, const cli_placement *p, int32_t n_seqs, bench_reference *refs, berth_error *err)
+{
+    bench_load l;
+    char who[200], arithmetic[160];
+    berth_status st = bench_load_open(b->args, p, n_seqs, context_of(b), &l, err);
+    if (st != BERTH_OK) return st;
+    snprintf(who, sizeof who, "%s on %s, %d at once,", p->strategy, p->devices, (int)n_seqs);
+    cli_placement_arithmetic(berth_engine_plan(l.engine), p, arithmetic, sizeof arithmetic);
+    st = bench_check(&l, who, reference_of(refs, arithmetic), err);
+    bench_load_close(&l);
+    return st;
+}
+
+static berth_status check_all(bench *b, berth_error *err)
+{
+    if (b->placements.n * b->sizes.n == 1) return BERTH_OK;
+    bench_reference *refs = calloc((size_t)b->placements.n + 1, sizeof *refs);
+    if (refs == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the check of the placements");
+    berth_status st = BERTH_OK;
+    for (int32_t i = 0; st == BERTH_OK && i < b->placements.n; i++) {
+        for (int32_t k = 0; st == BERTH_OK && k < b->sizes.n; k++)
+            st = check_one(b, &b->placements.list[i], b->sizes.list[k], refs, err);
+    }
+    for (int32_t i = 0; i < b->placements.n; i++) bench_reference_deinit(&refs[i]);
+    free(refs);
+    return st;
+}
+
+static void say_environment(const bench *b)
+{
+    if (b->args->set[OPT_QUIET]) return;
+    const bench_env *e = &b->env;
+    fprintf(stderr, "berth %s (%s, %s), %s, %d cores, %d threads, kernels %s, load %.2f, %s\n", berth_version(),
+            e->build, e->compiler, e->cpu[0] ? e->cpu : "unknown processor", (int)e->cores, (int)e->threads, e->kernels,
+            e->load, e->date);
+    if (bench_env_doubt(e) != NULL) fprintf(stderr, "berth: warning: %s\n", bench_env_doubt(e));
+}
+
+static berth_status run_all(bench *b, berth_error *err)
+{
+    berth_status st = bench_env_read(b->args->set[OPT_KERNELS] ? b->args->text[OPT_KERNELS] : NULL, &b->env, err);
+    if (st != BERTH_OK) return st;
+    say_environment(b);
+    st = check_all(b, err);
+    for (int32_t i = 0; st == BERTH_OK && i < b->placements.n; i++) {
+        for (int32_t k = 0; st == BERTH_OK && k < b->sizes.n; k++)
+            st = measure(b, &b->placements.list[i], b->sizes.list[k], err);
+    }
+    berth_buffer end = {0};
+    if (b->n_written > 0) bench_write_end(b->format, b->n_written, &end); /* also behind rows that stand alone */
+    if (end.len > 0 && !cli_write(end.data, end.len) && st == BERTH_OK)
+        st = BERTH_FAIL(err, BERTH_INTERNAL, "the rows were not written");
+    berth_buffer_deinit(&end);
+    return st;
+}
+
+cli_exit cmd_bench(const cli_args *a)
+{
+    berth_error err = {0};
+    bench *b = calloc(1, sizeof *b);
+    if (b == NULL) return BERTH_FAIL(&err, BERTH_OUT_OF_MEMORY, "no memory for a measurement"), cli_fail(&err);
+    berth_status st = read_options(a, b, &err);
+    if (st == BERTH_OK) st = run_all(b, &err);
+    cli_placements_deinit(&b->placements);
+    free(b);
+    return st == BERTH_OK ? EXIT_OK : cli_fail(&err);
+}
