@@ -38,6 +38,7 @@ bool cli_color(const cli_args *a, int fd); /* may escapes be written there */
 int cli_width(void);                       /* columns of the terminal, 100 where there is none */
 
 cli_exit cmd_run(const cli_args *a);
+cli_exit cmd_chat(const cli_args *a);
 cli_exit cmd_batch(const cli_args *a);
 cli_exit cmd_eval(const cli_args *a);
 cli_exit cmd_bench(const cli_args *a);

@@ -136,6 +136,7 @@ static cli_exit dispatch(const cli_args *a)
 {
     static cli_exit (*const commands[CMD_COUNT])(const cli_args *) = {
         [CMD_RUN] = cmd_run,
+        [CMD_CHAT] = cmd_chat,
         [CMD_BATCH] = cmd_batch,
         [CMD_EVAL] = cmd_eval,
         [CMD_BENCH] = cmd_bench,

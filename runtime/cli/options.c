@@ -13,7 +13,7 @@
 
 #define C(name) (1u << CMD_##name)
 #define MANY    (C(BATCH) | C(EVAL))             /* many requests at once, from a file */
-#define ANSWERS (C(RUN) | MANY)                  /* generate what a user asked for */
+#define ANSWERS (C(RUN) | C(CHAT) | MANY)        /* generate what a user asked for */
 #define ENGINES (ANSWERS | C(TRACE) | C(BENCH))  /* load weights */
 #define PLANS   (ENGINES | C(PLAN) | C(EXPLAIN)) /* place */
 #define ALL     ((1u << CMD_COUNT) - 1)
@@ -24,6 +24,7 @@ const char *const cli_group_names[GROUP_COUNT] = {"Model and input", "Generation
 const cli_command_row cli_commands[CMD_COUNT] = {
     [CMD_RUN] = {"run", "berth run -m DIR [-i IMAGE]... -p TEXT [options]", "answer a prompt about pictures, streaming",
                  NULL},
+    [CMD_CHAT] = {"chat", "berth chat -m DIR [-i IMAGE]... [options]", "talk with the model in the terminal", NULL},
     [CMD_BATCH] = {"batch", "berth batch -m DIR --in FILE [--out FILE] [--prompts FILE] [--ordered] [options]",
                    "answer a file of requests, many at once; goes on where it was stopped", NULL},
     [CMD_EVAL] = {"eval", "berth eval -m DIR --labels FILE [--strategy A,B,...] [--devices LIST]... [options]",
@@ -54,7 +55,8 @@ const cli_command_row cli_commands[CMD_COUNT] = {
 const cli_option_row cli_options[OPT_COUNT] = {
     [OPT_MODEL] = {"model", 'm', CLI_TEXT, GROUP_INPUT, "DIR", 0, 0,
                    PLANS | C(TOKENIZE) | C(DETOKENIZE) | C(PREPROCESS), "model directory (Hugging Face layout)"},
-    [OPT_IMAGE] = {"image", 'i', CLI_LIST, GROUP_INPUT, "FILE", 0, 0, C(RUN) | C(TRACE) | C(BENCH) | C(PREPROCESS),
+    [OPT_IMAGE] = {"image", 'i', CLI_LIST, GROUP_INPUT, "FILE", 0, 0,
+                   C(RUN) | C(CHAT) | C(TRACE) | C(BENCH) | C(PREPROCESS),
                    "a picture (PNG, JPEG, WebP); may be repeated"},
     [OPT_PROMPT] = {"prompt", 'p', CLI_TEXT, GROUP_INPUT, "TEXT", 0, 0, C(RUN) | C(TRACE) | MANY,
                     "the question; batch and eval: of lines that have none"},

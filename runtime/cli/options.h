@@ -12,6 +12,7 @@
 
 typedef enum cli_command {
     CMD_RUN,
+    CMD_CHAT,
     CMD_BATCH,
     CMD_EVAL,
     CMD_BENCH,

@@ -309,9 +309,9 @@ static void every_listed_strategy_can_be_asked_for(void **state)
 static void help_names_every_option_of_a_command(void **state)
 {
     (void)state;
-    static const char *const commands[] = {"run",        "batch",       "eval",       "bench",      "plan",
-                                           "trace",      "tokenize",    "detokenize", "preprocess", "devices",
-                                           "strategies", "completions", "man"};
+    static const char *const commands[] = {"run",     "chat",       "batch",       "eval",       "bench",
+                                           "plan",    "trace",      "tokenize",    "detokenize", "preprocess",
+                                           "devices", "strategies", "completions", "man"};
     program_result all = program_expect(NULL, 0, "--help");
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         char arguments[64];

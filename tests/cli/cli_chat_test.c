@@ -1,0 +1,283 @@
+/* cli_chat_test.c - berth chat through pipes and on a terminal of its own (a pseudo-terminal): what is said, remembered, stopped. */
+#include <errno.h>
+#include <pty.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "program.h"
+
+#define NATIVE  GOLDEN "models/ivl-native"
+#define TINY    BERTH_SOURCE_DIR "/models/receipt-tiny"
+#define PICTURE TINY "/receipts/receipt-02.png"
+
+/* ---- pipes ------------------------------------------------------------------------------------------------------- */
+
+static program_result chat(int code, const char *arguments, const char *input)
+{
+    const program_run run = {.stdin_text = input};
+    return program_expect(&run, code, arguments);
+}
+
+static void answers_alone_go_to_standard_output(void **state)
+{
+    (void)state;
+    program_result r =
+        chat(0, "chat -m " TINY " -i " PICTURE, "Extract the fields as JSON.\n/stats\n/placement\n/help\n");
+    assert_string_equal(r.out, "{\"DOCUMENT_TYPE\": \"RECEIPT\", \"SUPPLIER_NAME\": \"CEDAR BOOKS\", \"INVOICE_DATE\": "
+                               "\"08/01/2022\", \"GST_AMOUNT\": \"4.37\", \"TOTAL_AMOUNT\": \"48.15\"}\n");
+    assert_non_null(strstr(r.err, "5 tiles"));
+    assert_non_null(strstr(r.err, "2 turns, 1 pictures"));
+    assert_non_null(strstr(r.err, "pixel values"));
+    assert_non_null(strstr(r.err, "/image FILE"));
+    assert_null(strstr(r.err, "> "));
+    program_deinit(&r);
+}
+
+/* The same conversation as `berth run` has it, whole. */
+static void a_second_turn_knows_the_first(void **state)
+{
+    (void)state;
+    program_result r =
+        chat(0, "chat -m " TINY " -n 40",
+             "/image " PICTURE "\nExtract the fields as JSON.\nExtract the fields\\\nas JSON.\n/stats\n");
+    char *second = strchr(r.out, '\n');
+    assert_non_null(second);
+    *second++ = '\0';
+    char path[128], arguments[512];
+    snprintf(path, sizeof path, "%s/messages.json", test_folder());
+    FILE *f = fopen(path, "wb");
+    fprintf(f, "[{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"image\": \"" PICTURE
+               "\"}, {\"type\": \"text\", "
+               "\"text\": \"Extract the fields as JSON.\"}]}, {\"role\": \"assistant\", \"content\": \"");
+    for (const char *p = r.out; *p; p++) fprintf(f, *p == '"' ? "\\\"" : "%c", *p);
+    fprintf(f, "\"}, {\"role\": \"user\", \"content\": \"Extract the fields\\nas JSON.\"}]");
+    assert_int_equal(fclose(f), 0);
+    snprintf(arguments, sizeof arguments, "run -m " TINY " -n 40 --messages %s", path);
+    program_result whole = program_expect(NULL, 0, arguments);
+    assert_string_equal(second, whole.out);
+    assert_non_null(strstr(r.err, " computed before"));
+    assert_null(strstr(r.err, "(0 computed before"));
+    program_deinit(&r);
+    program_deinit(&whole);
+}
+
+static void undo_clear_save_and_load_change_the_past(void **state)
+{
+    (void)state;
+    char input[1024], file[96];
+    snprintf(file, sizeof file, "%s/chat.berth", test_folder());
+    snprintf(input, sizeof input,
+             "one\n/save %s\ntwo\n/undo\ntwo\n/clear\none\n/load %s\ntwo\n/history\n/undo\n/undo\n/undo\n", file, file);
+    program_result r = chat(1, "chat -m " NATIVE " -n 6 --system Be\tbrief.", input);
+    char *lines[6], *rest = r.out;
+    for (int i = 0; i < 5; i++) lines[i] = strsep(&rest, "\n");
+    assert_string_equal(lines[1], lines[2]); /* said anew after /undo */
+    assert_string_equal(lines[0], lines[3]); /* after /clear, the system message again */
+    assert_string_equal(lines[1], lines[4]); /* after /load */
+    assert_string_equal(rest, "");
+    assert_non_null(strstr(r.err, "[system] Be brief.\n[user] one\n[assistant] "));
+    assert_non_null(strstr(r.err, "[user] two\n[assistant] "));
+    assert_non_null(strstr(r.err, "there is nothing to undo"));
+    program_deinit(&r);
+}
+
+static const struct {
+    const char *input, *says;
+} failures[] = {
+    {"/image nowhere.png\n", "nowhere.png: No such file"},
+    {"/image http://a/b.png\n", "a URL is not supported"},
+    {"/image " GOLDEN "\n", "is not a file"},
+    {"/image " GOLDEN "README-text-image.md\nhello\n", "README-text-image.md"},
+    {"/undo\n", "nothing to undo"},
+    {"/undo 2\n", "/undo takes nothing behind it"},
+    {"/sav x\n", "did you mean /save"},
+    {"/zzzzzz\n", "/help lists"},
+    {"/save\n", "/save FILE"},
+    {"/save " GOLDEN "nowhere/x\n", "nowhere"},
+    {"/load\n", "/load FILE"},
+    {"/load " GOLDEN "README-text-image.md\n", "README-text-image.md"},
+};
+
+static void what_fails_is_said_and_the_conversation_goes_on(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof failures / sizeof failures[0]; i++) {
+        char input[512];
+        snprintf(input, sizeof input, "%s/clear\n//hello\n", failures[i].input);
+        program_result r = chat(1, "chat -m " NATIVE " -n 3 --ignore-stop", input);
+        if (strstr(r.err, failures[i].says) == NULL)
+            fail_msg("%s: \"%s\" is not in:\n%s", failures[i].input, failures[i].says, r.err);
+        assert_true(r.out_size > 1); /* the last message has its answer */
+        program_deinit(&r);
+    }
+}
+
+static void nothing_and_an_unfinished_line_are_fine(void **state)
+{
+    (void)state;
+    program_result r = chat(0, "chat -m " NATIVE " -n 3", "");
+    assert_string_equal(r.out, "");
+    program_deinit(&r);
+    r = chat(0, "chat -m " NATIVE " -n 3", "\n  \n/quit\nnever said\n");
+    assert_string_equal(r.out, "");
+    program_deinit(&r);
+    r = chat(0, "chat -m " NATIVE " -n 3 --ignore-stop", "hello\\");
+    assert_true(r.out_size > 1);
+    program_deinit(&r);
+}
+
+static void wrong_options_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *arguments;
+        int code;
+        const char *says;
+    } refusals[] = {{"chat", 2, "-m DIR"},
+                    {"chat -m " NATIVE " -i nowhere.png", 3, "nowhere.png"},
+                    {"chat -m " NATIVE " -p x", 2, "not an option of `berth chat`"},
+                    {"chat -m " GOLDEN "nowhere", 3, "nowhere"},
+                    {"chat -m " NATIVE " --devices cpu/mem=1KiB", 4, "not"}};
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        program_result r = program_expect(NULL, refusals[i].code, refusals[i].arguments);
+        if (strstr(r.err, refusals[i].says) == NULL)
+            fail_msg("berth %s: \"%s\" is not in:\n%s", refusals[i].arguments, refusals[i].says, r.err);
+        program_deinit(&r);
+    }
+}
+
+/* ---- a terminal -------------------------------------------------------------------------------------------------- */
+
+typedef struct terminal {
+    pid_t pid;
+    int fd;
+    char seen[65536]; /* since the last thing that was waited for */
+    size_t n;
+} terminal;
+
+static void open_terminal(terminal *t, const char *max_tokens)
+{
+    t->n = 0;
+    t->seen[0] = '\0';
+    t->pid = forkpty(&t->fd, NULL, NULL, NULL);
+    assert_true(t->pid >= 0);
+    if (t->pid == 0) {
+        execl(BERTH_PROGRAM, "berth", "chat", "-m", NATIVE, "--ignore-stop", "-n", max_tokens, "--color", "never",
+              (char *)NULL);
+        _exit(127);
+    }
+}
+
+/* Reads until `text` was seen; what stands before it is dropped. */
+static void wait_for(terminal *t, const char *text)
+{
+    char *found;
+    while ((found = strstr(t->seen, text)) == NULL) {
+        if (t->n > sizeof t->seen / 2) { /* the tail is enough to find a text across two reads */
+            memmove(t->seen, t->seen + t->n - 256, 257);
+            t->n = 256;
+        }
+        const ssize_t n = read(t->fd, t->seen + t->n, sizeof t->seen - t->n - 1);
+        if (n <= 0) fail_msg("\"%s\" never came; the last:\n%s", text, t->seen);
+        for (ssize_t i = 0; i < n; i++) {
+            if (t->seen[t->n + (size_t)i] == '\0') t->seen[t->n + (size_t)i] = '?';
+        }
+        t->n += (size_t)n;
+        t->seen[t->n] = '\0';
+    }
+    const size_t used = (size_t)(found - t->seen) + strlen(text);
+    memmove(t->seen, t->seen + used, t->n - used + 1);
+    t->n -= used;
+}
+
+static void type(terminal *t, const char *text)
+{
+    assert_int_equal(write(t->fd, text, strlen(text)), strlen(text));
+}
+
+static int close_terminal(terminal *t)
+{
+    char rest[4096];
+    int status;
+    while (read(t->fd, rest, sizeof rest) > 0) {
+    }
+    assert_int_equal(waitpid(t->pid, &status, 0), t->pid);
+    close(t->fd);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void ctrl_c_stops_the_answer_and_keeps_the_conversation(void **state)
+{
+    (void)state;
+    static terminal t;
+    open_terminal(&t, "3500");
+    wait_for(&t, "/help lists the commands");
+    wait_for(&t, "> ");
+    type(&t, "hello\n");
+    wait_for(&t, "hello\r\n"); /* the echo */
+    while (t.n < 40) {         /* some of the answer */
+        const ssize_t n = read(t.fd, t.seen + t.n, 64);
+        assert_true(n > 0);
+        t.n += (size_t)n;
+        t.seen[t.n] = '\0';
+    }
+    type(&t, "\x03");
+    wait_for(&t, "[stopped]");
+    wait_for(&t, "> ");
+    type(&t, "/stats\n");
+    wait_for(&t, "ended by cancelled");
+    wait_for(&t, "2 turns");
+    wait_for(&t, "> ");
+    type(&t, "abc\x03"); /* a line is dropped */
+    wait_for(&t, "(Ctrl-D or /quit ends)");
+    wait_for(&t, "> ");
+    type(&t, "/history\n");
+    wait_for(&t, "[user] hello");
+    wait_for(&t, "> ");
+    type(&t, "\x04");
+    assert_int_equal(close_terminal(&t), 0);
+}
+
+static void sigterm_ends_an_answer_and_the_conversation(void **state)
+{
+    (void)state;
+    static terminal t;
+    open_terminal(&t, "3500");
+    wait_for(&t, "> ");
+    type(&t, "one\\\n");
+    wait_for(&t, ". "); /* the message goes on */
+    type(&t, "two\n");
+    wait_for(&t, "two\r\n");
+    while (t.n < 20) {
+        const ssize_t n = read(t.fd, t.seen + t.n, 64);
+        assert_true(n > 0);
+        t.n += (size_t)n;
+        t.seen[t.n] = '\0';
+    }
+    kill(t.pid, SIGTERM);
+    wait_for(&t, "[stopped]");
+    assert_int_equal(close_terminal(&t), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(answers_alone_go_to_standard_output),
+        cmocka_unit_test(a_second_turn_knows_the_first),
+        cmocka_unit_test(undo_clear_save_and_load_change_the_past),
+        cmocka_unit_test(what_fails_is_said_and_the_conversation_goes_on),
+        cmocka_unit_test(nothing_and_an_unfinished_line_are_fine),
+        cmocka_unit_test(wrong_options_are_refused),
+        cmocka_unit_test(ctrl_c_stops_the_answer_and_keeps_the_conversation),
+        cmocka_unit_test(sigterm_ends_an_answer_and_the_conversation),
+    };
+    return cmocka_run_group_tests_name("cli_chat", tests, NULL, NULL);
+}
