@@ -86,9 +86,10 @@ berth_status berth_plan_make_core(berth_plan *p, const berth_plan_options *o, be
 berth_status berth_plan_create(const berth_model *model, const berth_plan_options *options, berth_plan **out,
                                berth_error *err)
 {
-    if (!berth_handle_is(model, BERTH_HANDLE_MODEL) || out == NULL)
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_create: model and out must not be NULL");
-    *out = NULL;
+    if (out != NULL) *out = NULL;
+    if (!berth_handle_is(model, BERTH_HANDLE_MODEL))
+        return berth_handle_refuse("berth_plan_create", BERTH_HANDLE_MODEL, err);
+    if (out == NULL) return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_create: out must not be NULL");
     berth_plan_options o;
     berth_status st = berth_plan_options_read(&o, options, err);
     if (st != BERTH_OK) return st;

@@ -105,8 +105,9 @@ static berth_status find(const search *s, berth_plan_limits *out, berth_error *e
 berth_status berth_plan_limits_find(const berth_model *model, const berth_plan_options *options, berth_plan_limits *out,
                                     berth_error *err)
 {
-    if (!berth_handle_is(model, BERTH_HANDLE_MODEL) || out == NULL)
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_limits_find: model and out must not be NULL");
+    if (!berth_handle_is(model, BERTH_HANDLE_MODEL))
+        return berth_handle_refuse("berth_plan_limits_find", BERTH_HANDLE_MODEL, err);
+    if (out == NULL) return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "berth_plan_limits_find: out must not be NULL");
     search s = {.model = model};
     berth_plan_limits found = {.struct_size = sizeof found};
     berth_status st = berth_plan_options_read(&s.options, options, err);
