@@ -20,6 +20,8 @@ static void take_finished(berth_pass *p)
         return;
     }
     for (int32_t i = 0; i < p->n_items; i++) berth_active_fail(p->items[i].who, st, &err);
+    berth_blocks_forget_all(&p->replica->kv);
+    berth_blocks_forget_all(&p->replica->features);
 }
 
 static bool follows_one_in_flight(const berth_pass *p)

@@ -164,7 +164,9 @@ static void run_again(berth_active *a, scan *c, berth_error *err)
     berth_status st = BERTH_OK;
     berth_error why = {0};
     bool is_prompt = a->result.n_ids == 0;
-    int64_t at = is_prompt ? a->result.n_reused : a->sick_first, end = is_prompt ? a->request->n_ids : at + a->n_sick;
+    /* from the beginning, since what was there already may be to blame; but not without its pictures */
+    int64_t first = a->request->n_tiles == 0 ? 0 : a->result.n_reused;
+    int64_t at = is_prompt ? first : a->sick_first, end = is_prompt ? a->request->n_ids : at + a->n_sick;
     int32_t chunk = a->replica->core->plan->config.chunk;
     for (int32_t t = 0; is_prompt && st == BERTH_OK && t < a->request->n_tiles && c->first.op < 0;)
         t = encode_again(a, p, t, &watch, &why, &st);
@@ -245,5 +247,7 @@ void berth_numeric_diagnose(berth_active *a)
         diagnose_constant(a, &err);
     }
     a->n_sick = 0;
+    berth_blocks_forget_all(&a->replica->kv); /* rows before the bad logits may be bad too, and known to others */
+    berth_blocks_forget_all(&a->replica->features);
     berth_active_fail(a, BERTH_NUMERIC, &err);
 }
