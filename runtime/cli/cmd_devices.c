@@ -140,42 +140,82 @@ static void text_cores(const berth_device *d, berth_buffer *out)
     }
 }
 
+/* What `--dtype auto` takes on it. */
+static berth_dtype auto_dtype(const berth_device *d)
+{
+    return d->capability == 0 ? BERTH_F32 : berth_device_has_dtype(d, BERTH_BF16) ? BERTH_BF16 : BERTH_F16;
+}
+
+static void text_worn(const berth_device *d, berth_buffer *out)
+{
+    char context[32];
+    const berth_dtype dtype = auto_dtype(d);
+    berth_buffer_printf(out, " %10s  %d.%d %5s %8.1f %7.0f",
+                        berth_format_bytes(d->context_bytes, context, sizeof context), (int)d->capability / 10,
+                        (int)d->capability % 10, berth_dtype_name(dtype), d->flops[dtype] / 1e12,
+                        d->bytes_per_second / 1e9);
+}
+
 static void text_devices(const berth_machine *m, berth_buffer *out)
 {
     int width = 10;
-    for (int32_t i = 0; i < m->n_devices; i++)
+    bool any_worn = false;
+    for (int32_t i = 0; i < m->n_devices; i++) {
         if ((int)strlen(m->devices[i].name) > width) width = (int)strlen(m->devices[i].name);
-    berth_buffer_printf(out, "\n%-*s %10s  cores\n", width, "device", "memory");
+        any_worn = any_worn || m->devices[i].profile[0];
+    }
+    berth_buffer_printf(out, "\n%-*s %10s", width, "device", "memory");
+    if (any_worn) berth_buffer_printf(out, " %10s  %s %5s %8s %7s", "context", "cap", "dtype", "TFLOP/s", "GB/s");
+    berth_buffer_puts(out, "  cores\n");
     for (int32_t i = 0; i < m->n_devices; i++) {
         const berth_device *d = &m->devices[i];
         char memory[32];
-        berth_buffer_printf(out, "%-*s %10s  ", width, d->name,
+        berth_buffer_printf(out, "%-*s %10s", width, d->name,
                             berth_format_bytes(d->memory_bytes, memory, sizeof memory));
-        text_cores(d, out);
-        berth_buffer_puts(out, d->shares_cores ? " (shared)" : "");
         if (d->profile[0])
-            berth_buffer_printf(out, "; compute capability %d.%d, %s beside it for the backend",
-                                (int)d->capability / 10, (int)d->capability % 10,
-                                berth_format_bytes(d->context_bytes, memory, sizeof memory));
-        berth_buffer_putc(out, '\n');
+            text_worn(d, out);
+        else if (any_worn)
+            berth_buffer_printf(out, " %10s  %3s %5s %8s %7s", "-", "-", berth_dtype_name(BERTH_F32), "-", "-");
+        berth_buffer_puts(out, "  ");
+        text_cores(d, out);
+        berth_buffer_puts(out, d->shares_cores ? " shared\n" : "\n");
     }
 }
 
-/* Both directions in one row where they are equal. */
+static bool is_same_rate(const berth_link_rate *a, const berth_link_rate *b)
+{
+    return strcmp(a->kind, b->kind) == 0 && a->bytes_per_second == b->bytes_per_second &&
+           a->latency_ns == b->latency_ns;
+}
+
+/* Every pair of several devices is linked alike. */
+static bool is_uniform(const berth_machine *m)
+{
+    bool is = m->n_devices > 2 && m->n_links == m->n_devices * (m->n_devices - 1);
+    for (int32_t i = 1; is && i < m->n_links; i++) is = is_same_rate(&m->links[0].rate, &m->links[i].rate);
+    return is;
+}
+
+static void text_link(const char *pair, const berth_link_rate *r, berth_buffer *out)
+{
+    berth_buffer_printf(out, "%-10s %-24s %10.1f %7.1f us\n", pair, r->kind, r->bytes_per_second / 1e9,
+                        r->latency_ns / 1e3);
+}
+
+/* Both directions in one row where they are equal, all pairs where those are. */
 static void text_links(const berth_machine *m, berth_buffer *out)
 {
-    bool any = false;
-    for (int32_t i = 0; i < m->n_links; i++) {
+    const bool uniform = is_uniform(m);
+    if (m->n_links > 0) berth_buffer_printf(out, "\n%-10s %-24s %10s %10s\n", "link", "kind", "GB/s", "latency");
+    if (uniform) text_link("each pair", &m->links[0].rate, out);
+    for (int32_t i = 0; !uniform && i < m->n_links; i++) {
         const berth_link *l = &m->links[i];
         const berth_link_rate back = berth_machine_link(m, l->to, l->from);
         const bool same = back.bytes_per_second == l->rate.bytes_per_second && back.latency_ns == l->rate.latency_ns;
         if (same && l->from > l->to) continue;
-        if (!any) berth_buffer_printf(out, "\n%-10s %-24s %10s %10s\n", "link", "kind", "GB/s", "latency");
-        any = true;
         char edge[32];
         snprintf(edge, sizeof edge, "%d %s %d", (int)l->from, same ? "-" : ">", (int)l->to);
-        berth_buffer_printf(out, "%-10s %-24s %10.1f %7.1f us\n", edge, l->rate.kind, l->rate.bytes_per_second / 1e9,
-                            l->rate.latency_ns / 1e3);
+        text_link(edge, &l->rate, out);
     }
 }
 

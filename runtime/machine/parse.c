@@ -211,9 +211,11 @@ static berth_status find_worn(const parser *p, item *it, char *name)
         if (p->err) *p->err = why;
         return st;
     }
-    st = bad_item(p, it, "unknown kind of device; known are cpu, cuda, all, and what a cpu device can wear");
-    berth_error_append(p->err, " (%s)", why.message);
-    return st;
+    return BERTH_FAIL(
+        p->err, BERTH_INVALID_ARGUMENT,
+        "device item \"%s\": unknown kind of device: %s; or plain devices, as in cpu, cpu*4, cpu*4/mem=8GiB, "
+        "cpu:0/cores=0-3",
+        it->quoted, why.message);
 }
 
 /* INDEX, a profile, a machine, a file. */

@@ -343,20 +343,34 @@ static berth_status find_bundled(const char *name, const berth_bundled **out, be
     return st;
 }
 
+/* The nearest name: the one that begins most alike, or else differs in few letters. */
+static const char *nearest(const char *name)
+{
+    enum { ENOUGH = 3 };
+    const char *alike = NULL, *near = NULL;
+    size_t most = ENOUGH - 1;
+    int best = 4;
+    for (int32_t i = 0; i < berth_n_bundled_profiles; i++) {
+        const char *have = berth_bundled_profiles[i].name;
+        size_t same = 0;
+        while (name[same] && strncasecmp(name, have, same + 1) == 0) same++;
+        if (same > most) alike = have;
+        if (same > most) most = same;
+        int distance = berth_edit_distance(name, have, best);
+        if (distance < best) near = have;
+        if (distance < best) best = distance;
+    }
+    return alike ? alike : near;
+}
+
 static berth_status not_found(const char *name, berth_error *err)
 {
-    const char *near = NULL;
-    int best = 4;
-    berth_status st = BERTH_FAIL(err, BERTH_NOT_FOUND, "no profile or machine \"%s\"; there are", name);
-    for (int32_t i = 0; i < berth_n_bundled_profiles; i++) {
-        berth_error_append(err, "%s %s", i ? "," : "", berth_bundled_profiles[i].name);
-        int distance = berth_edit_distance(name, berth_bundled_profiles[i].name, best);
-        if (distance < best) {
-            best = distance;
-            near = berth_bundled_profiles[i].name;
-        }
-    }
+    const char *near = nearest(name);
+    berth_status st = BERTH_FAIL(err, BERTH_NOT_FOUND, "no profile or machine \"%s\"", name);
     if (near) berth_error_append(err, "; did you mean %s?", near);
+    berth_error_append(err, "%s", near ? " There are" : "; there are");
+    for (int32_t i = 0; i < berth_n_bundled_profiles; i++)
+        berth_error_append(err, "%s %s", i ? "," : "", berth_bundled_profiles[i].name);
     return st;
 }
 

@@ -45,7 +45,7 @@ static const refusal refusals[] = {
     {"preprocess --jsonl --out x", 2, "--out"},
     {"preprocess --jsonl -i " GOLDEN "image/files/png-rgb8.png", 2, "folder"},
     {"preprocess --tile 28 -i " GOLDEN "image/files/png-rgb8.png --out " GOLDEN "nowhere/x", 3, "nowhere"},
-    {"devices --devices 4xV10", 2, "did you mean A10"},
+    {"devices --devices 4xV10", 2, "did you mean V100-"},
     {"devices --devices ./nowhere.json", 3, "nowhere.json"},
     {"devices --save " GOLDEN "nowhere/m.json", 3, "nowhere"},
     {"plan " NATIVE " --devices 2xT4 --dtype bf16", 3, "no bf16 of its own"},
