@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/status.h"
+#include "base/text.h"
 #include "cli/cli.h"
 #include "strategies/accelerate.h"
 
@@ -149,13 +150,18 @@ static berth_status read_request(const cli_args *a, tree_request *r, berth_error
 
 /* ---- printing -------------------------------------------------------------------------------------------------------- */
 
+static const char *device_word(int32_t device)
+{
+    return device == BERTH_ACCELERATE_CPU    ? "cpu"
+           : device == BERTH_ACCELERATE_DISK ? "disk"
+           : device == BERTH_ACCELERATE_MPS  ? "mps"
+                                             : NULL;
+}
+
 /* A device as JSON has it in a device map: a number, or a word. */
 static void put_device(berth_buffer *b, int32_t device, bool quoted)
 {
-    const char *word = device == BERTH_ACCELERATE_CPU    ? "cpu"
-                       : device == BERTH_ACCELERATE_DISK ? "disk"
-                       : device == BERTH_ACCELERATE_MPS  ? "mps"
-                                                         : NULL;
+    const char *word = device_word(device);
     if (word != NULL) {
         berth_buffer_printf(b, "\"%s\"", word);
     } else {
@@ -206,38 +212,53 @@ static void put_budgets(berth_buffer *b, const berth_accelerate_result *r)
     berth_buffer_puts(b, "}");
 }
 
-/* Weights and buffers on each device that holds any, as the cleaned map implies. */
-static void put_device_bytes(berth_buffer *b, const tree_request *q, const berth_accelerate_result *r)
+enum { WORDS = 3 }; /* cpu, disk and mps have negative numbers */
+
+/* Weights and buffers on each device, as the cleaned map implies. */
+typedef struct held {
+    int64_t bits[WORDS + MAX_BUDGETS];
+    bool any[WORDS + MAX_BUDGETS];
+    int64_t uncovered; /* bits of buffers of divided modules: accelerate gives them no device */
+    bool any_uncovered;
+} held;
+
+static void add_up(const tree_request *q, const berth_accelerate_result *r, held *out)
 {
-    enum { WORDS = 3 }; /* cpu, disk and mps have negative numbers */
-    int64_t bits[WORDS + MAX_BUDGETS] = {0};
-    bool any[WORDS + MAX_BUDGETS] = {0};
-    int64_t uncovered = 0; /* buffers of divided modules: accelerate gives them no device */
-    bool any_uncovered = false;
     for (int32_t t = 0; t < q->tree.n_tensors; t++) {
+        const int64_t bits = berth_accelerate_bits(&q->tree.tensors[t], q->dtype_bits);
         int32_t device;
         if (!berth_accelerate_device(&q->tree, r, q->tree.n_modules + t, &device)) {
-            uncovered += berth_accelerate_bits(&q->tree.tensors[t], q->dtype_bits);
-            any_uncovered = true;
-            continue;
+            out->uncovered += bits;
+            out->any_uncovered = true;
+        } else if (device >= -WORDS && device < MAX_BUDGETS) {
+            out->bits[device + WORDS] += bits;
+            out->any[device + WORDS] = true;
         }
-        if (device < -WORDS || device >= MAX_BUDGETS) continue;
-        bits[device + WORDS] += berth_accelerate_bits(&q->tree.tensors[t], q->dtype_bits);
-        any[device + WORDS] = true;
     }
+}
+
+static uint64_t whole_bytes(const held *h, int32_t device)
+{
+    return (uint64_t)((h->bits[device + WORDS] + 7) / 8);
+}
+
+static void put_device_bytes(berth_buffer *b, const tree_request *q, const berth_accelerate_result *r)
+{
+    held h = {0};
+    add_up(q, r, &h);
     bool first = true;
     berth_buffer_puts(b, "{");
     for (int32_t k = 0; k < WORDS + MAX_BUDGETS; k++) {
-        if (!any[k]) continue;
+        if (!h.any[k]) continue;
         berth_buffer_puts(b, first ? "" : ", ");
         put_device(b, k - WORDS, true);
         berth_buffer_puts(b, ": ");
-        put_bytes(b, (double)bits[k] / 8);
+        put_bytes(b, (double)h.bits[k] / 8);
         first = false;
     }
-    if (any_uncovered) {
+    if (h.any_uncovered) {
         berth_buffer_puts(b, first ? "\"None\": " : ", \"None\": ");
-        put_bytes(b, (double)uncovered / 8);
+        put_bytes(b, (double)h.uncovered / 8);
     }
     berth_buffer_puts(b, "}");
 }
@@ -268,14 +289,55 @@ static void put_result(berth_buffer *b, const cli_args *a, const tree_request *q
     berth_buffer_puts(b, ", \"error\": null}\n");
 }
 
+static void put_device_name(berth_buffer *b, int32_t device)
+{
+    const char *word = device_word(device);
+    if (word != NULL)
+        berth_buffer_puts(b, word);
+    else
+        berth_buffer_printf(b, "%d", (int)device);
+}
+
+/* What each device holds of the budget that the placer saw. */
+static void put_budget_rows(berth_buffer *b, const held *h, const berth_accelerate_result *r)
+{
+    char bytes[24], budget[24];
+    berth_buffer_printf(b, "\n%-8s %12s %12s\n", "device", "holds", "budget");
+    for (int32_t i = 0; i < r->n_budgets; i++) {
+        const int32_t device = r->budgets[i].device;
+        const size_t before = b->len;
+        put_device_name(b, device);
+        berth_buffer_printf(b, "%*s %12s %12s\n", 8 - (int)(b->len - before), "",
+                            berth_format_bytes(whole_bytes(h, device), bytes, sizeof bytes),
+                            device == BERTH_ACCELERATE_DISK
+                                ? "-"
+                                : berth_format_bytes((uint64_t)r->budgets[i].bytes, budget, sizeof budget));
+    }
+    if (r->n_budgets == 0 || r->budgets[r->n_budgets - 1].device != BERTH_ACCELERATE_DISK)
+        berth_buffer_printf(b, "%-8s %12s %12s\n", "disk",
+                            berth_format_bytes(whole_bytes(h, BERTH_ACCELERATE_DISK), bytes, sizeof bytes), "-");
+    if (h->any_uncovered)
+        berth_buffer_printf(b, "%-8s %12s              buffers of divided modules: accelerate gives them no device\n",
+                            "none", berth_format_bytes((uint64_t)(h->uncovered / 8), bytes, sizeof bytes));
+}
+
 static void put_table(berth_buffer *b, const tree_request *q, const berth_accelerate_result *r)
 {
+    held h = {0};
+    int width = 0;
+    add_up(q, r, &h);
+    for (int32_t i = 0; i < r->n_map; i++) {
+        const int len = (int)strlen(berth_tree_path(&q->tree, r->map[i].entry));
+        width = len > width ? len : width;
+    }
+    if (width < 17) width = 17;
     for (int32_t i = 0; i < r->n_map; i++) {
         const char *path = berth_tree_path(&q->tree, r->map[i].entry);
-        berth_buffer_printf(b, "%-60s ", *path ? path : "(the whole model)");
-        put_device(b, r->map[i].device, false);
+        berth_buffer_printf(b, "%-*s  ", width, *path ? path : "(the whole model)");
+        put_device_name(b, r->map[i].device);
         berth_buffer_putc(b, '\n');
     }
+    put_budget_rows(b, &h, r);
 }
 
 cli_exit cmd_plan_tree(const cli_args *a)
