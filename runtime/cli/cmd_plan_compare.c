@@ -107,6 +107,12 @@ static berth_status read_names(const char *list, compare_row *rows, int32_t *out
     return *out_n > 0 ? BERTH_OK : BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--compare names no strategy");
 }
 
+/* Of one row; the others go on. A plug-in that crashes, hangs or answers garbage is one, too. */
+static bool is_refusal(berth_status st)
+{
+    return st == BERTH_DOES_NOT_FIT || st == BERTH_UNSUPPORTED || st == BERTH_BAD_FILE || st == BERTH_DEADLINE;
+}
+
 static berth_status make_rows(const cli_setup *s, compare_row *rows, int32_t n, berth_error *err)
 {
     for (int32_t i = 0; i < n; i++) {
@@ -117,7 +123,7 @@ static berth_status make_rows(const cli_setup *s, compare_row *rows, int32_t n, 
         if (st == BERTH_OK) {
             snprintf(rows[i].refusal, sizeof rows[i].refusal, "%s", berth_plan_refusal(rows[i].plan));
             measure(&rows[i], &rows[0]);
-        } else if (st == BERTH_DOES_NOT_FIT || st == BERTH_UNSUPPORTED) {
+        } else if (is_refusal(st)) {
             snprintf(rows[i].refusal, sizeof rows[i].refusal, "%.1023s", refusal.message);
         } else {
             *err = refusal;
@@ -228,6 +234,9 @@ static void put_json_row(const compare_row *r, berth_buffer *out)
     berth_buffer_printf(out, ", \"placed\": %s", r->plan != NULL ? "true" : "false");
     if (r->plan != NULL) {
         const char *device = cli_device_name(r->plan, r->worst_device);
+        const char *note = berth_plan_note(r->plan);
+        berth_buffer_puts(out, ", \"note\": ");
+        berth_buffer_json_string(out, note, strlen(note));
         if (r->moved >= 0) berth_buffer_printf(out, ", \"moved\": %d", (int)r->moved);
         berth_buffer_puts(out, ", \"fullest_device\": ");
         berth_buffer_json_string(out, device, strlen(device));
