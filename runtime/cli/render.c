@@ -193,7 +193,7 @@ static void put_used(const berth_plan_device *d, int32_t index, bool has_bar, cl
     const double share = d->limit > 0 ? (double)d->total / (double)d->limit : 0;
     int filled = share >= 1 ? BAR : (int)(share * BAR + 0.5);
     if (share < 1 && filled == BAR) filled--; /* full means full, and some is some */
-    if (share > 0 && filled == 0) filled++;
+    if (share >= 0.01 && filled == 0) filled++;
     if (has_bar) {
         berth_buffer_puts(out, "  ");
         cli_paint_device(out, style, index);
@@ -201,7 +201,10 @@ static void put_used(const berth_plan_device *d, int32_t index, bool has_bar, cl
             berth_buffer_puts(out, i < filled ? (style.is_ascii ? "#" : "\u2588") : (style.is_ascii ? "-" : "\u2591"));
         cli_paint_plain(out, style);
     }
-    berth_buffer_printf(out, " %3.0f %%", 100 * share);
+    if (share > 0 && share < 0.005)
+        berth_buffer_puts(out, "  <1 %");
+    else
+        berth_buffer_printf(out, " %3.0f %%", 100 * share);
 }
 
 typedef struct table_shape {
@@ -291,14 +294,17 @@ static void put_part(const char *lead, const char *text, bool is_bold, int *colu
 {
     const int columns = cli_columns(lead) + cli_columns(text);
     if (style.wraps && *column > WAY_INDENT && *column + columns > style.width) {
+        const bool is_comma = lead[0] == ','; /* it stays behind what was listed */
+        berth_buffer_puts(out, is_comma ? "," : "");
         new_line(WAY_INDENT, out);
         *column = WAY_INDENT;
+        lead = is_comma ? "" : lead;
     }
     if (is_bold) cli_paint_bold(out, style);
     berth_buffer_puts(out, lead);
     if (is_bold) cli_paint_plain(out, style);
     berth_buffer_puts(out, text);
-    *column += columns;
+    *column += cli_columns(lead) + cli_columns(text);
 }
 
 void cli_render_paths(const berth_plan *plan, int32_t replica, cli_style style, berth_buffer *out)
