@@ -140,6 +140,7 @@ static berth_status read_sampling(const berth_json_node *row, berth_request *r, 
         return BERTH_FAIL(err, BERTH_BAD_FILE, "temperature 0 together with top_k, top_p or min_p cannot be meant");
     if (temperature && t > 0) r->temperature = t;
     if (temperature || draws) r->sample = draws || t > 0;
+    if (r->sample) r->speculate = 0; /* it guesses greedy answers */
     const berth_json_node *seed = berth_json_get(row, "seed");
     int64_t n = 0;
     if (seed != NULL && (!berth_json_as_i64(seed, &n) || n < 0))

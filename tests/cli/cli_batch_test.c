@@ -269,6 +269,22 @@ static void failed_lines_are_asked_again_when_wanted(void **state)
     program_deinit(&third);
 }
 
+static void guessing_ahead_changes_no_answer(void **state)
+{
+    (void)state;
+    const program_run run = {.stdin_text = "{\"id\": 1, \"prompt\": \"one two one two one two\", \"max_tokens\": 40}\n"
+                                           "{\"id\": 2, \"prompt\": \"x\", \"max_tokens\": 9, \"temperature\": 1}\n"
+                                           "{\"id\": 3, \"prompt\": \"a b c a b c\", \"max_tokens\": 40}\n"};
+    program_result plain = program_expect(&run, 0, "batch -m " NATIVE " --in - --ordered");
+    program_result ahead = program_expect(&run, 0, "batch -m " NATIVE " --in - --ordered --speculate 6 --passes 2");
+    assert_string_equal(plain.out, ahead.out);
+    program_deinit(&plain);
+    program_deinit(&ahead);
+    program_result drawn = program_expect(&run, 2, "batch -m " NATIVE " --in - --speculate 6 --top-k 4");
+    assert_non_null(strstr(drawn.err, "guesses greedy answers"));
+    program_deinit(&drawn);
+}
+
 /* ---- prompts ----------------------------------------------------------------------------------------------------- */
 
 static const char yaml[] = "greeting: Say hello.\n"
@@ -404,6 +420,7 @@ int main(void)
         cmocka_unit_test(a_signal_ends_it_between_two_lines),
         cmocka_unit_test(a_line_that_fails_spoils_no_other),
         cmocka_unit_test(failed_lines_are_asked_again_when_wanted),
+        cmocka_unit_test(guessing_ahead_changes_no_answer),
         cmocka_unit_test(named_prompts_are_what_they_name),
         cmocka_unit_test(broken_prompt_files_are_refused),
         cmocka_unit_test(mistakes_are_refused_with_a_sentence),
