@@ -5,9 +5,9 @@
  *   optimal=capacity: the longest context that can be made to fit.
  * A stage's time is that of a whole request (work.h: pictures, prompt, new tokens) where the host says what a
  * request is and knows all rates and the model's work; else its bytes by its device's memory rate; else by equal
- * rates. Devices may be taken in any order where that is better (latency: up to 8 devices; by hops: up to 12; by
- * memory and rates: any number of alike ones, up to 16 that all differ). Tied tensors, KV cache and what is reserved
- * count. Source: partition.h. */
+ * rates. Devices may be taken in any order where that is better. Of many devices that
+ * all differ not all orders can be looked at: then the note says how far from the best the answer can be, by a bound
+ * that is proven for it. Tied tensors, KV cache and what is reserved count. Source: partition.h. */
 #include "berth/strategy.h"
 
 #include <inttypes.h>
@@ -18,6 +18,7 @@
 #include "strategies/partition.h"
 #include "strategies/words.h"
 
+#define MOST_GAP 0.02 /* beyond it an answer is not called near the best */
 enum { MOST_TOKENS = 1 << 30 };
 
 typedef enum objective { THROUGHPUT, LATENCY, CAPACITY, UNKNOWN } objective;
@@ -36,10 +37,6 @@ static berth_status optimal_check(const berth_strategy_input *in, berth_error *e
         return berth_refuse(err, BERTH_INVALID_ARGUMENT,
                             "strategy optimal=END takes throughput, latency or capacity, and \"%.40s\" was given",
                             in->argument);
-    if (what == LATENCY && in->n_devices > 8)
-        return berth_refuse(err, BERTH_UNSUPPORTED,
-                            "strategy optimal=latency looks at up to 8 devices, and %d were given; name the fastest 8",
-                            in->n_devices);
     return BERTH_OK;
 }
 
@@ -118,7 +115,6 @@ static void note_order(const berth_strategy_input *in, berth_strategy_output *ou
         if (len + strlen(name) + 3 < sizeof text)
             len += (size_t)snprintf(text + len, sizeof text - len, "%s%s", len ? ", " : "", name);
     }
-    if (!p->all_orders) berth_note(out, "other orders of so many devices were not looked at");
     if (is_given) return;
     double now = hop_seconds(known, p, false), given = hop_seconds(known, p, true);
     if (now < given)
@@ -138,6 +134,23 @@ static void note_value(const berth_strategy_input *in, berth_strategy_output *ou
                    " new ones",
                    what == LATENCY ? "all stages and hops take" : "the slowest stage takes", p->value,
                    (int)in->request_tiles, in->request_prompt_tokens, in->request_new_tokens);
+}
+
+/* Where not all orders were looked at: how far from the best it can be. */
+static void note_proof(berth_strategy_output *out, const setup *s, const berth_partition *p, objective what)
+{
+    double gap = what == CAPACITY ? p->bound / p->value - 1 : 1 - p->bound / p->value;
+    bool is_best = p->bound == p->value || p->value == 0;
+    if (what == LATENCY && gap < 1e-9) is_best = true; /* sums in another order differ in the last bits */
+    if (!is_best && p->bound == 0)
+        berth_note(out, "other orders of so many devices were not looked at");
+    else if (!is_best && gap <= MOST_GAP)
+        berth_note(out, "within %.2g %% of the best of all orders, proven", 100 * (gap > 1e-4 ? gap : 1e-4));
+    else if (!is_best)
+        berth_note(out, "no order is proven the best: one up to %.3g %% %s is not ruled out", 100 * gap,
+                   what == CAPACITY ? "longer" : "faster");
+    if (what == THROUGHPUT && s->problem.hops && !p->hops_are_least)
+        berth_note(out, "of orders as good by that, one with fewer or shorter hops is not ruled out");
 }
 
 static berth_status find(const setup *s, objective what, berth_partition *p, berth_error *err)
@@ -167,6 +180,7 @@ static berth_status optimal_place(const berth_strategy_input *in, berth_strategy
             berth_note(out, "a context of up to %" PRId64 " tokens fits", (int64_t)p.value);
         note_order(in, out, &s, &p);
         note_value(in, out, &s, &p, what);
+        note_proof(out, &s, &p, what);
         berth_note_empty_devices(in, out);
     }
     berth_partition_deinit(&p);

@@ -3,7 +3,8 @@
  * All rests on one thing: a run never needs less than a part of it. So for a given limit the longest run that a
  * device can take is found by halving, and of a set of devices it is enough to know the farthest that they can reach
  * in some order; of devices that do not differ it is enough to know how many are in the set. The least limit is
- * closed in on from both sides by values that stages really take, so it is met exactly.
+ * closed in on from both sides by values that stages really take, so it is met exactly. Of too many kinds of devices
+ * the sets are too many: partition_search.c.
  * Sources: Pinar & Aykanat, JPDC 64 (2004) 974-996 (one order); Pinar, Tabak & Aykanat, JPDC 68 (2008) 1473-1486
  * (orders are hard, hence sets of devices). */
 #include <math.h>
@@ -13,7 +14,11 @@
 #include "strategies/partition_internal.h"
 #include "strategies/words.h"
 
-enum { MOST_STATES = 1 << 16 };
+enum {
+    MOST_STATES = 1 << 16,
+    MOST_CELLS_FOR_HOPS = 1 << 14, /* of more than MANY devices; or a request to plan would wait for them */
+    MANY = 12,
+};
 
 typedef struct search {
     const berth_partition_problem *p;
@@ -59,7 +64,7 @@ static bool read_kinds(search *s)
     for (int32_t k = 0; k < s->n_kinds; k++) {
         s->stride[k] = (int32_t)s->n_states;
         s->n_states *= (size_t)s->kind_size[k] + 1;
-        if (s->n_states > MOST_STATES) return false;
+        if (s->n_states > (s->p->effort.most_states ? s->p->effort.most_states : (size_t)MOST_STATES)) return false;
     }
     return true;
 }
@@ -160,6 +165,12 @@ void berth_partition_deinit(berth_partition *p)
     *p = (berth_partition){0};
 }
 
+void berth_partition_move(berth_partition *to, berth_partition *from)
+{
+    *to = *from;
+    *from = (berth_partition){0};
+}
+
 /* The cut that the last can_reach_end found. */
 static void read_cut(search *s, berth_partition *out)
 {
@@ -202,15 +213,16 @@ static berth_status least_slowest(search *s, berth_partition *out, berth_error *
     return BERTH_OK;
 }
 
-/* Without hops. *all_orders: devices do not differ, or all their orders were looked at. */
-static berth_status least_stage(const berth_partition_problem *p, bool free_order, berth_partition *out,
-                                bool *all_orders, berth_error *err)
+/* Without hops. *is_exact: no other order is better, if it is free: devices do not differ, or all orders were looked
+ * at. */
+static berth_status least_stage(const berth_partition_problem *p, bool free_order, berth_partition *out, bool *is_exact,
+                                berth_error *err)
 {
     search s;
     berth_status st = search_init(&s, p, free_order)
                           ? least_slowest(&s, out, err)
                           : berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for the search");
-    *all_orders = s.is_free || s.n_kinds == 1;
+    *is_exact = s.is_free || s.n_kinds == 1;
     search_deinit(&s);
     return st;
 }
@@ -227,7 +239,17 @@ static void keep_better(berth_partition *best, berth_status *st, berth_partition
     berth_partition_deinit(other);
 }
 
-static double slowest_hop(const berth_partition_problem *p, const berth_partition *cut)
+double berth_slowest_stage(const berth_partition_problem *p, const berth_partition *cut)
+{
+    double most = 0;
+    for (int32_t s = 0; s < cut->n_devices; s++) {
+        double seconds = berth_stage_seconds(p, cut->order[s], cut->bounds[s], cut->bounds[s + 1]);
+        if (seconds > most) most = seconds;
+    }
+    return most;
+}
+
+double berth_slowest_hop(const berth_partition_problem *p, const berth_partition *cut)
 {
     double most = 0;
     for (int32_t s = 0, before = -1; s < cut->n_devices; s++) {
@@ -239,53 +261,115 @@ static double slowest_hop(const berth_partition_problem *p, const berth_partitio
     return most;
 }
 
-/* The same slowest stage with fewer and shorter hops; or, where a hop would be slower than every stage, the best of
- * both. */
-static berth_status shorten_hops(const berth_partition_problem *p, bool differ, berth_partition *best, berth_error *err)
+/* Of the stages that hold something: hops between them, and seconds in these. */
+static void count_hops(const berth_partition_problem *p, const berth_partition *cut, int32_t *out_n,
+                       double *out_seconds)
 {
-    bool hops_bind = slowest_hop(p, best) > best->value;
-    if (!berth_path_is_small(p) || (p->hops->is_uniform && !differ && !hops_bind)) {
-        if (hops_bind) best->value = slowest_hop(p, best);
-        best->all_orders &= !hops_bind;
-        return BERTH_OK;
+    *out_n = 0;
+    *out_seconds = 0;
+    for (int32_t s = 0, before = -1; s < cut->n_devices; s++) {
+        if (cut->bounds[s] == cut->bounds[s + 1]) continue;
+        if (before >= 0) {
+            ++*out_n;
+            *out_seconds += 1e-12 * berth_hop(p->hops, before, cut->order[s], cut->bounds[s]);
+        }
+        before = cut->order[s];
     }
-    berth_partition other = {0};
-    berth_status st = berth_path_find(p, BERTH_PATH_HOPS, best->value, &other, err);
-    if (st == BERTH_DOES_NOT_FIT) {
-        st = berth_path_find(p, BERTH_PATH_SLOWEST, INFINITY, &other, err);
-        double limit = other.value;
-        berth_partition_deinit(&other);
-        if (st == BERTH_OK) st = berth_path_find(p, BERTH_PATH_HOPS, limit, &other, err);
+}
+
+/* The same slowest stage or hop with fewer and shorter hops; where a table of all orders is too large, what one way
+ * a place gives. */
+static berth_status shorten_hops(const berth_partition_problem *p, berth_partition *best, berth_error *err)
+{
+    if (!berth_path_is_possible(p)) return BERTH_OK;
+    berth_partition other;
+    size_t most_cells = p->n_devices > MANY ? MOST_CELLS_FOR_HOPS : 0;
+    berth_status st = berth_path_find(p, BERTH_PATH_HOPS, best->value, most_cells, &other, err);
+    if (st != BERTH_OK) return st == BERTH_DOES_NOT_FIT ? BERTH_OK : st;
+    int32_t n_before, n_now;
+    double before, now;
+    count_hops(p, best, &n_before, &before);
+    count_hops(p, &other, &n_now, &now);
+    if (other.hops_are_least || n_now < n_before || (n_now == n_before && now < before)) {
+        other.bound = best->bound;
+        berth_partition_deinit(best);
+        berth_partition_move(best, &other);
     }
-    if (st != BERTH_OK) return st;
-    other.all_orders = best->all_orders;
-    berth_partition_deinit(best);
-    *best = other;
+    berth_partition_deinit(&other);
     return BERTH_OK;
+}
+
+/* Where a hop is slower than every stage of a best cut: the best of both, from a table of all orders. */
+static berth_status least_of_both(const berth_partition_problem *p, berth_partition *best, berth_error *err)
+{
+    berth_partition other;
+    berth_status st = berth_path_find(p, BERTH_PATH_SLOWEST, INFINITY, 0, &other, err);
+    if (st != BERTH_OK) return st;
+    berth_partition_deinit(best);
+    berth_partition_move(best, &other);
+    return BERTH_OK;
+}
+
+/* Among all orders. `out` holds the best in the order given, or nothing. */
+static berth_status least_of_all(const berth_partition_problem *p, bool differ, berth_status in_order,
+                                 berth_partition *out, berth_error *err)
+{
+    berth_partition other = {0};
+    berth_status st = in_order;
+    bool is_exact = true;
+    if (differ) {
+        berth_status other_st = least_stage(p, true, &other, &is_exact, err);
+        keep_better(out, &st, &other, other_st);
+        if (st == BERTH_OUT_OF_MEMORY || (st == BERTH_DOES_NOT_FIT && is_exact)) return st;
+    }
+    out->bound = is_exact ? out->value : 0;
+    bool hops_bind = p->hops && st == BERTH_OK && berth_slowest_hop(p, out) > out->value;
+    if (is_exact && !hops_bind) return st;
+    if (is_exact && berth_path_is_exact(p, 0)) return least_of_both(p, out, err);
+    if (p->n_devices <= BERTH_PARTITION_MOST_DEVICES) return berth_partition_close_in(p, out, err);
+    if (hops_bind) out->value = berth_slowest_hop(p, out);
+    return st; /* the order given, with no bound */
 }
 
 berth_status berth_partition_throughput(const berth_partition_problem *p, bool free_order, berth_partition *out,
                                         berth_error *err)
 {
-    berth_partition other = {0};
-    bool all_orders;
+    bool ignored, differ = false;
     *out = (berth_partition){0};
-    berth_status st = least_stage(p, false, out, &all_orders, err);
+    berth_status st = least_stage(p, false, out, &ignored, err);
+    out->bound = out->value;
     if (!free_order || (st != BERTH_OK && st != BERTH_DOES_NOT_FIT)) return st;
-    bool differ = false;
     for (int32_t d = 1; d < p->n_devices; d++) differ |= !berth_same_device(&p->devices[0], &p->devices[d]);
-    if (differ) {
-        berth_status other_st = least_stage(p, true, &other, &all_orders, err);
-        keep_better(out, &st, &other, other_st);
-    }
-    if (st != BERTH_OK) return st;
-    out->all_orders = all_orders;
-    if (p->hops) st = shorten_hops(p, differ, out, err);
+    if (st != BERTH_OK && !differ) return st;
+    double in_order = out->value;
+    st = least_of_all(p, differ, st, out, err);
+    bool hops_matter = p->hops && (differ || !p->hops->is_uniform || out->value != in_order);
+    if (st == BERTH_OK) out->hops_are_least = !hops_matter;
+    if (st == BERTH_OK && hops_matter) st = shorten_hops(p, out, err);
     if (st != BERTH_OK) berth_partition_deinit(out);
     return st;
 }
 
 /* ---- capacity ---- */
+
+/* By halving over contexts; *is_exact as in least_stage. BERTH_DOES_NOT_FIT where not even the least fits. */
+static berth_status most_context(search *s, berth_chain *c, int64_t limit, berth_partition *out)
+{
+    int64_t low = c->context_tokens, high = limit > low ? limit : low;
+    if (!can_reach_end(s, INFINITY)) return BERTH_DOES_NOT_FIT;
+    while (low < high) {
+        c->context_tokens = high - (high - low) / 2;
+        if (can_reach_end(s, INFINITY))
+            low = c->context_tokens;
+        else
+            high = c->context_tokens - 1;
+    }
+    c->context_tokens = low;
+    can_reach_end(s, INFINITY);
+    read_cut(s, out);
+    out->value = out->bound = (double)low;
+    return BERTH_OK;
+}
 
 berth_status berth_partition_capacity(const berth_partition_problem *problem, bool free_order, int64_t limit,
                                       berth_partition *out, berth_error *err)
@@ -296,28 +380,51 @@ berth_status berth_partition_capacity(const berth_partition_problem *problem, bo
     p.chain = &c;
     *out = (berth_partition){0};
     berth_status st = BERTH_OUT_OF_MEMORY;
-    int64_t low = c.context_tokens, high = limit > low ? limit : low;
-    if (!search_init(&s, &p, free_order) || !berth_partition_init(out, p.n_devices)) {
+    if (!search_init(&s, &p, free_order) || !berth_partition_init(out, p.n_devices))
         berth_refuse(err, st, "no memory for the search");
-        goto out;
-    }
-    st = BERTH_DOES_NOT_FIT;
-    if (!can_reach_end(&s, INFINITY)) goto out;
-    while (low < high) {
-        c.context_tokens = high - (high - low) / 2;
-        if (can_reach_end(&s, INFINITY))
-            low = c.context_tokens;
-        else
-            high = c.context_tokens - 1;
-    }
-    c.context_tokens = low;
-    can_reach_end(&s, INFINITY);
-    read_cut(&s, out);
-    out->value = (double)low;
-    out->all_orders = s.is_free || s.n_kinds == 1;
-    st = BERTH_OK;
-out:
+    else
+        st = most_context(&s, &c, limit, out);
+    bool is_exact = !free_order || s.is_free || s.n_kinds == 1;
     search_deinit(&s);
     if (st != BERTH_OK) berth_partition_deinit(out);
-    return st;
+    if (is_exact || (st != BERTH_OK && st != BERTH_DOES_NOT_FIT)) return st;
+    if (st == BERTH_OK) out->bound = (double)limit;
+    if (p.n_devices > BERTH_PARTITION_MOST_DEVICES) return st;
+    return berth_partition_close_in_context(
+        problem, st == BERTH_OK ? (int64_t)out->value : problem->chain->context_tokens, limit, out, err);
+}
+
+/* ---- latency ---- */
+
+/* Where no short way was found: any that fits, so that there is an answer; out->bound stays. */
+static berth_status any_cut(const berth_partition_problem *p, berth_partition *out, berth_error *err)
+{
+    berth_partition_problem without_hops = *p;
+    double bound = out->bound, hops;
+    int32_t n_hops;
+    without_hops.hops = NULL;
+    berth_status st = berth_partition_throughput(&without_hops, true, out, err);
+    if (st != BERTH_OK) return st;
+    out->value = 0;
+    for (int32_t s = 0; s < p->n_devices; s++)
+        out->value += berth_stage_seconds(p, out->order[s], out->bounds[s], out->bounds[s + 1]);
+    if (p->hops) count_hops(p, out, &n_hops, &hops);
+    if (p->hops) out->value += hops;
+    out->bound = bound;
+    return BERTH_OK;
+}
+
+berth_status berth_partition_latency(const berth_partition_problem *p, berth_partition *out, berth_error *err)
+{
+    *out = (berth_partition){0};
+    if (p->n_devices > BERTH_PARTITION_MOST_DEVICES)
+        return berth_refuse(err, BERTH_UNSUPPORTED, "latency is minimised over up to %d devices, and %d were given",
+                            BERTH_PARTITION_MOST_DEVICES, p->n_devices);
+    if (!berth_path_is_possible(p))
+        return berth_refuse(err, BERTH_UNSUPPORTED,
+                            "latency is not minimised over %d parts on %d devices; use fewer devices", p->chain->n,
+                            p->n_devices);
+    berth_status st = berth_path_find(p, BERTH_PATH_SUM, INFINITY, 0, out, err);
+    if (st != BERTH_DOES_NOT_FIT || !(out->bound < INFINITY)) return st;
+    return any_cut(p, out, err);
 }
