@@ -23,9 +23,10 @@
 enum {
     MOST = BERTH_PARTITION_MOST_DEVICES,
     MOST_STEPS = 20000,
+    HARDER = 4,
     N_PASSES = 3,
     N_PRICES = 60,       /* steps of prices */
-    MEMO_SIZE = 1 << 13, /* slots; a set that finds none is not remembered */
+    MEMO_SIZE = 1 << 15, /* slots; a set that finds none is not remembered */
     MEMO_PROBES = 8,
     MOST_ENDS = 8, /* of one run, in walks */
 };
@@ -93,6 +94,11 @@ void berth_cover_destroy(berth_cover *c)
     free(c->best_rest);
     free(c->memo);
     free(c);
+}
+
+void berth_cover_try_harder(berth_cover *c)
+{
+    c->most_steps *= HARDER;
 }
 
 static const int32_t *row_of(const berth_cover *c, int32_t group)

@@ -46,6 +46,8 @@ typedef struct berth_cover berth_cover;
 
 berth_cover *berth_cover_create(const berth_partition_problem *p); /* NULL: out of memory */
 void berth_cover_destroy(berth_cover *c);
+/* From here on gives up later. */
+void berth_cover_try_harder(berth_cover *c);
 /* Is there an order and a cut whose stages take no longer than `limit`, and fit? (Hops over the limit divide the
  * devices into islands; within one they are left out.) The cut goes to `out` (initialised) where found. *above: up to
  * that limit, that included not, the answer is the same. */

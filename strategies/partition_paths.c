@@ -3,11 +3,12 @@
  *
  * Devices that can be exchanged without a change to anything - same room, same rates, same hops to all others - make a
  * class; a set is how many of each class. Where that still makes too many sets, only some classes are counted and the
- * others taken as endless. The best way is then a bound; and where it takes no class more often than there are
- * devices, it is the answer. If it does, the class it takes most is counted too, and so on. Beside it the same table
+ * others taken as endless, at a price for each device taken. The best way is then a bound, the best that prices can
+ * make it; and where it takes no class more often than there are devices and none is paid for in vain, it is the
+ * answer. Else the class it overuses most is counted too, and so on. Beside it the same table
  * is filled with ways that do take only what there is, but of which just one is kept a cell: a way that can be gone.
  * Sources: Held & Karp, J. SIAM 10 (1962) 196-210 (sets); Righini & Salani, Networks 51 (2008) 155-170 (counting some
- * of them, and more as needed). */
+ * of them, and more as needed); Held & Karp, Mathematical Programming 1 (1971) 6-25 (prices). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,8 @@ enum {
     MOST_CELLS = 1 << 23,
     MOST_CELLS_OF_MANY = 1 << 20, /* more than MANY devices */
     MOST_CELLS_AT_ONCE = 1 << 16, /* of sums: beyond it is quicker to count only the classes that must be */
+    LITTLE = 1 << 13,             /* cells: a quarter of a millisecond */
+    N_PRICES = 48,
     MANY = 12,
     MOST = BERTH_PARTITION_MOST_DEVICES
 };
@@ -49,6 +52,7 @@ typedef struct paths {
     int32_t n_atoms;
     size_t width;                 /* atoms + 1 */
     bool is_counted[MOST];        /* of each class */
+    double price[MOST];           /* of each class: what one of its devices costs besides */
     size_t stride[MOST];          /* 0 where it is not counted */
     size_t n_sets;                /* of counted classes */
     bool is_exact, keeps_to_used; /* all are counted; no way takes more than there is */
@@ -253,6 +257,7 @@ static void fill_set(const paths *t, size_t set)
             if (t->is_exact && rest == 0 && from > 0) continue;
             cell here = best_before(t, rest, k, from, &used);
             if (!(here.value < INFINITY)) continue;
+            here.value += t->price[k];
             uint64_t left = t->k.members[k] & ~used;
             extend(t, set, k, here, used | (left & (~left + 1)), first_to);
         }
@@ -297,11 +302,11 @@ static bool fill_table(paths *t, bool keeps_to_used, way *out)
     return true;
 }
 
-/* How often the way takes each class; gives the one that it takes more often than there are, by most; -1 = none. */
-static int32_t most_overused(const paths *t, const way *w)
+static void count_uses(const paths *t, const way *w, int32_t *uses)
 {
-    int32_t uses[MOST] = {0}, worst = -1, most = 0, at = t->n_atoms;
+    int32_t at = t->n_atoms;
     size_t set = w->set;
+    memset(uses, 0, MOST * sizeof *uses);
     for (int32_t k = w->last; k >= 0;) {
         const cell *here = &row_of(t, set, k)[at];
         uses[k]++;
@@ -309,12 +314,6 @@ static int32_t most_overused(const paths *t, const way *w)
         at = here->from;
         k = here->before;
     }
-    for (int32_t k = 0; k < t->k.n; k++) {
-        if (uses[k] - t->k.count[k] <= most) continue;
-        most = uses[k] - t->k.count[k];
-        worst = k;
-    }
-    return worst;
 }
 
 /* The way as a cut: of each class the first device first. */
@@ -343,35 +342,115 @@ static void read_way(const paths *t, const way *w, berth_partition *out)
     }
 }
 
-/* Counts more and more classes until the best way can be gone, or the table would be too large. */
-static berth_status count_more(paths *t, size_t most_cells, berth_partition *out, berth_error *err)
+/* ---- sums, where sets are too many ---- */
+
+/* Takes the bound that the way is, and the way itself where it can be gone. False: out of memory. */
+static bool look_once(paths *t, bool keeps_to_used, berth_partition *out, int32_t *uses, bool *is_refuted)
 {
-    double best = INFINITY;
-    out->bound = 0;
-    for (;;) {
-        way w;
-        if (!fill_table(t, false, &w)) goto no_memory;
-        out->bound = w.value;
-        if (w.last < 0) return BERTH_DOES_NOT_FIT;
-        int32_t worst = most_overused(t, &w);
-        if (worst < 0) {
-            read_way(t, &w, out);
-            out->value = w.value;
-            return BERTH_OK;
-        }
-        if (!fill_table(t, true, &w)) goto no_memory;
-        if (w.value < best) {
-            best = w.value;
-            read_way(t, &w, out);
-        }
-        if (best <= out->bound * (1 + 1e-12)) break;
-        t->is_counted[worst] = true;
-        if (t->n_sets * ((size_t)t->k.count[worst] + 1) > most_cells / ((size_t)t->k.n * t->width)) break;
+    way w;
+    bool can_be = true;
+    if (!fill_table(t, keeps_to_used, &w)) return false;
+    *is_refuted = w.last < 0 && !keeps_to_used;
+    if (w.last < 0) return true;
+    count_uses(t, &w, uses);
+    double value = w.value, bound = w.value;
+    for (int32_t k = 0; k < t->k.n; k++) {
+        can_be = can_be && uses[k] <= t->k.count[k];
+        value -= t->price[k] * uses[k];
+        bound -= t->price[k] * t->k.count[k];
     }
-    out->value = best;
-    return best < INFINITY ? BERTH_OK : BERTH_DOES_NOT_FIT;
-no_memory:
-    return berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for the search");
+    if (!keeps_to_used && bound > out->bound) out->bound = bound;
+    if (can_be && value < out->value) {
+        out->value = value;
+        read_way(t, &w, out);
+    }
+    return true;
+}
+
+static bool is_met(const berth_partition *out)
+{
+    return out->value <= out->bound * (1 + 1e-12);
+}
+
+/* Prices for the classes: a way pays for each device that it takes, and gets back what all of them would pay. What it
+ * overuses becomes dearer, so the bound grows. Keeps the best prices. */
+static bool move_prices(paths *t, berth_partition *out, bool *is_refuted)
+{
+    double best[MOST] = {0}, pull = 1;
+    int32_t uses[MOST], since = 0;
+    for (int step = 0; step < N_PRICES && !is_met(out); step++) {
+        double before = out->bound, square = 0;
+        if (step % 4 == 0 && !look_once(t, true, out, uses, is_refuted)) return false;
+        if (!look_once(t, false, out, uses, is_refuted)) return false;
+        if (*is_refuted) return true;
+        since = out->bound > before ? 0 : since + 1;
+        if (since == 0) memcpy(best, t->price, sizeof best);
+        if (since == 4) pull /= 2;
+        if (since == 4) since = 0;
+        for (int32_t k = 0; k < t->k.n; k++) {
+            double over = uses[k] - t->k.count[k];
+            square += over > 0 || t->price[k] > 0 ? over * over : 0;
+        }
+        if (square == 0) break;
+        double target = out->value < INFINITY ? out->value : out->bound * 1.2;
+        double by = pull * (target - out->bound + 0.01 * target) / square;
+        for (int32_t k = 0; k < t->k.n; k++) {
+            t->price[k] += by * (uses[k] - t->k.count[k]);
+            if (t->price[k] < 0) t->price[k] = 0;
+        }
+    }
+    memcpy(t->price, best, sizeof best);
+    return true;
+}
+
+/* The class to count next: the one overused most; else the one that pays most for what is not used; -1 = none. */
+static int32_t choose_class(const paths *t, const int32_t *uses)
+{
+    int32_t worst = -1;
+    double most = 0;
+    for (int32_t k = 0; k < t->k.n; k++) {
+        double over = uses[k] - t->k.count[k];
+        if (t->is_counted[k]) continue;
+        if (over < 0) over = -over * t->price[k] * 1e-9; /* after all that are overused */
+        if (over > most) worst = k;
+        if (over > most) most = over;
+    }
+    return worst;
+}
+
+/* Counts more and more classes until the best way can be gone, or the table would be too large. */
+static bool count_more(paths *t, size_t most_cells, berth_partition *out, bool *is_refuted)
+{
+    int32_t uses[MOST];
+    while (!is_met(out)) {
+        if (!look_once(t, true, out, uses, is_refuted) || !look_once(t, false, out, uses, is_refuted)) return false;
+        int32_t next = *is_refuted || is_met(out) ? -1 : choose_class(t, uses);
+        if (next < 0 || t->n_sets * ((size_t)t->k.count[next] + 1) > most_cells / ((size_t)t->k.n * t->width))
+            return true;
+        t->is_counted[next] = true;
+        t->price[next] = 0; /* it cannot be overused any more */
+    }
+    return true;
+}
+
+/* First as far as it takes little; then from prices that say more. */
+static berth_status bound_sum(paths *t, size_t most_cells, berth_partition *out, berth_error *err)
+{
+    bool is_refuted = false;
+    out->bound = 0;
+    out->value = INFINITY;
+    bool ok = count_more(t, most_cells < LITTLE ? most_cells : LITTLE, out, &is_refuted);
+    if (ok && !is_refuted && !is_met(out)) {
+        memset(t->is_counted, 0, sizeof t->is_counted);
+        ok = move_prices(t, out, &is_refuted);
+        if (ok && !is_refuted) ok = count_more(t, most_cells, out, &is_refuted);
+    }
+    if (!ok) return berth_refuse(err, BERTH_OUT_OF_MEMORY, "no memory for the search");
+    if (is_refuted)
+        out->bound = INFINITY;
+    else if (out->bound > out->value)
+        out->bound = out->value; /* sums in another order differ in the last bits */
+    return out->value < INFINITY ? BERTH_OK : BERTH_DOES_NOT_FIT;
 }
 
 static berth_status fill_once(paths *t, bool is_exact, berth_partition *out, berth_error *err)
@@ -421,8 +500,8 @@ berth_status berth_path_find(const berth_partition_problem *p, berth_path_end en
         bool is_exact = cells_of_all(&t.k, t.width) <= at_once;
         measure_runs(&t);
         find_least(&t);
-        st = is_exact || end != BERTH_PATH_SUM ? fill_once(&t, is_exact, out, err)
-                                               : count_more(&t, most_cells, out, err);
+        st =
+            is_exact || end != BERTH_PATH_SUM ? fill_once(&t, is_exact, out, err) : bound_sum(&t, most_cells, out, err);
         if (end == BERTH_PATH_HOPS) {
             out->hops_are_least = is_exact;
             out->value = limit;

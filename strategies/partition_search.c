@@ -6,9 +6,10 @@
 #include "strategies/words.h"
 
 /* Ends nearer than that, relatively, are not brought nearer: an end that was given up at, and two that are proven. */
-#define NEAR_OPEN 1e-4
-#define NEAR      1e-9
-enum { MOST_TRIES = 64 };
+#define NEAR_OPEN   1e-4
+#define NEAR        1e-9
+#define NEAR_ENOUGH 0.02
+enum { MOST_TRIES = 64, MOST_HARD_TRIES = 6 };
 
 typedef struct search {
     const berth_partition_problem *p;
@@ -52,14 +53,16 @@ static bool are_apart(double low, double high, double near)
 }
 
 /* First down to the least that can be found, then up to the most that can be proven. */
-static void close_in(search *s)
+static void close_in(search *s, int most_tries)
 {
     double failed = s->proven, next;
-    while (are_apart(failed, s->found, failed > s->proven ? NEAR_OPEN : NEAR) && s->n_tries < MOST_TRIES) {
+    s->n_tries = 0;
+    s->open = INFINITY;
+    while (are_apart(failed, s->found, failed > s->proven ? NEAR_OPEN : NEAR) && s->n_tries < most_tries) {
         double middle = failed + (s->found - failed) / 2;
         if (try_limit(s, middle, &next) != BERTH_COVER_FOUND) failed = next;
     }
-    for (; s->n_tries < 2 * MOST_TRIES;) {
+    while (s->n_tries < 2 * most_tries) {
         double end = s->open < s->found ? s->open : s->found;
         if (!are_apart(s->proven, end, end < s->found ? NEAR_OPEN : NEAR)) return;
         try_limit(s, s->proven + (end - s->proven) / 2, &next);
@@ -100,7 +103,11 @@ berth_status berth_partition_close_in(const berth_partition_problem *p, berth_pa
     if (first == BERTH_COVER_NONE) st = BERTH_DOES_NOT_FIT;
     if (first == BERTH_COVER_OPEN) st = refuse_to_say(p, err);
     if (st != BERTH_OK) goto out;
-    close_in(&s);
+    close_in(&s, MOST_TRIES);
+    if (s.found > s.proven * (1 + NEAR_ENOUGH)) {
+        berth_cover_try_harder(s.cover);
+        close_in(&s, MOST_HARD_TRIES);
+    }
     best->value = s.found;
     best->bound = s.proven < s.found ? s.proven : s.found;
 out:

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -306,6 +307,24 @@ static void large_machines_are_within_2_percent(void **state)
     assert_true(n_exact > n / 2);
 }
 
+static void latency_of_many_devices_is_bounded(void **state)
+{
+    (void)state;
+    static world w;
+    for (uint64_t number = 0; number < 4; number++) {
+        berth_partition cut;
+        seed = (number + 1) * 0x9E3779B97F4A7C15u;
+        make_chain(&w, 40, (shape)below(3));
+        make_machine(&w, number % 2 ? 20 : 12, 64, 4, 300);
+        make_links(&w, 20);
+        assert_int_equal(berth_partition_latency(&w.p, &cut, NULL), BERTH_OK);
+        assert_true(near(check_cut(&w, &cut, 1000).sum, cut.value));
+        if (!(cut.value <= 1.02 * cut.bound)) fail_msg("%d: %g, bound %g", (int)number, cut.value, cut.bound);
+        if (number % 2 == 0) assert_true(near(cut.value, cut.bound));
+        berth_partition_deinit(&cut);
+    }
+}
+
 /* ---- devices that can change places ---- */
 
 static void sixteen_equal_devices_are_exact(void **state)
@@ -342,12 +361,78 @@ static void sixteen_equal_devices_are_exact(void **state)
     berth_partition_deinit(&cut);
 }
 
-int main(void)
+/* ---- the campaign ---- */
+
+static int ascending(const void *a, const void *b)
 {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* One line: how far apart answer and bound are, in percent, over n random problems. `end`: t, l or c. */
+static void campaign(char end, int32_t n_devices, shape layers, uint32_t spread, uint32_t percent, bool links, int n)
+{
+    static world w;
+    double *gaps = calloc((size_t)n, sizeof *gaps);
+    int n_exact = 0, n_over = 0, n_not = 0, answered = 0;
+    for (int k = 0; k < n && gaps; k++) {
+        berth_partition cut;
+        seed = (uint64_t)(k + 1) * 0x9E3779B97F4A7C15u;
+        make_chain(&w, 28 + (int32_t)below(100), layers);
+        make_machine(&w, n_devices, 64, spread, percent);
+        if (links) make_links(&w, 100);
+        berth_status st = end == 't'   ? berth_partition_throughput(&w.p, true, &cut, NULL)
+                          : end == 'l' ? berth_partition_latency(&w.p, &cut, NULL)
+                                       : berth_partition_capacity(&w.p, true, 1 << 30, &cut, NULL);
+        n_not += st != BERTH_OK;
+        if (st != BERTH_OK) continue;
+        check_cut(&w, &cut, end == 'c' ? (int64_t)cut.value : 1000);
+        double gap = end == 'c' ? cut.bound / cut.value - 1 : cut.value / cut.bound - 1;
+        n_exact += gap < 1e-9;
+        n_over += gap > 0.02;
+        gaps[answered++] = 100 * gap;
+        berth_partition_deinit(&cut);
+    }
+    if (answered > 0) qsort(gaps, (size_t)answered, sizeof *gaps, ascending);
+    static const char *const shapes[] = {"alike", "mixed", "any"};
+    if (answered > 0)
+        printf(
+            "%s %2d devices 1:%-2u layers %-5s room %3u %% %s: %3d exact of %3d, median %.3f, 90th %.3f, most %.3f %%; "
+            "over 2 %%: %d; none: %d\n",
+            end == 't'   ? "throughput"
+            : end == 'l' ? "latency   "
+                         : "capacity  ",
+            n_devices, spread, shapes[layers], percent, links ? "links" : "-----", n_exact, answered,
+            gaps[answered / 2], gaps[answered * 9 / 10], gaps[answered - 1], n_over, n_not);
+    fflush(stdout);
+    free(gaps);
+}
+
+static void run_campaign(int n)
+{
+    static const int32_t sizes[] = {18, 24, 40, 64};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (int layers = ALIKE; layers <= ANY; layers++)
+            for (int wide = 0; wide < 2; wide++)
+                campaign('t', sizes[s], (shape)layers, wide ? 10 : 3, 150, layers == MIXED, n);
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (int tight = 0; tight < 2; tight++) campaign('l', sizes[s], ALIKE, 4, tight ? 130 : 300, true, n / 2);
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (int layers = ALIKE; layers <= ANY; layers++) campaign('c', sizes[s], (shape)layers, 4, 150, false, n);
+}
+
+/* partition_test N: no test, but how near the bounds are over N problems of each sort. */
+int main(int argc, char **argv)
+{
+    if (argc > 1) {
+        run_campaign(atoi(argv[1]));
+        return 0;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bounds_hold_against_every_cut),
         cmocka_unit_test(the_search_agrees_with_the_exact_method),
         cmocka_unit_test(large_machines_are_within_2_percent),
+        cmocka_unit_test(latency_of_many_devices_is_bounded),
         cmocka_unit_test(sixteen_equal_devices_are_exact),
     };
     return cmocka_run_group_tests_name("partition", tests, NULL, NULL);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "strategies/accelerate_model.h"
+#include "strategies/partition.h"
 #include "strategies/registry.h"
 
 void *__real_malloc(size_t n);
@@ -132,6 +133,63 @@ static void strategies_run_out_of_memory(void **state)
     }
 }
 
+/* The bounded searches, which so few devices come to only when told to: no set, no table is small enough. */
+static berth_status place_bounded(const berth_strategy_input *in, int end, berth_error *err)
+{
+    berth_chain c;
+    berth_work w = {0};
+    berth_hops h = {0};
+    berth_partition cut = {0};
+    berth_partition_device devices[N_DEVICES];
+    berth_status st = berth_chain_init(&c, in, err);
+    if (st != BERTH_OK) return st;
+    for (int32_t d = 0; d < N_DEVICES; d++) {
+        const berth_device_view *v = berth_device_at(in, d);
+        devices[d] = (berth_partition_device){v->budget_bytes, v->bytes_per_second, v->flops};
+    }
+    st = berth_work_init(&w, &c, in, err);
+    if (st == BERTH_OK) st = berth_hops_init(&h, &c, in, true, err);
+    const berth_partition_problem p = {.chain = &c,
+                                       .devices = devices,
+                                       .n_devices = N_DEVICES,
+                                       .work = &w,
+                                       .hops = &h,
+                                       .effort = {.most_states = 1, .most_cells = 1}};
+    if (st == BERTH_OK && end == 0) st = berth_partition_throughput(&p, true, &cut, err);
+    if (st == BERTH_OK && end == 1) st = berth_partition_latency(&p, &cut, err);
+    if (st == BERTH_OK && end == 2) st = berth_partition_capacity(&p, true, 1000, &cut, err);
+    berth_partition_deinit(&cut);
+    berth_work_deinit(&w);
+    berth_hops_deinit(&h);
+    berth_chain_deinit(&c);
+    return st;
+}
+
+static void bounded_searches_run_out_of_memory(void **state)
+{
+    (void)state;
+    berth_node_view nodes[N_NODES];
+    berth_device_view devices[N_DEVICES];
+    berth_strategy_input in = make_input(nodes, devices, 40);
+    add_work(&in, nodes, devices);
+    for (int end = 0; end < 3; end++) {
+        for (long fail = 0;; fail++) {
+            berth_error err = {0};
+            countdown = fail;
+            berth_status st = place_bounded(&in, end, &err);
+            long left = countdown;
+            countdown = -1;
+            if (left >= 0) {
+                if (st != BERTH_OK) fail_msg("%s", err.message);
+                assert_true(fail > 10);
+                break;
+            }
+            if (st != BERTH_OUT_OF_MEMORY || err.message[0] == '\0')
+                fail_msg("end %d, allocation %ld: %s %s", end, fail, berth_status_name(st), err.message);
+        }
+    }
+}
+
 static berth_status build_and_place(berth_error *err)
 {
     berth_tree t = {0};
@@ -225,6 +283,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strategies_run_out_of_memory),
+        cmocka_unit_test(bounded_searches_run_out_of_memory),
         cmocka_unit_test(accelerate_runs_out_of_memory),
         cmocka_unit_test(accelerate_of_a_model_runs_out_of_memory),
     };
