@@ -61,8 +61,11 @@ static void result_json(berth_buffer *b, const berth_plan *plan, const berth_res
     berth_buffer_json_string(b, r->text, strlen(r->text));
     berth_buffer_puts(b, ", \"token_ids\": [");
     for (int32_t i = 0; i < r->n_tokens; i++) berth_buffer_printf(b, "%s%d", i ? ", " : "", (int)r->token_ids[i]);
-    berth_buffer_printf(b, "], \"prompt_tokens\": %d, \"tiles\": %d, \"finish_reason\": \"%s\", \"placement\": ",
-                        (int)r->n_prompt_tokens, (int)r->n_tiles, r->finish_reason);
+    berth_buffer_printf(b,
+                        "], \"prompt_tokens\": %d, \"tiles\": %d, \"finish_reason\": \"%s\", "
+                        "\"drafted_tokens\": %d, \"accepted_tokens\": %d, \"placement\": ",
+                        (int)r->n_prompt_tokens, (int)r->n_tiles, r->finish_reason, (int)r->n_drafted,
+                        (int)r->n_accepted);
     put_placement(b, plan, r->replica);
     const struct {
         const char *name;

@@ -40,6 +40,7 @@ void cli_request_init(const cli_args *a, const cli_conversation *c, berth_reques
     if (a->set[OPT_TOP_P]) r->top_p = (float)a->real[OPT_TOP_P];
     if (a->set[OPT_MIN_P]) r->min_p = (float)a->real[OPT_MIN_P];
     if (a->set[OPT_REPETITION_PENALTY]) r->repetition_penalty = (float)a->real[OPT_REPETITION_PENALTY];
+    r->speculate = (int32_t)a->number[OPT_SPECULATE];
     r->seed = a->unsigned_number[OPT_SEED];
     r->speculate = r->sample ? 0 : (int32_t)a->number[OPT_SPECULATE]; /* a named prompt may draw */
     r->ignore_stop = a->set[OPT_IGNORE_STOP];

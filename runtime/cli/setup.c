@@ -154,6 +154,9 @@ static berth_plan_options plan_options(const cli_args *a, const cli_setup *s, bo
         .layers = text_of(a, OPT_LAYERS),
         .vision_device = text_of(a, OPT_VISION_DEVICE),
         .compat = text_of(a, OPT_COMPAT),
+        .kv_tokens = a->number[OPT_KV_TOKENS],
+        .passes = (int32_t)a->number[OPT_PASSES],
+        .draft = (int32_t)a->number[OPT_SPECULATE],
         .show_misfit = a->command == CMD_PLAN || a->command == CMD_EXPLAIN,
     };
 }
