@@ -47,6 +47,7 @@ typedef struct berth_active {
     int64_t most_rows;                      /* KV rows it has blocks for */
     int32_t limit;                          /* new tokens at most */
     bool keeps;                             /* its KV may be taken from and left to others */
+    bool is_foreign;                        /* it stands on KV out of a file, which nobody but its session believes */
     berth_block_table kv;
     berth_prefix_chain chain;
     int32_t *tile_blocks;   /* owned; [n_tiles] block in the feature store; -1 = none */
@@ -140,6 +141,7 @@ struct berth_core_session {
     int64_t n_rows;       /* whose KV is in the table */
     berth_block_table kv;
     bool is_pinned;
+    bool is_foreign;                   /* some of it came out of a file */
     berth_core_session *older, *newer; /* idle ones of the replica, by last use */
 };
 

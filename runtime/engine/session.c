@@ -69,6 +69,7 @@ int64_t berth_session_lend(berth_core_session *s, berth_active *a)
     int64_t common = berth_prefix_common(s->keys, s->n_rows, a->keys, a->request->n_ids - 1);
     unlink_idle(r, s);
     int64_t kept = berth_block_table_keep(&s->kv, &r->kv, common);
+    a->is_foreign = s->is_foreign && kept > 0;
     berth_block_table_deinit(&a->kv);
     a->kv = s->kv;
     s->kv = (berth_block_table){0};
@@ -85,6 +86,7 @@ void berth_session_take_back(berth_core_session *s, berth_active *a)
         if (atomic_load(&s->home) >= 0) forget(r, s); /* it was not lent: nothing of it fitted */
         s->n_rows = berth_block_table_keep(&a->kv, &r->kv, a->n_computed);
         s->kv = a->kv;
+        s->is_foreign = a->is_foreign;
         a->kv = (berth_block_table){0};
         free(s->keys);
         s->keys = a->keys;
@@ -218,6 +220,7 @@ static void fork_on_loop(berth_replica *r, void *arg)
     memcpy(t->keys, s->keys, (size_t)s->n_rows * sizeof *t->keys);
     c->status = berth_block_table_init(&t->kv, &r->kv, r->core->plan->config.context, c->err);
     if (c->status != BERTH_OK) return;
+    t->is_foreign = s->is_foreign;
     t->n_rows = berth_block_table_fork(&t->kv, &r->kv, &s->kv, s->n_rows);
     berth_session_settle(r, t);
 }

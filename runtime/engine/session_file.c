@@ -231,6 +231,7 @@ static void load_on_loop(berth_replica *r, void *arg)
             copy_row(&l, &s->kv, row, (uint8_t *)(uintptr_t)at, true);
     }
     s->n_rows = n;
+    s->is_foreign = true;
     berth_session_settle(r, s);
 }
 

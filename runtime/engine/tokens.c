@@ -72,7 +72,8 @@ static bool are_sick(berth_active *a, const berth_pass_item *item, const float *
 
 static void publish(berth_active *a, int64_t first)
 {
-    if (a->keeps) berth_prefix_publish(&a->replica->kv, &a->kv, &a->chain, a->keys, first, a->n_computed);
+    if (a->keeps && !a->is_foreign)
+        berth_prefix_publish(&a->replica->kv, &a->kv, &a->chain, a->keys, first, a->n_computed);
 }
 
 static void take_prompt(berth_active *a, const berth_pass_item *item, const float *logits, const float *stats)

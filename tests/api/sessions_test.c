@@ -453,6 +453,55 @@ static void hostile_files_are_refused_or_harmless(void **state)
     drop_saved(&v);
 }
 
+/* KV out of a file is believed for its own conversation only: what is computed behind it is nobody else's. */
+static void false_kv_reaches_no_other_request(void **state)
+{
+    (void)state;
+    enum { HASH = 32 };
+    fixture f = fixture_open(&options), clean = fixture_open(&options);
+    berth_session *s = new_session(clean.engine);
+    berth_error err = {0};
+    history h = {0};
+    say(&h, long_question, PICTURE(1));
+    ask_both(clean.engine, clean.engine, s, &h, NULL);
+    char path[] = "/tmp/berth-session-XXXXXX";
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    must(berth_session_save(s, path, &err), &err, "save");
+    const int32_t n_kept = info_of(s).n_tokens;
+    berth_session_destroy(s);
+    char *bytes = NULL;
+    size_t n = 0;
+    must(berth_file_read(path, 1 << 26, &bytes, &n, &err), &err, "read");
+    berth_plan_device device = {.struct_size = sizeof device};
+    must(berth_plan_get_device(berth_engine_plan(f.engine), 0, &device, &err), &err, "device");
+    const size_t rows = (size_t)n_kept * device.kv_per_token; /* of all layers, at the end of the file */
+    for (size_t at = n - HASH - rows + 16; at < n - HASH - rows + rows / 4; at += 4) /* of the first layer */
+        memcpy(bytes + at, &(float){0.25f}, sizeof(float));
+    assert_true(berth_sha256(bytes, n - HASH, (uint8_t *)bytes + n - HASH));
+    write_file(path, bytes, n);
+    must(berth_session_load(f.engine, path, &s, &err), &err, "load");
+    say(&h, long_question, NULL);
+    berth_request told = request_of(&h.turns[2], 1, s), whole = request_of(h.turns, 3, NULL);
+    berth_result lie = run_request(f.engine, &told);
+    assert_true(lie.n_reused_tokens >= 64); /* it did believe it */
+    for (int32_t i = 0; i < 2; i++) {
+        berth_result want = run_request(clean.engine, &whole), got = run_request(f.engine, &whole);
+        assert_memory_equal(got.token_ids, want.token_ids, (size_t)want.n_tokens * sizeof(int32_t));
+        assert_memory_not_equal(lie.token_ids, want.token_ids, (size_t)want.n_tokens * sizeof(int32_t));
+        berth_result_deinit(&want);
+        berth_result_deinit(&got);
+    }
+    berth_result_deinit(&lie);
+    berth_session_destroy(s);
+    free(bytes);
+    unlink(path);
+    history_deinit(&h);
+    fixture_close(&f);
+    fixture_close(&clean);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -464,6 +513,7 @@ int main(void)
         cmocka_unit_test(a_failure_leaves_no_trace),
         cmocka_unit_test(a_saved_session_goes_on_under_any_plan),
         cmocka_unit_test(hostile_files_are_refused_or_harmless),
+        cmocka_unit_test(false_kv_reaches_no_other_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
