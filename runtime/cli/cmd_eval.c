@@ -223,13 +223,20 @@ static void show_progress(const eval_set *s, size_t done)
     }
 }
 
+/* As many wait as run: enough to be ready in time, and few pictures in memory. */
+static bool may_begin(const eval_set *s, size_t n_flying)
+{
+    const size_t n = (size_t)s->parallel;
+    return n_flying < 2 * n && n_flying < n + AHEAD;
+}
+
 static berth_status answer_all(eval_set *s, berth_engine *engine, berth_queue *queue, eval_run *run, berth_error *err)
 {
     size_t begun = 0, done = 0;
     berth_status st = BERTH_OK;
     const int64_t begin = berth_now_ns();
     while (st == BERTH_OK && done < s->n) {
-        while (st == BERTH_OK && begun < s->n && begun - done < (size_t)s->parallel + AHEAD) {
+        while (st == BERTH_OK && begun < s->n && may_begin(s, begun - done)) {
             berth_request r;
             cli_request_init(s->args, &s->rows[begun].conversation, &r);
             r.quiet = 1;

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "cli/stop.h"
 #include "machine/machine.h"
 
 enum { MAX_DEVICE_MAP_BYTES = 16 << 20 };
@@ -230,8 +231,17 @@ static void show_progress(void *user, uint64_t done, uint64_t total)
     char bar[WIDTH + 1], size[32];
     for (int i = 0; i < WIDTH; i++) bar[i] = i < filled ? '#' : '.';
     bar[WIDTH] = '\0';
+    cli_stop_if_asked();
     fprintf(stderr, "\rloading [%s] %s", bar, berth_format_bytes(total, size, sizeof size));
     if (done >= total) fputs("\r\033[K", stderr);
+}
+
+static void stop_if_asked(void *user, uint64_t done, uint64_t total)
+{
+    (void)user;
+    (void)done;
+    (void)total;
+    cli_stop_if_asked();
 }
 
 berth_status cli_engine_open(const cli_args *a, cli_setup *s, berth_engine **out, berth_error *err)
@@ -254,7 +264,7 @@ berth_status cli_engine_open(const cli_args *a, cli_setup *s, berth_engine **out
         .struct_size = sizeof options,
         .strict = a->set[OPT_STRICT],
         .transport = a->set[OPT_TRANSPORT] ? a->text[OPT_TRANSPORT] : NULL,
-        .progress = isatty(STDERR_FILENO) && !a->set[OPT_QUIET] ? show_progress : NULL,
+        .progress = isatty(STDERR_FILENO) && !a->set[OPT_QUIET] ? show_progress : stop_if_asked,
     };
     berth_plan *plan = s->plan;
     s->plan = NULL;

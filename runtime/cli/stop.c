@@ -8,12 +8,26 @@
 
 #include "base/status.h"
 
-berth_status cli_stop_open(cli_stop *s, berth_error *err)
+static sigset_t signals(void)
 {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
+    return set;
+}
+
+void cli_stop_if_asked(void)
+{
+    const sigset_t set = signals();
+    sigset_t pending;
+    if (sigpending(&pending) == 0 && (sigismember(&pending, SIGINT) == 1 || sigismember(&pending, SIGTERM) == 1))
+        pthread_sigmask(SIG_UNBLOCK, &set, NULL); /* it is delivered here */
+}
+
+berth_status cli_stop_open(cli_stop *s, berth_error *err)
+{
+    const sigset_t set = signals();
     s->fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (s->fd < 0) return BERTH_FAIL_ERRNO(err, BERTH_IO_ERROR, errno, "no descriptor for signals");
     pthread_sigmask(SIG_BLOCK, &set, &s->before);

@@ -16,6 +16,9 @@ typedef struct cli_stop {
 
 berth_status cli_stop_open(cli_stop *s, berth_error *err);
 
+/* Where there is nothing to end in order yet: a signal that came ends the process as if none of this had been opened. */
+void cli_stop_if_asked(void);
+
 /* The signal that came, 0 for none; does not wait. */
 int cli_stop_came(cli_stop *s);
 

@@ -159,6 +159,21 @@ static void what_fails_is_said_and_the_rest_counted(void **state)
     program_deinit(&r);
 }
 
+static void a_named_prompt_says_which_fields_count(void **state)
+{
+    (void)state;
+    char path[128], arguments[512];
+    snprintf(path, sizeof path, "%s/prompts.yaml", test_folder());
+    put(path, "total:\n  user: Extract the fields as JSON.\n  fields: [TOTAL_AMOUNT, SUPPLIER_NAME]\n");
+    snprintf(arguments, sizeof arguments, "eval " TINY " --labels " LABELS " --limit 1 --prompts %s --json", path);
+    program_result r = program_expect(NULL, 0, arguments);
+    assert_non_null(strstr(r.out, "\"exact\": 1"));
+    assert_non_null(strstr(r.out, "\"TOTAL_AMOUNT\""));
+    assert_non_null(strstr(r.out, "\"SUPPLIER_NAME\""));
+    assert_null(strstr(r.out, "\"GST_AMOUNT\""));
+    program_deinit(&r);
+}
+
 static const struct {
     const char *arguments;
     int code;
@@ -197,6 +212,7 @@ int main(void)
         cmocka_unit_test(only_named_fields_count),
         cmocka_unit_test(placements_are_counted_side_by_side),
         cmocka_unit_test(what_fails_is_said_and_the_rest_counted),
+        cmocka_unit_test(a_named_prompt_says_which_fields_count),
         cmocka_unit_test(mistakes_are_refused_with_a_sentence),
     };
     return cmocka_run_group_tests_name("cli_eval", tests, NULL, NULL);
