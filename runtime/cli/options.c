@@ -93,9 +93,6 @@ const cli_option_row cli_options[OPT_COUNT] = {
     [OPT_SEED] = {"seed", 0, CLI_U64, GROUP_GENERATION, "N", 0, 0, ANSWERS | C(BENCH), "seed of the draws (default 0)"},
     [OPT_IGNORE_STOP] = {"ignore-stop", 0, CLI_FLAG, GROUP_GENERATION, NULL, 0, 0, ANSWERS,
                          "go on past the end of the turn"},
-    [OPT_SPECULATE] =
-        {"speculate", 0, CLI_INT, GROUP_GENERATION, "N", 1, 64, ANSWERS,
-         "guess up to N tokens ahead from the prompt's own words: same tokens, fewer passes; greedy only"},
     [OPT_DEVICES] =
         {"devices", 'd', CLI_LIST, GROUP_PLACEMENT, "LIST", 0, 0, PLANS | C(DEVICES),
          "devices, for example cpu*4/mem=8GiB or 4xV100-SXM2-16GB (default cpu); eval, bench: may be repeated"},
@@ -135,10 +132,6 @@ const cli_option_row cli_options[OPT_COUNT] = {
                    "conversations kept at once (default 1)"},
     [OPT_PARALLEL] = {"parallel", 0, CLI_INT, GROUP_PLACEMENT, "N", 1, 4096, MANY,
                       "requests that run at once (default 4)"},
-    [OPT_PASSES] = {"passes", 0, CLI_INT, GROUP_PLACEMENT, "N", 1, 64, PLANS,
-                    "passes in flight at once, so that stages overlap (default: as many as stages)"},
-    [OPT_KV_TOKENS] = {"kv-tokens", 0, CLI_INT, GROUP_PLACEMENT, "N", 1, 1 << 30, PLANS,
-                       "KV tokens of all conversations together (default: --context of each)"},
     [OPT_CHUNK] = {"chunk", 0, CLI_INT, GROUP_PLACEMENT, "N", 1, 65536, PLANS,
                    "prompt tokens of one pass (default 512)"},
     [OPT_KV_TOKENS] = {"kv-tokens", 0, CLI_INT, GROUP_PLACEMENT, "N", 1, 1 << 26, PLANS,

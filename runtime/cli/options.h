@@ -53,7 +53,6 @@ typedef enum cli_option {
     OPT_REPETITION_PENALTY,
     OPT_SEED,
     OPT_IGNORE_STOP,
-    OPT_SPECULATE,
     /* placement */
     OPT_DEVICES,
     OPT_STRATEGY,
@@ -73,8 +72,6 @@ typedef enum cli_option {
     OPT_CONTEXT,
     OPT_BATCH,
     OPT_PARALLEL,
-    OPT_PASSES,
-    OPT_KV_TOKENS,
     OPT_CHUNK,
     OPT_KV_TOKENS,
     OPT_PASSES,

@@ -14,7 +14,7 @@ berth_status cli_request_check(const cli_args *a, berth_error *err)
                           "--temperature 0 together with sampling cannot be meant; leave out the sampling options for "
                           "greedy decoding, or give a positive temperature");
     }
-    if (a->set[OPT_SPECULATE] && (sample || (a->set[OPT_TEMPERATURE] && a->real[OPT_TEMPERATURE] > 0)))
+    if (a->number[OPT_SPECULATE] > 0 && (sample || (a->set[OPT_TEMPERATURE] && a->real[OPT_TEMPERATURE] > 0)))
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
                           "--speculate guesses greedy answers; leave out the sampling options");
     return BERTH_OK;
@@ -40,7 +40,6 @@ void cli_request_init(const cli_args *a, const cli_conversation *c, berth_reques
     if (a->set[OPT_TOP_P]) r->top_p = (float)a->real[OPT_TOP_P];
     if (a->set[OPT_MIN_P]) r->min_p = (float)a->real[OPT_MIN_P];
     if (a->set[OPT_REPETITION_PENALTY]) r->repetition_penalty = (float)a->real[OPT_REPETITION_PENALTY];
-    r->speculate = (int32_t)a->number[OPT_SPECULATE];
     r->seed = a->unsigned_number[OPT_SEED];
     r->speculate = r->sample ? 0 : (int32_t)a->number[OPT_SPECULATE]; /* a named prompt may draw */
     r->ignore_stop = a->set[OPT_IGNORE_STOP];
