@@ -82,6 +82,7 @@ typedef struct bench_load { /* an engine under measurement */
     int32_t n_seqs;
     int32_t form_tokens; /* tokens of a prompt beside its text */
     const char *unit;    /* text of one token, however often it is repeated; static */
+    int32_t speculate;   /* --speculate */
     const char *image;   /* the picture of BENCH_PICTURE, or NULL; borrowed */
 } bench_load;
 
@@ -96,7 +97,7 @@ enum { BENCH_PICTURE = -1 };
 berth_status bench_prompt(const bench_load *l, int32_t n_tokens, cli_conversation *out, berth_error *err);
 
 /* A greedy request that generates n_new tokens whatever they are, and takes nothing from a cache. */
-void bench_request(const cli_conversation *c, int32_t n_new, berth_request *out);
+void bench_request(const bench_load *l, const cli_conversation *c, int32_t n_new, berth_request *out);
 
 typedef struct bench_rep {       /* one repetition: all its requests together; nanoseconds */
     int64_t prefill_ns;          /* from the first prompt's first pass to the last prompt's end */

@@ -22,7 +22,7 @@ static berth_status submit(bench_load *l, int32_t k, berth_error *err)
     berth_status st =
         cli_conversation_make(NULL, &l->image, l->image != NULL, questions[k], strlen(questions[k]), &c, err);
     if (st != BERTH_OK) return st;
-    bench_request(&c, CHECK_TOKENS, &r);
+    bench_request(l, &c, CHECK_TOKENS, &r);
     st = berth_engine_submit(l->engine, &r, l->queue, (void *)(uintptr_t)questions[k], &id, err);
     cli_conversation_deinit(&c);
     return st;

@@ -67,7 +67,7 @@ berth_status bench_prompt(const bench_load *l, int32_t n_tokens, cli_conversatio
     return st;
 }
 
-void bench_request(const cli_conversation *c, int32_t n_new, berth_request *out)
+void bench_request(const bench_load *l, const cli_conversation *c, int32_t n_new, berth_request *out)
 {
     berth_request_init(out);
     out->turns = c->turns;
@@ -76,6 +76,7 @@ void bench_request(const cli_conversation *c, int32_t n_new, berth_request *out)
     out->ignore_stop = 1;
     out->no_prefix_cache = 1;
     out->quiet = 1;
+    out->speculate = l->speculate;
 }
 
 /* ---- engine ---------------------------------------------------------------------------------------------------------- */
@@ -89,7 +90,7 @@ static berth_status measure_form(bench_load *l, berth_error *err)
     l->form_tokens = 0;
     berth_status st = bench_prompt(l, 1, &c, err);
     if (st != BERTH_OK) return st;
-    bench_request(&c, 1, &r);
+    bench_request(l, &c, 1, &r);
     st = berth_engine_run(l->engine, &r, &result, err);
     if (st == BERTH_OK) l->form_tokens = result.n_prompt_tokens - 1;
     berth_result_deinit(&result);
@@ -100,7 +101,9 @@ static berth_status measure_form(bench_load *l, berth_error *err)
 berth_status bench_load_open(const cli_args *a, const cli_placement *p, int32_t n_seqs, int64_t context,
                              bench_load *out, berth_error *err)
 {
-    *out = (bench_load){.n_seqs = n_seqs, .image = a->n_list[OPT_IMAGE] > 0 ? a->list[OPT_IMAGE][0] : NULL};
+    *out = (bench_load){.n_seqs = n_seqs,
+                        .speculate = (int32_t)a->number[OPT_SPECULATE],
+                        .image = a->n_list[OPT_IMAGE] > 0 ? a->list[OPT_IMAGE][0] : NULL};
     cli_args v = cli_placement_args(a, p);
     v.number[OPT_BATCH] = n_seqs;
     berth_status st =
@@ -182,7 +185,7 @@ berth_status bench_run(bench_load *l, int32_t n_prompt, int32_t n_new, bench_rep
     *out = (bench_rep){0};
     berth_status st = bench_prompt(l, n_prompt != 0 ? n_prompt : l->form_tokens + 1, &c, err);
     if (st != BERTH_OK) return st;
-    bench_request(&c, n_new, &r);
+    bench_request(l, &c, n_new, &r);
     span *spans = calloc((size_t)l->n_seqs, sizeof *spans);
     if (spans == NULL) st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for %d requests", (int)l->n_seqs);
     int32_t begun = 0;

@@ -68,7 +68,7 @@ static berth_status admit(serving *s, berth_error *err)
            (p->max_concurrency == 0 || s->n_begun - s->n_done < p->max_concurrency)) {
         berth_request r;
         uint64_t id;
-        bench_request(&s->conversation, p->n_new, &r);
+        bench_request(s->load, &s->conversation, p->n_new, &r);
         r.quiet = 0;
         st = berth_engine_submit(s->load->engine, &r, s->load->queue, &s->clients[s->n_begun], &id, err);
         if (st == BERTH_BUSY) return BERTH_OK; /* tried again after the next completion */

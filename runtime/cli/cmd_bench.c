@@ -218,6 +218,7 @@ static void put_head(const bench *b, const cli_placement *p, const bench_load *l
     bench_put(r, "n_replicas", NULL, BENCH_NUMBER, "%d", (int)berth_plan_n_replicas(plan));
     bench_put_text(r, "dtype", "dtype", p->dtype);
     bench_put(r, "n_batch", "batch", BENCH_NUMBER, "%d", (int)l->n_seqs);
+    bench_put(r, "n_draft", NULL, BENCH_NUMBER, "%d", (int)l->speculate);
 }
 
 static berth_status write_row(bench *b, const bench_record *r, const char *table, berth_error *err)
