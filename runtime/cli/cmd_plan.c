@@ -186,9 +186,9 @@ static bool is_given(const cli_args *a, cli_option o)
  * effect is refused and not passed over. */
 static cli_exit check_options(const cli_args *a)
 {
-    static const cli_option only_model[] = {OPT_MODEL,   OPT_DEVICES, OPT_DEVICE_MAP, OPT_PLACE,         OPT_SPLIT,
-                                            OPT_LAYERS,  OPT_CONTEXT, OPT_BATCH,      OPT_VISION_DEVICE, OPT_COMPARE,
-                                            OPT_PROGRAM, OPT_DOT,     OPT_DTYPE,      OPT_DEVICE_MAP_OUT};
+    static const cli_option only_model[] = {OPT_MODEL,   OPT_DEVICE_MAP, OPT_PLACE,         OPT_SPLIT,   OPT_LAYERS,
+                                            OPT_CONTEXT, OPT_BATCH,      OPT_VISION_DEVICE, OPT_COMPARE, OPT_PROGRAM,
+                                            OPT_DOT,     OPT_DTYPE,      OPT_DEVICE_MAP_OUT};
     static const cli_option only_tree[] = {OPT_NO_SPLIT, OPT_BYTES_PER_WEIGHT, OPT_FALLBACK};
     const size_t n_outputs = sizeof outputs / sizeof outputs[0];
     for (size_t i = 0; i < n_outputs; i++) {
@@ -222,6 +222,9 @@ cli_exit cmd_plan(const cli_args *a)
     findings f = {0};
     int32_t first, end;
     berth_status st = cli_replicas(a, setup.plan, &first, &end, &err);
+    if (st == BERTH_OK && a->set[OPT_DEVICE_MAP_OUT] &&
+        berth_plan_refusal(setup.plan)[0]) /* a map of what is not there */
+        st = BERTH_FAIL(&err, BERTH_DOES_NOT_FIT, "%s", berth_plan_refusal(setup.plan));
     if (st == BERTH_OK && !a->set[OPT_DOT] && !a->set[OPT_DEVICE_MAP_OUT]) st = find_out(a, &setup, &f, &err);
     berth_buffer out = {0};
     if (st == BERTH_OK) put_plan(a, setup.plan, &f, first, end, &out);

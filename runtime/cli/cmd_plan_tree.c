@@ -9,7 +9,8 @@
 #include "base/json.h"
 #include "base/status.h"
 #include "base/text.h"
-#include "cli/cli.h"
+#include "cli/setup.h"
+#include "machine/machine.h"
 #include "strategies/accelerate.h"
 
 #define TREE_SCHEMA "berth.tree-plan/1"
@@ -24,6 +25,7 @@ typedef struct tree_request {
     int32_t n_classes;
     berth_accelerate_budget budgets[MAX_BUDGETS];
     int32_t n_budgets;
+    bool are_free_memory; /* found, and not given by the user */
     int32_t dtype_bits;
 } tree_request;
 
@@ -126,14 +128,31 @@ static berth_status read_budgets(const char *list, tree_request *r, berth_error 
     return st;
 }
 
+/* As get_max_memory() finds them on such a computer: the devices' memory, and the host's. */
+static berth_status find_budgets(const cli_args *a, tree_request *r, berth_error *err)
+{
+    berth_machine m;
+    berth_status st = berth_machine_parse_with(a->text[OPT_DEVICES], cli_profile_dir(a), &m, err);
+    if (st != BERTH_OK) return st;
+    for (int32_t d = 0; d < m.n_devices; d++)
+        r->budgets[r->n_budgets++] = (berth_accelerate_budget){.device = d, .bytes = (double)m.devices[d].memory_bytes};
+    r->budgets[r->n_budgets++] =
+        (berth_accelerate_budget){.device = BERTH_ACCELERATE_CPU, .bytes = (double)m.physical_memory};
+    r->are_free_memory = true;
+    berth_machine_deinit(&m);
+    return BERTH_OK;
+}
+
 static berth_status read_request(const cli_args *a, tree_request *r, berth_error *err)
 {
     if (!a->set[OPT_COMPAT] || strcmp(a->text[OPT_COMPAT], "accelerate") != 0)
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
                           "--modules needs --compat accelerate; berth's own strategies need a model to know its work");
-    if (!a->set[OPT_MAX_MEMORY])
-        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
-                          "--modules needs --max-memory, for example 0=16GiB,1=16GiB,cpu=64GiB");
+    if (a->set[OPT_MAX_MEMORY] == a->set[OPT_DEVICES])
+        return BERTH_FAIL(
+            err, BERTH_INVALID_ARGUMENT,
+            "--modules needs --max-memory, for example 0=16GiB,1=16GiB,cpu=64GiB; or else --devices, whose "
+            "memory is then what accelerate finds free where it is given no max_memory");
     const double per_weight = a->set[OPT_BYTES_PER_WEIGHT] ? a->real[OPT_BYTES_PER_WEIGHT] : 0;
     const double bits = per_weight * 8;
     if (a->set[OPT_BYTES_PER_WEIGHT] && (per_weight <= 0 || per_weight > 16 || bits != floor(bits)))
@@ -143,7 +162,8 @@ static berth_status read_request(const cli_args *a, tree_request *r, berth_error
     r->dtype_bits = (int32_t)bits;
     berth_status st = read_strategy(a, &r->strategy, err);
     if (st == BERTH_OK && a->set[OPT_NO_SPLIT]) st = read_classes(a->text[OPT_NO_SPLIT], r, err);
-    if (st == BERTH_OK) st = read_budgets(a->text[OPT_MAX_MEMORY], r, err);
+    if (st == BERTH_OK && a->set[OPT_MAX_MEMORY]) st = read_budgets(a->text[OPT_MAX_MEMORY], r, err);
+    if (st == BERTH_OK && a->set[OPT_DEVICES]) st = find_budgets(a, r, err);
     if (st == BERTH_OK) st = read_tree(a->text[OPT_MODULES], &r->tree, err);
     return st;
 }
@@ -355,6 +375,7 @@ cli_exit cmd_plan_tree(const cli_args *a)
                                                   .n_no_split = q->n_classes,
                                                   .budgets = q->budgets,
                                                   .n_budgets = q->n_budgets,
+                                                  .budgets_are_free_memory = q->are_free_memory,
                                                   .fallback = a->set[OPT_FALLBACK]};
         st = berth_accelerate_place(&request, &r, &err);
     }

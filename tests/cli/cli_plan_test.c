@@ -44,6 +44,7 @@ static const told cases[] = {
     {"plan " LARGE "--compare single --print-device-map", 2, {"two forms"}},
     {"plan " LARGE "--no-split A", 2, {"--no-split is for a tree"}},
     {"plan " LARGE "--modules x.json", 2, {"leave out --model"}},
+    {"plan --modules x.json --compat accelerate", 2, {"needs --max-memory", "or else --devices"}},
     {"plan " LARGE "-d cpu*2/mem=9GiB -s balanced -c 32768",
      4,
      {"does not fit: cpu:", "bytes)", "a context of 2", "the strategy refuses"}},
@@ -154,6 +155,39 @@ static void comparisons_in_json_have_their_fields(void **state)
     berth_json_destroy(json);
 }
 
+/* accelerate's 0.9 of a single GPU where it is given no max_memory (`oneoff` of placement_golden.json). */
+static void trees_take_what_accelerate_would_find_free(void **state)
+{
+    (void)state;
+    char path[512], arguments[640];
+    snprintf(path, sizeof path, "%s/tree.json", test_folder());
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs("{\"modules\": [[\"\", \"M\", [], []], [\"a\", \"A\", [[\"w\", 640, \"u8\"]], []], [\"b\", \"A\", [[\"w\", "
+          "250, "
+          "\"u8\"]], []]]}",
+          f);
+    fclose(f);
+    snprintf(arguments, sizeof arguments, "plan --modules %s --compat accelerate --devices cpu/mem=1000 --json", path);
+    berth_json *json = json_of(arguments, 0);
+    const berth_json_node *root = berth_json_root(json);
+    double bytes;
+    assert_true(berth_json_as_f64(berth_json_get(berth_json_get(root, "budgets"), "0"), &bytes));
+    assert_true(bytes == 900);
+    assert_string_equal(berth_json_as_string(berth_json_get(berth_json_get(root, "device_map"), "")), "cpu");
+    berth_json_destroy(json);
+}
+
+/* A map of what the strategy would do with more memory is no map. */
+static void no_map_of_a_refused_plan(void **state)
+{
+    (void)state;
+    program_result r = program_expect(NULL, 4, "plan " LARGE "-d cpu*2/mem=4GiB -s balanced --print-device-map");
+    assert_int_equal(r.out_size, 0);
+    assert_non_null(strstr(r.err, "missing: "));
+    program_deinit(&r);
+}
+
 static void without_utf8_the_drawing_is_ascii(void **state)
 {
     (void)state;
@@ -235,6 +269,8 @@ int main(void)
 {
     setenv("LC_ALL", "C.UTF-8", 1);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(trees_take_what_accelerate_would_find_free),
+        cmocka_unit_test(no_map_of_a_refused_plan),
         cmocka_unit_test(without_utf8_the_drawing_is_ascii),
         cmocka_unit_test(a_terminal_is_not_overrun),
         cmocka_unit_test(plans_say_what_they_should),
