@@ -3,26 +3,34 @@
 
 #include "cli/setup.h"
 
-static berth_status explain_in(const cli_setup *s, const cli_args *a, int32_t replica, berth_buffer *out,
-                               berth_error *err)
+/* Several explanations in JSON are a list. */
+static void put(const cli_args *a, const char *text, bool is_one, berth_buffer *out)
 {
-    const uint32_t flags = a->set[OPT_JSON] ? BERTH_EXPLAIN_JSON : 0;
-    for (int32_t i = 0; i < a->n_operands; i++) {
-        char *text;
-        berth_status st = berth_plan_explain(s->plan, replica, a->operands[i], flags, &text, err);
-        if (st != BERTH_OK) return st;
-        if (out->len > 0 && !a->set[OPT_JSON]) berth_buffer_putc(out, '\n');
-        berth_buffer_puts(out, text);
-        berth_free(text);
+    if (!a->set[OPT_JSON]) {
+        berth_buffer_puts(out, out->len > 0 ? "\n" : "");
+    } else if (!is_one) {
+        berth_buffer_puts(out, out->len > 0 ? ",\n" : "[");
     }
-    return BERTH_OK;
+    const size_t len = strlen(text);
+    berth_buffer_append(out, text, a->set[OPT_JSON] && len > 0 ? len - 1 : len); /* without its newline */
 }
 
 static berth_status explain(const cli_setup *s, const cli_args *a, berth_buffer *out, berth_error *err)
 {
     int32_t first, end;
+    const uint32_t flags = a->set[OPT_JSON] ? BERTH_EXPLAIN_JSON : 0;
     berth_status st = cli_replicas(a, s->plan, &first, &end, err);
-    for (int32_t r = first; st == BERTH_OK && r < end; r++) st = explain_in(s, a, r, out, err);
+    const bool is_one = a->n_operands == 1 && end - first == 1;
+    for (int32_t r = first; st == BERTH_OK && r < end; r++) {
+        for (int32_t i = 0; st == BERTH_OK && i < a->n_operands; i++) {
+            char *text;
+            st = berth_plan_explain(s->plan, r, a->operands[i], flags, &text, err);
+            if (st != BERTH_OK) break;
+            put(a, text, is_one, out);
+            berth_free(text);
+        }
+    }
+    if (a->set[OPT_JSON]) berth_buffer_puts(out, is_one ? "\n" : "]\n");
     if (st == BERTH_NOT_FOUND) err->status = BERTH_INVALID_ARGUMENT; /* a name on the command line, no file */
     return st;
 }

@@ -181,6 +181,20 @@ static void trees_take_what_accelerate_would_find_free(void **state)
     berth_json_destroy(json);
 }
 
+static void several_explanations_are_a_list(void **state)
+{
+    (void)state;
+    berth_json *json = json_of("explain " LARGE "-d cpu*4/mem=16GiB -s replicate=2 text.layer.3 step:41 --json", 0);
+    const berth_json_node *e = berth_json_first(berth_json_root(json));
+    for (int64_t want = 0; want < 4; want++, e = berth_json_next(e)) {
+        int64_t replica = -1;
+        assert_true(berth_json_as_i64(berth_json_get(e, "replica"), &replica) && replica == want / 2);
+        assert_true((berth_json_get(e, "op") != NULL) == (want % 2 == 1));
+    }
+    assert_null(e);
+    berth_json_destroy(json);
+}
+
 /* A map of what the strategy would do with more memory is no map. */
 static void no_map_of_a_refused_plan(void **state)
 {
@@ -273,6 +287,7 @@ int main(void)
     setenv("LC_ALL", "C.UTF-8", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(trees_take_what_accelerate_would_find_free),
+        cmocka_unit_test(several_explanations_are_a_list),
         cmocka_unit_test(no_map_of_a_refused_plan),
         cmocka_unit_test(without_utf8_the_drawing_is_ascii),
         cmocka_unit_test(a_terminal_is_not_overrun),
