@@ -192,6 +192,7 @@ static void find_rest(berth_cover *c, int32_t *uses)
             int32_t to = row_of(c, g)[from];
             if (to > from && c->price[g] + c->rest[to] <= c->rest[from]) best = g;
         }
+        if (best < 0) return;
         uses[best]++;
         from = row_of(c, best)[from];
     }
