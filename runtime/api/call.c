@@ -24,7 +24,7 @@ static bool grow_slots(berth_engine *e)
 {
     const int32_t n = e->n_slots > 0 ? 2 * e->n_slots : 16;
     if (n > MOST_SLOTS) return false;
-    berth_call **calls = realloc(e->calls, (size_t)n * sizeof *calls);
+    berth_call **calls = realloc(e->calls, (size_t)n * sizeof(void *));
     if (calls != NULL) e->calls = calls;
     uint64_t *generations = realloc(e->generations, (size_t)n * sizeof *generations);
     if (generations != NULL) e->generations = generations;
