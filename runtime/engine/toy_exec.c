@@ -17,7 +17,7 @@ static void must(berth_status st, const berth_error *err)
 {
     if (st == BERTH_OK) return;
     fprintf(stderr, "toy: %s\n", err->message);
-    abort();
+    __builtin_trap();
 }
 
 static void *must_have(void *p)
