@@ -84,15 +84,15 @@ static void tell_end(load *l, const berth_completion *c)
     l->n_over++;
     printf("{\"request\": %td, ", j - l->jobs);
     if (c->status == BERTH_OK) {
-        l->n_good += strcmp(c->result.finish_reason, "cancelled") != 0;
-        l->n_tokens += c->result.n_tokens;
+        l->n_good += strcmp(c->result->finish_reason, "cancelled") != 0;
+        l->n_tokens += c->result->n_tokens;
         printf("\"finish\": \"%s\", \"replica\": %" PRId32 ", \"queue_ms\": %.2f, \"total_ms\": %.2f, \"text\": ",
-               c->result.finish_reason, c->result.replica, (double)c->result.queue_ns / 1e6,
-               (double)c->result.timings.total_ns / 1e6);
-        put_json(c->result.text);
+               c->result->finish_reason, c->result->replica, (double)c->result->queue_ns / 1e6,
+               (double)c->result->timings.total_ns / 1e6);
+        put_json(c->result->text);
     } else {
         printf("\"error\": \"%s\", \"message\": ", berth_status_name(c->status));
-        put_json(c->error.message);
+        put_json(c->error->message);
     }
     puts("}");
 }

@@ -118,7 +118,7 @@ berth_result = _struct(
     (POINTER(c_uint64), "edge_bytes"), (c_int32, "n_devices", "n_reused_tokens", "n_drafted", "n_accepted"), (c_int64, "queue_ns"))
 berth_completion = _struct(
     "berth_completion", (c_size_t, "struct_size"), (c_int, "kind"), (c_uint64, "id"), (c_void_p, "user"), (berth_token, "token"),
-    (c_int, "status"), (berth_result, "result"), (berth_error, "error"), (c_void_p, "memory"))
+    (c_int, "status"), (POINTER(berth_result), "result"), (POINTER(berth_error), "error"), (c_void_p, "memory"))
 berth_session_info = _struct("berth_session_info", (c_size_t, "struct_size"), (c_int32, "n_turns", "n_tokens", "replica", "n_images"))
 
 STRUCTS = {kind.__name__: kind for kind in (
@@ -681,8 +681,8 @@ class Queue(_Handle):
                 return Completion("token", c.id, self._users[c.user][0], _token(c.token), None, None)
             user = self._users.pop(c.user)[0]
             if c.status == Status.OK:
-                return Completion("end", c.id, user, None, _result(c.result), None)
-            return Completion("end", c.id, user, None, None, BerthError._of(c.status, c.error))
+                return Completion("end", c.id, user, None, _result(c.result.contents), None)
+            return Completion("end", c.id, user, None, None, BerthError._of(c.status, c.error.contents))
         finally:
             self._lib.function("berth_completion_deinit")(byref(c))
 

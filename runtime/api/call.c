@@ -99,7 +99,8 @@ void berth_call_retain(berth_call *c)
 void berth_call_release(berth_call *c)
 {
     if (atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1) return;
-    berth_result_deinit(&c->result);
+    if (c->end != NULL) berth_result_deinit(&c->end->result);
+    free(c->end);
     berth_core_result_deinit(&c->core_result);
     berth_prepared_deinit(&c->prepared);
     berth_buffer_deinit(&c->text);
@@ -114,7 +115,9 @@ void berth_call_release(berth_call *c)
 
 static void run_job(berth_host_job *job)
 {
-    berth_call_prepare((berth_call *)(void *)((char *)job - offsetof(berth_call, job)));
+    berth_call *c = (berth_call *)(void *)((char *)job - offsetof(berth_call, job));
+    c->is_ahead = true;
+    berth_call_prepare(c);
 }
 
 static berth_status make_call(berth_engine *e, const berth_request *given, const berth_call_options *o,
@@ -122,7 +125,13 @@ static berth_status make_call(berth_engine *e, const berth_request *given, const
 {
     berth_call *c = calloc(1, sizeof *c);
     *out = NULL;
-    if (c == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for a request");
+    berth_ending *end = calloc(1, sizeof *end);
+    if (c == NULL || end == NULL) {
+        free(c);
+        free(end);
+        return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for a request");
+    }
+    c->end = end;
     atomic_init(&c->refs, 1);
     c->engine = e;
     berth_handle_retain(&e->head);
@@ -131,7 +140,7 @@ static berth_status make_call(berth_engine *e, const berth_request *given, const
     c->user = o->user;
     c->on_end = o->on_end;
     c->cut = -1;
-    c->job.run = run_job;
+    c->job = (berth_host_job){.run = run_job, .is_counted = true};
     c->submitted_ns = berth_now_ns();
     berth_status st = berth_request_read(given, &c->request, &c->sampling, err);
     const int32_t draft = e->plan->core->config.draft;
@@ -229,12 +238,12 @@ static bool core_token(void *user, int32_t index, int32_t id, const float *logit
 
 static berth_status judge_end(berth_call *c, berth_status st, const berth_error *why)
 {
-    if (st != BERTH_OK && why != NULL) c->error = *why;
+    if (st != BERTH_OK && why != NULL) c->end->error = *why;
     if (st != BERTH_OK) return st;
     if (c->told == BERTH_TOLD_NO_MEMORY)
-        return BERTH_FAIL(&c->error, BERTH_OUT_OF_MEMORY, "no memory for the answer's text");
+        return BERTH_FAIL(&c->end->error, BERTH_OUT_OF_MEMORY, "no memory for the answer's text");
     if (c->told == BERTH_TOLD_TOO_MUCH)
-        return BERTH_FAIL(&c->error, BERTH_SLOW_CONSUMER,
+        return BERTH_FAIL(&c->end->error, BERTH_SLOW_CONSUMER,
                           "the request's consumer left %lld bytes of tokens untaken, so it was ended after %d tokens; "
                           "take them faster, ask for the end only, or raise the engine's consumer_bytes",
                           (long long)c->engine->options.consumer_bytes, (int)c->core_result.n_ids);
@@ -249,6 +258,7 @@ static void end_call(berth_call *c, berth_status st, berth_core_result *take_res
     if (take_result != NULL) c->core_result = *take_result;
     c->status = judge_end(c, st, why);
     leave_table(e, c);
+    if (c->is_ahead) berth_host_done(e->host);
     if (c->kind == BERTH_CALL_QUEUED) berth_call_finish(c);
     berth_mailbox_end(c->mailbox, c);
     pthread_mutex_lock(&e->lock);
@@ -399,5 +409,6 @@ void berth_call_prepare(berth_call *c)
 
 void berth_call_post(berth_call *c)
 {
+    c->job.priority = c->request.priority;
     berth_host_post(c->engine->host, &c->job);
 }

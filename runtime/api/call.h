@@ -13,6 +13,12 @@
 
 typedef enum berth_call_kind { BERTH_CALL_WAITED, BERTH_CALL_QUEUED, BERTH_CALL_BACK } berth_call_kind;
 
+/* What is told at the end: memory that is there from the beginning, so that telling cannot fail. */
+typedef struct berth_ending {
+    berth_result result;
+    berth_error error;
+} berth_ending;
+
 typedef struct berth_call {
     atomic_int refs;
     berth_engine *engine; /* its handle is retained; the core only until the call is over */
@@ -31,6 +37,7 @@ typedef struct berth_call {
     berth_sampling sampling;
     int64_t submitted_ns, deadline_ns; /* of berth_now_ns; deadline 0 = none */
     berth_host_job job;
+    bool is_ahead; /* a host thread prepared it: it has one of the places ahead */
     berth_prepared prepared;
     int64_t core_ns, ended_ns; /* when the core got it, when it was over; of berth_now_ns */
 
@@ -50,8 +57,7 @@ typedef struct berth_call {
     int32_t cut; /* tokens after which the consumer stopped it; -1 = it did not */
     berth_status status;
     berth_core_result core_result;
-    berth_result result; /* made by finish */
-    berth_error error;
+    berth_ending *end; /* owned, until a completion takes it; filled by finish */
 } berth_call;
 
 typedef struct berth_call_options {

@@ -39,7 +39,7 @@ static void tell_end(berth_call *c)
 {
     berth_call_finish(c);
     const bool ok = c->status == BERTH_OK;
-    c->on_end(c->user, c->id, c->status, ok ? &c->result : NULL, ok ? NULL : &c->error);
+    c->on_end(c->user, c->id, c->status, ok ? &c->end->result : NULL, ok ? NULL : &c->end->error);
 }
 
 static void *delivery_body(void *arg)

@@ -74,7 +74,9 @@ static berth_status load(berth_engine *e, berth_error *err)
 static berth_status start_threads(berth_engine *e, berth_error *err)
 {
     const berth_thread_watch watch = watch_of(e);
-    berth_status st = berth_host_create(e->options.host_threads, &watch, &e->host, err);
+    const berth_core_plan *plan = e->plan->core;
+    const int32_t ahead = 2 * plan->config.n_seqs * plan->placement->n_replicas + e->options.host_threads;
+    berth_status st = berth_host_create(e->options.host_threads, ahead, &watch, &e->host, err);
     return st == BERTH_OK ? berth_delivery_start(e, &watch, err) : st;
 }
 
@@ -279,10 +281,10 @@ static berth_status run(berth_engine *e, const berth_request *request, berth_res
         berth_call_wait(c);
         st = c->status;
         if (st == BERTH_OK) {
-            berth_output_write(out, &c->result, sizeof c->result);
-            c->result = (berth_result){0};
+            berth_output_write(out, &c->end->result, sizeof c->end->result);
+            c->end->result = (berth_result){0};
         } else if (err != NULL) {
-            *err = c->error;
+            *err = c->end->error;
         }
         berth_call_release(c);
     }

@@ -14,20 +14,28 @@ typedef struct host_thread {
 struct berth_host {
     pthread_mutex_t lock;
     pthread_cond_t some;
-    berth_host_job *first, *last;
+    berth_host_job *first;
+    int32_t n_ahead, most_ahead;
     bool is_ending;
     int32_t n_threads;
     host_thread threads[];
 };
 
+static bool may_take(const berth_host *h)
+{
+    return h->first != NULL && (!h->first->is_counted || h->n_ahead < h->most_ahead);
+}
+
 /* The next job; NULL when all is done and the host ends. */
 static berth_host_job *next_job(berth_host *h)
 {
     pthread_mutex_lock(&h->lock);
-    while (h->first == NULL && !h->is_ending) pthread_cond_wait(&h->some, &h->lock);
+    while (!h->is_ending && !may_take(h)) pthread_cond_wait(&h->some, &h->lock);
     berth_host_job *job = h->first;
-    if (job != NULL) h->first = job->next;
-    if (h->first == NULL) h->last = NULL;
+    if (job != NULL) {
+        h->first = job->next;
+        h->n_ahead += job->is_counted;
+    }
     pthread_mutex_unlock(&h->lock);
     return job;
 }
@@ -39,11 +47,13 @@ static void *host_body(void *arg)
     return NULL;
 }
 
-berth_status berth_host_create(int32_t n_threads, const berth_thread_watch *watch, berth_host **out, berth_error *err)
+berth_status berth_host_create(int32_t n_threads, int32_t most_ahead, const berth_thread_watch *watch, berth_host **out,
+                               berth_error *err)
 {
     *out = NULL;
     berth_host *h = calloc(1, sizeof *h + (size_t)n_threads * sizeof h->threads[0]);
     if (h == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for %d host threads", (int)n_threads);
+    h->most_ahead = most_ahead;
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->some, NULL);
     for (int32_t i = 0; i < n_threads; i++) {
@@ -77,13 +87,19 @@ void berth_host_destroy(berth_host *h)
 
 void berth_host_post(berth_host *h, berth_host_job *job)
 {
-    job->next = NULL;
     pthread_mutex_lock(&h->lock);
-    if (h->last != NULL)
-        h->last->next = job;
-    else
-        h->first = job;
-    h->last = job;
+    berth_host_job **link = &h->first;
+    while (*link != NULL && (*link)->priority >= job->priority) link = &(*link)->next;
+    job->next = *link;
+    *link = job;
+    pthread_cond_signal(&h->some);
+    pthread_mutex_unlock(&h->lock);
+}
+
+void berth_host_done(berth_host *h)
+{
+    pthread_mutex_lock(&h->lock);
+    h->n_ahead--;
     pthread_cond_signal(&h->some);
     pthread_mutex_unlock(&h->lock);
 }
@@ -91,16 +107,10 @@ void berth_host_post(berth_host *h, berth_host_job *job)
 bool berth_host_withdraw(berth_host *h, berth_host_job *job)
 {
     pthread_mutex_lock(&h->lock);
-    berth_host_job **link = &h->first, *before = NULL;
-    while (*link != NULL && *link != job) {
-        before = *link;
-        link = &before->next;
-    }
+    berth_host_job **link = &h->first;
+    while (*link != NULL && *link != job) link = &(*link)->next;
     const bool found = *link == job && job != NULL;
-    if (found) {
-        *link = job->next;
-        if (h->last == job) h->last = before;
-    }
+    if (found) *link = job->next;
     pthread_mutex_unlock(&h->lock);
     return found;
 }

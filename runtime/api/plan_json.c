@@ -129,7 +129,7 @@ char *berth_plan_json(const berth_plan *plan, uint32_t flags)
     berth_buffer_printf(
         &b,
         ",\n  \"context\": %" PRId64 ", \"n_seqs\": %d, \"chunk\": %d, \"tiles\": %d, \"max_tiles\": %d, \"kv_block\": "
-                                     "%d, \"kv_blocks\": %d, \"passes\": %d, \"draft\": %d,\n",
+        "%d, \"kv_blocks\": %d, \"passes\": %d, \"draft\": %d,\n",
         c->config.context, (int)c->config.n_seqs, (int)c->config.chunk, (int)c->config.tiles, (int)c->config.max_tiles,
         (int)c->block, (int)c->n_blocks, (int)c->config.passes, (int)c->config.draft);
     const char *kind;

@@ -51,12 +51,12 @@ static void fill(berth_letter *letter, berth_buffer *text, berth_completion *out
     }
     out->kind = BERTH_COMPLETION_END;
     out->status = c->status;
-    if (c->status != BERTH_OK) {
-        out->error = c->error;
-        return;
-    }
-    out->result = c->result;
-    c->result = (berth_result){0};
+    out->memory = c->end;
+    if (c->status == BERTH_OK)
+        out->result = &c->end->result;
+    else
+        out->error = &c->end->error;
+    c->end = NULL;
 }
 
 berth_status berth_queue_next(berth_queue *queue, int64_t timeout_ms, berth_completion *out, berth_error *err)
@@ -90,7 +90,7 @@ void berth_completion_deinit(berth_completion *c)
     if (c == NULL || berth_output_check(c, offsetof(berth_completion, memory) + sizeof c->memory, "berth_completion",
                                         NULL) != BERTH_OK)
         return;
+    if (c->kind == BERTH_COMPLETION_END && c->memory != NULL) berth_result_deinit(&((berth_ending *)c->memory)->result);
     free(c->memory);
-    berth_result_deinit(&c->result);
     berth_output_write(c, &(berth_completion){0}, sizeof(berth_completion));
 }

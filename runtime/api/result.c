@@ -29,8 +29,8 @@ static berth_status take_text(berth_call *c, berth_error *err)
     } else {
         ok = berth_stream_decoder_flush(&c->decoder, &c->text);
     }
-    c->result.text = ok ? berth_buffer_take(&c->text) : NULL;
-    if (c->result.text == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the answer's text");
+    c->end->result.text = ok ? berth_buffer_take(&c->text) : NULL;
+    if (c->end->result.text == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the answer's text");
     return BERTH_OK;
 }
 
@@ -50,7 +50,7 @@ static berth_timings timings_of(const berth_call *c)
 static void fill(berth_call *c)
 {
     berth_core_result *core = &c->core_result;
-    berth_result *r = &c->result;
+    berth_result *r = &c->end->result;
     r->struct_size = sizeof *r;
     r->token_ids = core->ids;
     r->n_tokens = core->n_ids;
@@ -73,19 +73,19 @@ static void fill(berth_call *c)
 static berth_status remember(berth_call *c, berth_error *err)
 {
     const berth_finish f = c->core_result.finish;
-    if (c->result.n_tokens == 0 && (f == BERTH_FINISH_CANCELLED || f == BERTH_FINISH_DEADLINE)) return BERTH_OK;
+    if (c->end->result.n_tokens == 0 && (f == BERTH_FINISH_CANCELLED || f == BERTH_FINISH_DEADLINE)) return BERTH_OK;
     return berth_session_remember(c->request.session, c->request.turns, c->request.n_turns,
-                                  c->prepared.pictures + c->n_known, c->result.text, err);
+                                  c->prepared.pictures + c->n_known, c->end->result.text, err);
 }
 
 void berth_call_finish(berth_call *c)
 {
     if (c->status == BERTH_OK && c->outbox.is_broken)
-        c->status = BERTH_FAIL(&c->error, BERTH_OUT_OF_MEMORY, "no memory to deliver the answer's tokens");
-    if (c->status == BERTH_OK) c->status = take_text(c, &c->error);
+        c->status = BERTH_FAIL(&c->end->error, BERTH_OUT_OF_MEMORY, "no memory to deliver the answer's tokens");
+    if (c->status == BERTH_OK) c->status = take_text(c, &c->end->error);
     if (c->status == BERTH_OK) fill(c);
-    if (c->status == BERTH_OK && c->request.session != NULL) c->status = remember(c, &c->error);
-    if (c->status != BERTH_OK) berth_result_deinit(&c->result);
+    if (c->status == BERTH_OK && c->request.session != NULL) c->status = remember(c, &c->end->error);
+    if (c->status != BERTH_OK) berth_result_deinit(&c->end->result);
     /* The core is done with these, and nobody else wants them. */
     berth_core_result_deinit(&c->core_result);
     berth_prepared_deinit(&c->prepared);

@@ -48,10 +48,11 @@ berth_status bench_check(bench_load *l, const char *who, bench_reference *ref, b
         if (st != BERTH_OK || end.kind != BERTH_COMPLETION_END) continue;
         done++;
         if (end.status == BERTH_OK) {
-            st = bench_reference_take(ref, question_of(end.user), who, end.result.token_ids, end.result.n_tokens, err);
+            st =
+                bench_reference_take(ref, question_of(end.user), who, end.result->token_ids, end.result->n_tokens, err);
         } else {
             st = end.status;
-            *err = end.error;
+            *err = *end.error;
         }
         berth_completion_deinit(&end);
     }

@@ -166,11 +166,11 @@ static berth_status collect(bench_load *l, int32_t n, bench_rep *out, berth_erro
         if (st != BERTH_OK || end.kind != BERTH_COMPLETION_END) continue;
         if (end.status != BERTH_OK) {
             st = end.status;
-            *err = end.error;
+            *err = *end.error;
         } else {
-            note(end.user, &end.result);
-            out->stages = end.result.timings;
-            out->n_tiles = end.result.n_tiles;
+            note(end.user, end.result);
+            out->stages = end.result->timings;
+            out->n_tiles = end.result->n_tiles;
         }
         berth_completion_deinit(&end);
         done++;

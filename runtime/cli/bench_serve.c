@@ -49,12 +49,12 @@ static void take_end(serving *s, const berth_completion *c)
     s->n_done++;
     if (c->status != BERTH_OK) {
         if (s->out->n_failed++ == 0)
-            snprintf(s->out->first_failure, sizeof s->out->first_failure, "%.290s", c->error.message);
+            snprintf(s->out->first_failure, sizeof s->out->first_failure, "%.290s", c->error->message);
         return;
     }
     s->out->n_completed++;
-    s->out->n_input += c->result.n_prompt_tokens;
-    s->out->n_output += c->result.n_tokens;
+    s->out->n_input += c->result->n_prompt_tokens;
+    s->out->n_output += c->result->n_tokens;
     bench_add(&s->out->e2el, ms(k->last_ns));
     if (k->n_tokens > 1) bench_add(&s->out->tpot, ms(k->last_ns - k->first_ns) / (k->n_tokens - 1));
 }

@@ -116,11 +116,11 @@ static berth_status land(batch *b, const berth_completion *c, berth_error *err)
     berth_status st = BERTH_OK;
     b->n_flying--;
     if (c->status != BERTH_OK && is_fatal(c->status)) {
-        *err = c->error;
+        *err = *c->error;
         st = c->status;
         berth_error_prefix(err, "line %zu: ", job->number);
     } else {
-        st = answer(b, job, c->status == BERTH_OK ? &c->result : NULL, &c->error, err);
+        st = answer(b, job, c->status == BERTH_OK ? c->result : NULL, c->error, err);
     }
     drop_job(job);
     return st;

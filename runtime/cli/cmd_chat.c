@@ -46,14 +46,14 @@ static berth_status take_end(chat *c, answer *a, berth_completion *end, berth_er
     a->ended = true;
     if (end->status != BERTH_OK && a->stopped) return BERTH_OK; /* before its first token */
     if (end->status != BERTH_OK) {
-        *err = end->error;
+        *err = *end->error;
         return end->status;
     }
-    const size_t n = strlen(end->result.text);
-    if (n > a->shown) show_text(a, end->result.text + a->shown, n - a->shown);
+    const size_t n = strlen(end->result->text);
+    if (n > a->shown) show_text(a, end->result->text + a->shown, n - a->shown);
     berth_result_deinit(&c->last);
-    c->last = end->result;
-    end->result = (berth_result){.struct_size = sizeof end->result};
+    c->last = *end->result;
+    *end->result = (berth_result){.struct_size = sizeof *end->result};
     return BERTH_OK;
 }
 

@@ -173,10 +173,10 @@ static void land(eval_run *run, berth_completion *l)
     eval_row *row = l->user;
     if (l->status == BERTH_OK) {
         free(row->answer); /* of a placement that failed on its way */
-        row->answer = strdup(l->result.text);
-        run->n_tokens += l->result.n_tokens;
+        row->answer = strdup(l->result->text);
+        run->n_tokens += l->result->n_tokens;
     } else {
-        note_failure(run, row->number, l->error.message);
+        note_failure(run, row->number, l->error->message);
     }
 }
 

@@ -234,7 +234,7 @@ static void a_child_is_refused_and_its_parent_unharmed(void **state)
         assert_int_equal(WEXITSTATUS(status), 0);
         berth_completion c = wait_end(all[QUEUE], 0);
         assert_int_equal(c.status, BERTH_OK);
-        assert_int_equal(c.result.n_tokens, 200);
+        assert_int_equal(c.result->n_tokens, 200);
         berth_completion_deinit(&c);
     }
     berth_result r = run_request(all[ENGINE], &a.request);
@@ -274,8 +274,8 @@ static void signals_change_nothing(void **state)
         berth_result_deinit(&r);
         must(berth_engine_submit(f.engine, &a.request, q, NULL, NULL, &err), &err, "submit");
         berth_completion c = wait_end(q, 0);
-        must(c.status, &c.error, "end");
-        assert_string_equal(c.result.text, want.text);
+        must(c.status, c.error, "end");
+        assert_string_equal(c.result->text, want.text);
         berth_completion_deinit(&c);
         berth_model *model = NULL; /* reads files */
         must(berth_model_open(f.rt, FIXTURE_MODELS "ivl-native", NULL, &model, &err), &err, "model");

@@ -82,7 +82,7 @@ static berth_status by_queue(stage *s, const asking *a, char *out)
             n_ends++;
             if (c.id != id) st = BERTH_INTERNAL;
             if (c.status != BERTH_OK) st = c.status;
-            if (st == BERTH_OK) snprintf(out, 512, "%s", c.result.text);
+            if (st == BERTH_OK) snprintf(out, 512, "%s", c.result->text);
         }
         berth_completion_deinit(&c);
     }

@@ -119,7 +119,7 @@ static void hear_queue(berth_queue *q, heard *h, uint64_t id)
         assert_true(c.id == id);
         assert_ptr_equal(c.user, h);
         if (c.kind == BERTH_COMPLETION_TOKEN) hear_token(h, &c.token);
-        if (c.kind == BERTH_COMPLETION_END) hear_end(h, c.status, &c.result);
+        if (c.kind == BERTH_COMPLETION_END) hear_end(h, c.status, c.result);
         berth_completion_deinit(&c);
         assert_null(c.memory);
     }
@@ -234,7 +234,7 @@ static void submitting_copies_the_request(void **state)
     memset(&a, 0xff, sizeof a);
     berth_completion c = wait_end(q, id);
     assert_int_equal(c.status, BERTH_OK);
-    assert_string_equal(c.result.text, r.text);
+    assert_string_equal(c.result->text, r.text);
     berth_completion_deinit(&c);
     berth_result_deinit(&r);
     berth_queue_destroy(q);
@@ -251,9 +251,9 @@ static void errors_of_preparing_come_with_the_end(void **state)
     ask_picture(&a, "/no/such/picture.png", "?", 4);
     berth_completion c = wait_end(q, submit(&f, &a, q, NULL));
     assert_int_equal(c.status, BERTH_NOT_FOUND);
-    assert_int_equal(c.error.status, BERTH_NOT_FOUND);
-    assert_non_null(strstr(c.error.message, "picture.png"));
-    assert_null(c.result.text);
+    assert_int_equal(c.error->status, BERTH_NOT_FOUND);
+    assert_non_null(strstr(c.error->message, "picture.png"));
+    assert_null(c.result);
     berth_completion_deinit(&c);
     static char long_text[4096];
     memset(long_text, 'y', sizeof long_text - 1);
@@ -301,7 +301,7 @@ static void an_epoll_loop_gets_everything(void **state)
             if (c.kind == BERTH_COMPLETION_NONE) break;
             if (c.kind == BERTH_COMPLETION_TOKEN) hear_token(c.user, &c.token);
             if (c.kind == BERTH_COMPLETION_END) {
-                hear_end(c.user, c.status, &c.result);
+                hear_end(c.user, c.status, c.result);
                 n_over++;
             }
             berth_completion_deinit(&c);
@@ -338,7 +338,7 @@ static void next_waits_no_longer_than_asked(void **state)
     must(berth_queue_next(q, -1, &c, &err), &err, "next");
     assert_int_equal(c.kind, BERTH_COMPLETION_END); /* quiet: no tokens before it */
     assert_true(c.id == id);
-    assert_int_equal(c.result.n_tokens, 5);
+    assert_int_equal(c.result->n_tokens, 5);
     berth_completion_deinit(&c);
     berth_queue_destroy(q);
     fixture_close(&f);
@@ -388,17 +388,17 @@ static void a_deadline_ends_with_what_there_is(void **state)
         a.request.deadline_ms = ms;
         berth_completion c = wait_end(q, submit(&f, &a, q, NULL));
         assert_int_equal(c.status, BERTH_OK);
-        assert_string_equal(c.result.finish_reason, "deadline");
-        assert_true(c.result.n_tokens < 4000);
-        assert_non_null(c.result.text);
-        assert_non_null(c.result.edge_bytes);
-        assert_true(c.result.timings.total_ns >= ms * 1000000);
+        assert_string_equal(c.result->finish_reason, "deadline");
+        assert_true(c.result->n_tokens < 4000);
+        assert_non_null(c.result->text);
+        assert_non_null(c.result->edge_bytes);
+        assert_true(c.result->timings.total_ns >= ms * 1000000);
         berth_completion_deinit(&c);
     }
     a.request.deadline_ms = INT64_MAX;
     a.request.max_new_tokens = 3;
     berth_completion c = wait_end(q, submit(&f, &a, q, NULL));
-    assert_string_equal(c.result.finish_reason, "length");
+    assert_string_equal(c.result->finish_reason, "length");
     berth_completion_deinit(&c);
     berth_queue_destroy(q);
     fixture_close(&f);
@@ -438,7 +438,7 @@ static void who_takes_nothing_is_ended(void **state)
     a.request.max_new_tokens = 300;
     c = wait_end(q, submit(&f, &a, q, NULL));
     assert_int_equal(c.status, BERTH_OK);
-    assert_int_equal(c.result.n_tokens, 300);
+    assert_int_equal(c.result->n_tokens, 300);
     berth_completion_deinit(&c);
     berth_queue_destroy(q);
     fixture_close(&f);
@@ -491,7 +491,7 @@ static void a_full_queue_is_busy(void **state)
     for (int32_t i = 0; i < n; i++) must(berth_engine_cancel(f.engine, ids[i], &err), &err, "cancel");
     for (int32_t i = 0; i < n; i++) {
         berth_completion c = wait_end(q, 0);
-        assert_string_equal(c.result.finish_reason, "cancelled");
+        assert_string_equal(c.result->finish_reason, "cancelled");
         berth_completion_deinit(&c);
     }
     for (int32_t i = 0; i < n; i++) assert_int_equal(berth_engine_cancel(f.engine, ids[i], &err), BERTH_NOT_FOUND);
@@ -539,11 +539,11 @@ static void cancelling_at_any_moment(void **state)
             assert_int_equal(c.status, BERTH_OK);
             ends[(uintptr_t)c.user]++;
             n_over++;
-            assert_memory_equal(c.result.token_ids != NULL ? c.result.token_ids : r.token_ids, r.token_ids,
-                                (size_t)c.result.n_tokens * sizeof(int32_t));
-            if (strcmp(c.result.finish_reason, "length") == 0) {
+            assert_memory_equal(c.result->token_ids != NULL ? c.result->token_ids : r.token_ids, r.token_ids,
+                                (size_t)c.result->n_tokens * sizeof(int32_t));
+            if (strcmp(c.result->finish_reason, "length") == 0) {
                 n_whole++;
-                assert_int_equal(c.result.n_tokens, 6);
+                assert_int_equal(c.result->n_tokens, 6);
             }
         }
         berth_completion_deinit(&c);
@@ -608,7 +608,7 @@ static void an_engine_ends_what_waits_and_runs(void **state)
     for (int i = 0; i < N; i++) {
         berth_completion c = wait_end(q, 0);
         assert_int_equal(c.status, BERTH_OK);
-        assert_string_equal(c.result.finish_reason, "cancelled");
+        assert_string_equal(c.result->finish_reason, "cancelled");
         berth_completion_deinit(&c);
     }
     assert_false(is_readable(q));

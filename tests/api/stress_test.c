@@ -86,7 +86,7 @@ static void take_one(shared *s)
         berth_completion c = {.struct_size = sizeof c};
         if (berth_queue_next(s->q, -1, &c, NULL) != BERTH_OK) atomic_fetch_add(&s->n_wrong, 1);
         const bool is_end = c.kind == BERTH_COMPLETION_END;
-        if (is_end) judge(s, (int32_t)(intptr_t)c.user, c.status, &c.result);
+        if (is_end) judge(s, (int32_t)(intptr_t)c.user, c.status, c.result);
         berth_completion_deinit(&c);
         if (is_end) return;
     }

@@ -425,9 +425,9 @@ typedef struct berth_completion {
     void *user;                 /* as submitted */
     berth_token token;          /* TOKEN */
     berth_status status;        /* END */
-    berth_result result;        /* END with BERTH_OK */
-    berth_error error;          /* END with another status */
-    void *memory;               /* behind the texts above; deinit frees it */
+    berth_result *result;       /* END with BERTH_OK; what it holds may be moved out, leaving it zero */
+    berth_error *error;         /* END with another status */
+    void *memory;               /* behind all of the above; deinit frees it */
 } berth_completion;
 
 /* A queue takes completions of any engines of its runtime, from any number of requests, in the order of each request. */
