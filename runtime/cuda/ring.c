@@ -1,0 +1,84 @@
+/* ring.c - pinned slots used one after the other: while one is copied, the next is filled. A slot's event says when the
+ * copy out of it is over; forgetting to wait for it is the mistake that a ring exists to prevent. */
+#include <stdlib.h>
+
+#include "base/checked.h"
+#include "cuda/device_internal.h"
+
+struct berth_gpu_ring {
+    berth_gpu *gpu;           /* borrowed */
+    uint8_t *memory;          /* owned, pinned; [n_slots * slot_bytes] */
+    berth_gpu_event **events; /* owned; [n_slots] */
+    int32_t n_slots, slot;    /* slot: the one to fill or to send */
+    size_t slot_bytes;
+};
+
+berth_status berth_gpu_ring_create(berth_gpu *gpu, int32_t n_slots, size_t slot_bytes, berth_gpu_ring **out,
+                                   berth_error *err)
+{
+    *out = NULL;
+    size_t bytes;
+    if (n_slots < 1 || slot_bytes == 0 || !berth_mul_size((size_t)n_slots, slot_bytes, &bytes))
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                          "a ring of %d slots of %zu bytes was asked for; at least one of each", (int)n_slots,
+                          slot_bytes);
+    berth_gpu_ring *ring = calloc(1, sizeof *ring);
+    berth_gpu_event **events = calloc((size_t)n_slots, sizeof *events);
+    if (!ring || !events) {
+        free(ring);
+        free(events);
+        return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for a ring of %d slots", (int)n_slots);
+    }
+    *ring = (berth_gpu_ring){.gpu = gpu, .events = events, .n_slots = n_slots, .slot_bytes = slot_bytes};
+    void *memory = NULL;
+    berth_status st = berth_gpu_pin(gpu, bytes, &memory, err);
+    ring->memory = memory;
+    for (int32_t i = 0; i < n_slots && st == BERTH_OK; i++) st = berth_gpu_event_create(gpu, &events[i], err);
+    if (st != BERTH_OK) {
+        berth_gpu_ring_destroy(ring);
+        return st;
+    }
+    *out = ring;
+    return BERTH_OK;
+}
+
+void berth_gpu_ring_destroy(berth_gpu_ring *ring)
+{
+    if (!ring) return;
+    for (int32_t i = 0; i < ring->n_slots; i++) {
+        berth_gpu_event *e = ring->events[i];
+        /* Twice, as all that ends things; a GPU that fails both is lost, and its copies are over. */
+        if (e && e->recorded && berth_gpu_event_wait(e, NULL) != BERTH_OK) (void)berth_gpu_event_wait(e, NULL);
+        berth_gpu_event_destroy(e);
+    }
+    berth_gpu_unpin(ring->gpu, ring->memory);
+    free(ring->events);
+    free(ring);
+}
+
+berth_status berth_gpu_ring_next(berth_gpu_ring *ring, void **out, berth_error *err)
+{
+    *out = NULL;
+    berth_gpu_event *e = ring->events[ring->slot];
+    const berth_status st = e->recorded ? berth_gpu_event_wait(e, err) : BERTH_OK;
+    if (st == BERTH_OK) *out = ring->memory + (size_t)ring->slot * ring->slot_bytes;
+    return st;
+}
+
+berth_status berth_gpu_ring_send(berth_gpu_ring *ring, berth_gpu_stream *s, berth_gpu_ptr dst, size_t bytes,
+                                 berth_error *err)
+{
+    if (bytes > ring->slot_bytes)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%zu bytes were to be sent out of a slot of %zu", bytes,
+                          ring->slot_bytes);
+    const uint8_t *src = ring->memory + (size_t)ring->slot * ring->slot_bytes;
+    berth_status st = berth_gpu_upload(s, dst, src, bytes, err);
+    if (st != BERTH_OK) return st;
+    st = berth_gpu_event_record(ring->events[ring->slot], s, err);
+    if (st != BERTH_OK) { /* the copy is queued and nothing tells its end: wait for all of it */
+        (void)berth_gpu_stream_wait(s, NULL);
+        return st;
+    }
+    ring->slot = (ring->slot + 1) % ring->n_slots;
+    return BERTH_OK;
+}

@@ -1,0 +1,54 @@
+/* emu.h - steering the emulated CUDA driver from a test, and the form of its kernel images.
+ *
+ * The emulator is a libcuda.so.1 of its own over up to 8 emulated GPUs, found through LD_LIBRARY_PATH, never installed.
+ * Configuration: the environment variable CUDA_EMU (or emu_reset), "key=value" separated by ';' or lines; "@FILE" reads
+ * a file. A key may name one GPU ("cap.1=70"); without it, all.
+ *   gpus=2           how many, 0 to 8; default 1            cap=80      compute capability, default 80
+ *   mem=64MiB        memory, default 256MiB                 mode=0      compute mode: 0, 2 prohibited, 3 exclusive
+ *   name=TEXT        default "Emulated GPU"                 busy=0      1: another process holds it (mode 3)
+ *   peer=1           peer access; peer.0.1=0: not from 0 to 1           driver=12040  version
+ *   init=0           what cuInit returns                    seed=1      order of execution
+ *   fail=12:700      the 12th call returns 700 (calls of cuGetErrorName and cuGetErrorString are not counted)
+ *   exit=97          end the process with this status when it ends with leaks or misuse
+ *
+ * Work is queued and carried out only when its result must be known, in a seeded random order that streams and events
+ * allow. Device memory is mapped without access except while a kernel runs. Calls that hardware would let pass although
+ * they are wrong (destroyed handles, memory freed while queued work uses it, copies past an allocation, a stream of
+ * another context) are refused and counted as misuse. What the emulator does not know it refuses. */
+#ifndef CUDA_EMU_EMU_H
+#define CUDA_EMU_EMU_H
+
+#include <stdint.h>
+
+typedef struct emu_report {
+    uint64_t calls; /* that could have been failed */
+    uint64_t executed;
+    int32_t contexts, allocations, pinned, streams, events, modules; /* alive now */
+    int32_t misuses;
+    char misuse[200]; /* the last one */
+} emu_report;
+
+/* Exported by the emulated library, to be found with dlsym. */
+typedef void emu_report_fn(emu_report *out);   /* "emu_get_report" */
+typedef void emu_reset_fn(const char *config); /* "emu_reset": drops everything and starts anew */
+
+/* A kernel image is a shared object of this processor, handed to cuModuleLoadData as bytes. Kernel "scale" is its symbol
+ * emu_kernel_scale, of this type. */
+typedef struct emu_launch {
+    uint32_t grid[3], block[3];
+    uint32_t shared_bytes; /* dynamic */
+    int32_t capability;    /* 80 = 8.0 */
+} emu_launch;
+
+typedef struct emu_kernel {
+    /* Runs the whole grid. params[i] points to the i-th argument. 0, or the CUresult the context dies of. */
+    int32_t (*run)(const emu_launch *launch, void **params);
+    uint32_t n_params;
+    const uint32_t *param_bytes; /* [n_params], as the device ABI has them */
+    uint32_t max_threads;        /* of a block; 0 = 1024 */
+    int32_t min_capability;      /* below it, loading the module fails as hardware does: 209 */
+} emu_kernel;
+
+/* Optional symbol "emu_image_kernels": the names of all kernels, ended by NULL; loading checks min_capability of each. */
+
+#endif

@@ -1,0 +1,18 @@
+/* emu_entry.h - what entry points of the emulated driver begin and end with. */
+#ifndef CUDA_EMU_EMU_ENTRY_H
+#define CUDA_EMU_EMU_ENTRY_H
+
+#include "emu_internal.h"
+
+#define EMU_API __attribute__((visibility("default")))
+
+/* Takes the lock and counts the call; the code it was told to fail with, or 0. A call that gives something up does so all
+ * the same and reports the code then, as the documentation allows: it "may also return error codes from previous,
+ * asynchronous launches". A sticky code latches the current context. */
+int emu_enter(void);
+int emu_leave(int code); /* gives the lock back */
+
+/* The thread's context, and its sticky error if it has one: *out is set then too. */
+int emu_current(emu_object **out);
+
+#endif

@@ -1,0 +1,318 @@
+/* emu_work.c - entry points that queue work or wait for it: streams, events, copies, launches. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "emu_entry.h"
+
+/* The stream of a call: NULL is the current context's legacy default stream. A stream of another context than the
+ * current one is refused, though hardware takes it for some calls: it is the mistake of a wrong current device. */
+static int stream_of(berth_cu_stream handle, emu_object **out)
+{
+    emu_object *context = NULL;
+    *out = NULL;
+    const int code = emu_current(&context);
+    if (code) return code;
+    *out = handle ? emu_find(handle, EMU_STREAM) : context->null_stream;
+    if (!*out) return BERTH_CU_INVALID_HANDLE;
+    if ((*out)->context != context)
+        return emu_misuse(BERTH_CU_INVALID_CONTEXT, "a stream of GPU %d is used with GPU %d current", (*out)->gpu,
+                          context->gpu);
+    return 0;
+}
+
+/* ---- streams --------------------------------------------------------------------------------------------------------- */
+
+EMU_API int cuStreamCreate(berth_cu_stream *stream, unsigned flags)
+{
+    int code = emu_enter();
+    emu_object *context = NULL;
+    if (code == 0) code = emu_current(&context);
+    if (code == 0 && flags > BERTH_CU_STREAM_NON_BLOCKING) code = BERTH_CU_INVALID_VALUE;
+    if (code == 0) {
+        emu_object *s = emu_new(EMU_STREAM, context->gpu, context);
+        s->non_blocking = flags != 0;
+        *stream = (berth_cu_stream)s->handle; // NOLINT(performance-no-int-to-ptr)
+    }
+    return emu_leave(code);
+}
+
+EMU_API int cuStreamDestroy_v2(berth_cu_stream handle)
+{
+    const int told = emu_enter();
+    emu_object *s = emu_find(handle, EMU_STREAM);
+    int code = s ? s->context->error : BERTH_CU_INVALID_HANDLE;
+    if (s) {
+        emu_drain_stream(s);
+        emu_end(s);
+    }
+    return emu_leave(told ? told : code);
+}
+
+EMU_API int cuStreamSynchronize(berth_cu_stream handle)
+{
+    int code = emu_enter();
+    emu_object *s = NULL;
+    if (code == 0) code = stream_of(handle, &s);
+    if (code == 0) {
+        emu_drain_stream(s);
+        code = s->context->error;
+    }
+    return emu_leave(code);
+}
+
+EMU_API int cuStreamQuery(berth_cu_stream handle)
+{
+    int code = emu_enter();
+    emu_object *s = NULL;
+    if (code == 0) code = stream_of(handle, &s);
+    if (code == 0 && s->head) {
+        emu_step(); /* so that asking again and again comes to an end */
+        code = s->context->error;
+        if (code == 0 && s->head) code = BERTH_CU_NOT_READY;
+    }
+    return emu_leave(code);
+}
+
+/* ---- events ---------------------------------------------------------------------------------------------------------- */
+
+EMU_API int cuEventCreate(berth_cu_event *event, unsigned flags)
+{
+    int code = emu_enter();
+    emu_object *context = NULL;
+    if (code == 0) code = emu_current(&context);
+    if (code == 0 && flags != BERTH_CU_EVENT_DISABLE_TIMING && flags != 0)
+        code = emu_misuse(BERTH_CU_INVALID_VALUE, "flags %u of an event are not known to the emulator", flags);
+    if (code == 0)
+        *event = (berth_cu_event)emu_new(EMU_EVENT, context->gpu, context)->handle; // NOLINT(performance-no-int-to-ptr)
+    return emu_leave(code);
+}
+
+EMU_API int cuEventDestroy_v2(berth_cu_event handle)
+{
+    const int told = emu_enter();
+    emu_object *e = emu_find(handle, EMU_EVENT);
+    const int code = e ? e->context->error : BERTH_CU_INVALID_HANDLE;
+    if (e) emu_end(e);
+    return emu_leave(told ? told : code);
+}
+
+EMU_API int cuEventRecord(berth_cu_event handle, berth_cu_stream stream)
+{
+    int code = emu_enter();
+    emu_object *s = NULL;
+    if (code == 0) code = stream_of(stream, &s);
+    emu_object *e = code == 0 ? emu_find(handle, EMU_EVENT) : NULL;
+    if (code == 0 && !e) code = BERTH_CU_INVALID_HANDLE;
+    if (code == 0 && e->context != s->context)
+        code = emu_misuse(BERTH_CU_INVALID_HANDLE, "an event of GPU %d is recorded on GPU %d", e->gpu, s->gpu);
+    if (code == 0) {
+        emu_mark *mark = calloc(1, sizeof *mark);
+        if (!mark) abort();
+        mark->refs = 2; /* the event's and the queue's */
+        if (e->mark) emu_mark_release(e->mark);
+        e->mark = mark;
+        emu_enqueue(s, &(emu_op){.kind = EMU_RECORD, .mark = mark, .dst_gpu = -1, .src_gpu = -1});
+    }
+    return emu_leave(code);
+}
+
+EMU_API int cuStreamWaitEvent(berth_cu_stream stream, berth_cu_event handle, unsigned flags)
+{
+    int code = emu_enter();
+    emu_object *s = NULL;
+    if (code == 0) code = stream_of(stream, &s);
+    emu_object *e = code == 0 ? emu_find(handle, EMU_EVENT) : NULL;
+    if (code == 0 && !e) code = BERTH_CU_INVALID_HANDLE;
+    if (code == 0 && flags) code = BERTH_CU_INVALID_VALUE;
+    if (code == 0 && !e->mark) code = emu_misuse(0, "a stream waits for an event that was never recorded");
+    if (code == 0 && e->mark && !e->mark->done) {
+        e->mark->refs++;
+        emu_enqueue(s, &(emu_op){.kind = EMU_WAIT, .mark = e->mark, .dst_gpu = -1, .src_gpu = -1});
+    }
+    return emu_leave(code);
+}
+
+EMU_API int cuEventSynchronize(berth_cu_event handle)
+{
+    int code = emu_enter();
+    const emu_object *e = code == 0 ? emu_find(handle, EMU_EVENT) : NULL;
+    if (code == 0 && !e) code = BERTH_CU_INVALID_HANDLE;
+    if (code == 0 && e->mark) emu_wait_mark(e->mark);
+    if (code == 0) code = e->context->error;
+    return emu_leave(code);
+}
+
+EMU_API int cuEventQuery(berth_cu_event handle)
+{
+    int code = emu_enter();
+    const emu_object *e = code == 0 ? emu_find(handle, EMU_EVENT) : NULL;
+    if (code == 0 && !e) code = BERTH_CU_INVALID_HANDLE;
+    if (code == 0 && e->mark && !e->mark->done) emu_step();
+    if (code == 0) code = e->context->error;
+    if (code == 0 && e->mark && !e->mark->done) code = BERTH_CU_NOT_READY;
+    return emu_leave(code);
+}
+
+/* ---- copies ---------------------------------------------------------------------------------------------------------- */
+
+/* Is [ptr, ptr + bytes) one live allocation's, on GPU `gpu`? */
+static int check_range(berth_cu_ptr ptr, size_t bytes, int gpu, const char *call)
+{
+    const int there = emu_gpu_of(ptr, bytes);
+    if (there < 0) return emu_misuse(BERTH_CU_INVALID_VALUE, "%s: %zu bytes are in no allocation", call, bytes);
+    if (there != gpu) return emu_misuse(BERTH_CU_INVALID_VALUE, "%s: memory of GPU %d, not of %d", call, there, gpu);
+    return 0;
+}
+
+static uint8_t *pointer(berth_cu_ptr ptr)
+{
+    return (uint8_t *)(uintptr_t)ptr; // NOLINT(performance-no-int-to-ptr)
+}
+
+static int upload(emu_object *s, berth_cu_ptr dst, const void *src, size_t bytes)
+{
+    const int code = check_range(dst, bytes, s->gpu, "cuMemcpyHtoDAsync");
+    if (code || bytes == 0) return code;
+    emu_op op = {.kind = EMU_COPY, .dst_gpu = s->gpu, .src_gpu = -1, .dst = pointer(dst), .src = src, .bytes = bytes};
+    if (!emu_is_pinned(src, bytes)) { /* staged before the call returns */
+        op.owned = malloc(bytes);
+        if (!op.owned) abort();
+        memcpy(op.owned, src, bytes);
+        op.src = op.owned;
+    }
+    return emu_enqueue(s, &op);
+}
+
+EMU_API int cuMemcpyHtoDAsync_v2(berth_cu_ptr dst, const void *src, size_t bytes, berth_cu_stream stream)
+{
+    int code = emu_enter();
+    emu_object *s = NULL;
+    if (code == 0) code = stream_of(stream, &s);
+    if (code == 0) code = upload(s, dst, src, bytes);
+    return emu_leave(code);
+}
+
+EMU_API int cuMemcpyDtoHAsync_v2(void *dst, berth_cu_ptr src, size_t bytes, berth_cu_stream stream)
+{
+    int code = emu_enter();
+    emu_object *s = NULL;
+    if (code == 0) code = stream_of(stream, &s);
+    if (code == 0) code = check_range(src, bytes, s->gpu, "cuMemcpyDtoHAsync");
+    if (code == 0 && bytes > 0) {
+        emu_enqueue(
+            s,
+            &(emu_op){
+                .kind = EMU_COPY, .dst_gpu = -1, .src_gpu = s->gpu, .dst = dst, .src = pointer(src), .bytes = bytes});
+        if (!emu_is_pinned(dst, bytes)) { /* returns when the copy is over */
+            emu_drain_stream(s);
+            code = s->context->error;
+        }
+    }
+    return emu_leave(code);
+}
+
+EMU_API int cuMemcpyDtoDAsync_v2(berth_cu_ptr dst, berth_cu_ptr src, size_t bytes, berth_cu_stream stream)
+{
+    int code = emu_enter();
+    emu_object *s = NULL;
+    if (code == 0) code = stream_of(stream, &s);
+    if (code == 0) code = check_range(dst, bytes, s->gpu, "cuMemcpyDtoDAsync");
+    if (code == 0) code = check_range(src, bytes, s->gpu, "cuMemcpyDtoDAsync");
+    if (code == 0 && bytes > 0)
+        code = emu_enqueue(s, &(emu_op){.kind = EMU_COPY,
+                                        .dst_gpu = s->gpu,
+                                        .src_gpu = s->gpu,
+                                        .dst = pointer(dst),
+                                        .src = pointer(src),
+                                        .bytes = bytes});
+    return emu_leave(code);
+}
+
+EMU_API int cuMemcpyPeerAsync(berth_cu_ptr dst, berth_cu_context dst_context, berth_cu_ptr src,
+                              berth_cu_context src_context, size_t bytes, berth_cu_stream stream)
+{
+    int code = emu_enter();
+    emu_object *s = NULL;
+    if (code == 0) code = stream_of(stream, &s);
+    const emu_object *to = code == 0 ? emu_find(dst_context, EMU_CONTEXT) : NULL;
+    const emu_object *from = code == 0 ? emu_find(src_context, EMU_CONTEXT) : NULL;
+    if (code == 0 && (!to || !from)) code = BERTH_CU_INVALID_CONTEXT;
+    if (code == 0 && s->context != to && s->context != from)
+        code = emu_misuse(BERTH_CU_INVALID_CONTEXT, "a copy between two GPUs on a stream of a third");
+    if (code == 0) code = to->error ? to->error : from->error;
+    if (code == 0) code = check_range(dst, bytes, to->gpu, "cuMemcpyPeerAsync");
+    if (code == 0) code = check_range(src, bytes, from->gpu, "cuMemcpyPeerAsync");
+    if (code == 0 && bytes > 0)
+        code = emu_enqueue(s, &(emu_op){.kind = EMU_COPY,
+                                        .dst_gpu = to->gpu,
+                                        .src_gpu = from->gpu,
+                                        .dst = pointer(dst),
+                                        .src = pointer(src),
+                                        .bytes = bytes});
+    return emu_leave(code);
+}
+
+EMU_API int cuMemsetD8Async(berth_cu_ptr dst, unsigned char value, size_t n, berth_cu_stream stream)
+{
+    int code = emu_enter();
+    emu_object *s = NULL;
+    if (code == 0) code = stream_of(stream, &s);
+    if (code == 0) code = check_range(dst, n, s->gpu, "cuMemsetD8Async");
+    if (code == 0 && n > 0)
+        code = emu_enqueue(
+            s, &(emu_op){
+                   .kind = EMU_SET, .dst_gpu = s->gpu, .src_gpu = -1, .dst = pointer(dst), .bytes = n, .value = value});
+    return emu_leave(code);
+}
+
+/* ---- launches -------------------------------------------------------------------------------------------------------- */
+
+static int check_launch(const emu_kernel *k, const emu_launch *l)
+{
+    const uint64_t threads = (uint64_t)l->block[0] * l->block[1] * l->block[2];
+    if (threads == 0 || (uint64_t)l->grid[0] * l->grid[1] * l->grid[2] == 0) return BERTH_CU_INVALID_VALUE;
+    if (l->grid[0] > 0x7FFFFFFF || l->grid[1] > 65535 || l->grid[2] > 65535) return BERTH_CU_INVALID_VALUE;
+    if (threads > (k->max_threads ? k->max_threads : 1024)) return BERTH_CU_INVALID_VALUE;
+    return l->shared_bytes > 96 << 10 ? BERTH_CU_INVALID_VALUE : 0;
+}
+
+/* The arguments are read now, whatever the caller does with them afterwards. */
+static uint8_t *copy_params(const emu_kernel *k, void **params)
+{
+    size_t bytes = 16;
+    for (uint32_t i = 0; i < k->n_params; i++) bytes += (k->param_bytes[i] + 15u) & ~(size_t)15;
+    uint8_t *copy = aligned_alloc(16, bytes);
+    if (!copy) abort();
+    size_t at = 0;
+    for (uint32_t i = 0; i < k->n_params; i++) {
+        memcpy(copy + at, params[i], k->param_bytes[i]);
+        at += (k->param_bytes[i] + 15u) & ~(size_t)15;
+    }
+    return copy;
+}
+
+EMU_API int cuLaunchKernel(berth_cu_function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                           unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
+                           berth_cu_stream stream, void **params, void **extra)
+{
+    int code = emu_enter();
+    emu_object *s = NULL;
+    if (code == 0) code = stream_of(stream, &s);
+    const emu_object *f = code == 0 ? emu_find(function, EMU_FUNCTION) : NULL;
+    if (code == 0 && !f) code = BERTH_CU_INVALID_HANDLE;
+    if (code == 0 && f->context != s->context)
+        code = emu_misuse(BERTH_CU_INVALID_HANDLE, "a kernel of GPU %d is launched on GPU %d", f->gpu, s->gpu);
+    emu_launch launch = {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, 0};
+    if (code == 0 && (extra || f->kernel->n_params > 64)) code = BERTH_CU_INVALID_VALUE;
+    if (code == 0) code = check_launch(f->kernel, &launch);
+    if (code == 0) {
+        launch.capability = emu.config.gpu[s->gpu].capability;
+        code = emu_enqueue(s, &(emu_op){.kind = EMU_LAUNCH,
+                                        .kernel = f->kernel,
+                                        .launch = launch,
+                                        .dst_gpu = -1,
+                                        .src_gpu = -1,
+                                        .owned = copy_params(f->kernel, params)});
+    }
+    return emu_leave(code);
+}

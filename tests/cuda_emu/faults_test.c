@@ -1,0 +1,140 @@
+/* faults_test.c - every call of the pipeline fails once, with each of seven codes: the status says so, nothing crashes,
+ * nothing is left behind, and the next run is right. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "pipeline.h"
+
+static emu_control emulator;
+static void *image;
+
+static const struct {
+    int code;
+    berth_status status; /* once a context exists */
+} codes[] = {{1, BERTH_DEVICE_ERROR},  {2, BERTH_OUT_OF_MEMORY}, {46, BERTH_DEVICE_LOST}, {214, BERTH_DEVICE_LOST},
+             {700, BERTH_DEVICE_LOST}, {719, BERTH_DEVICE_LOST}, {999, BERTH_DEVICE_LOST}};
+enum { N_CODES = sizeof codes / sizeof codes[0] };
+
+static berth_status run(uint64_t call, int code, bool *out_right, emu_report *out, berth_error *err)
+{
+    char config[96];
+    snprintf(config, sizeof config, "gpus=2;mem=1MiB;fail=%llu:%d", (unsigned long long)call, code);
+    emulator.reset(config);
+    berth_cuda *cuda = NULL;
+    *out_right = false;
+    const pipeline_options o = {.dropped = -1, .first = 0, .second = 1, .image = image};
+    const berth_status st = berth_cuda_open(NULL, &cuda, err);
+    const berth_status ran = st == BERTH_OK ? pipeline_run(cuda, &o, out_right, err) : st;
+    berth_cuda_close(cuda);
+    emulator.report(out);
+    return ran;
+}
+
+static void check_error(const berth_error *err, int which, uint64_t call)
+{
+    const int code = codes[which].code;
+    const bool other = err->status == BERTH_NOT_FOUND || err->status == BERTH_DOES_NOT_FIT;
+    if (err->status != codes[which].status && err->status != BERTH_DEVICE_ERROR && !other)
+        fail_msg("call %llu, code %d: status %d: %s", (unsigned long long)call, code, (int)err->status, err->message);
+    if (err->native_code != code)
+        fail_msg("call %llu, code %d: native code %d: %s", (unsigned long long)call, code, (int)err->native_code,
+                 err->message);
+    assert_string_equal(err->native_api, "cuda");
+    assert_true(strlen(err->message) > 20);
+}
+
+static void each_call_may_fail(void **state)
+{
+    (void)state;
+    emu_report r;
+    berth_error err = {0};
+    bool right;
+    assert_int_equal(run(0, 0, &right, &r, &err), BERTH_OK);
+    assert_true(right);
+    const uint64_t n_calls = r.calls;
+    assert_true(n_calls > 100);
+    uint64_t n_failed = 0;
+    for (uint64_t call = 1; call <= n_calls; call++) {
+        for (int which = 0; which < N_CODES; which++) {
+            memset(&err, 0, sizeof err);
+            const berth_status st = run(call, codes[which].code, &right, &r, &err);
+            n_failed += st != BERTH_OK;
+            if (st == BERTH_OK)
+                assert_true(right); /* it failed while things were given back */
+            else
+                check_error(&err, which, call);
+            if (r.misuses) fail_msg("call %llu, code %d: %s", (unsigned long long)call, codes[which].code, r.misuse);
+            assert_int_equal(r.contexts + r.allocations + r.pinned + r.streams + r.events + r.modules, 0);
+        }
+    }
+    assert_true(n_failed > n_calls * N_CODES / 2);
+    print_message("%llu calls x %d codes: %llu failures seen\n", (unsigned long long)n_calls, N_CODES,
+                  (unsigned long long)n_failed);
+}
+
+/* After a sticky error the GPU is lost at once, the other one works, and no call is wasted on the lost one. */
+static void a_lost_gpu_stays_lost(void **state)
+{
+    (void)state;
+    emulator.reset("gpus=2;mem=1MiB");
+    berth_cuda *cuda = NULL;
+    berth_gpu *lost = NULL, *fine = NULL;
+    berth_gpu_stream *s = NULL, *t = NULL;
+    berth_gpu_module *m = NULL;
+    berth_gpu_kernel trap;
+    berth_error err = {0};
+    assert_int_equal(berth_cuda_open(NULL, &cuda, &err), BERTH_OK);
+    assert_int_equal(berth_gpu_open(cuda, 0, 4096, &lost, &err), BERTH_OK);
+    assert_int_equal(berth_gpu_open(cuda, 1, 4096, &fine, &err), BERTH_OK);
+    assert_int_equal(berth_gpu_stream_create(lost, &s, &err), BERTH_OK);
+    assert_int_equal(berth_gpu_stream_create(fine, &t, &err), BERTH_OK);
+    assert_int_equal(berth_gpu_module_load(lost, image, &m, &err), BERTH_OK);
+    assert_int_equal(berth_gpu_kernel_find(m, "trap", 0, &trap, &err), BERTH_OK);
+    int32_t code = 719;
+    void *params[] = {&code};
+    assert_int_equal(berth_gpu_launch(s, &trap, &(berth_gpu_grid){{1}, {1}, 0}, params, &err), BERTH_OK);
+    assert_false(berth_gpu_is_lost(lost));
+    assert_int_equal(berth_gpu_stream_wait(s, &err), BERTH_DEVICE_LOST);
+    assert_int_equal(err.native_code, 719);
+    assert_int_equal(err.device, 0);
+    assert_non_null(strstr(err.message, "cuStreamSynchronize"));
+    assert_non_null(strstr(err.message, "CUDA_ERROR_LAUNCH_FAILED"));
+    assert_true(berth_gpu_is_lost(lost));
+    emu_report before, after;
+    emulator.report(&before);
+    for (int i = 0; i < 1000; i++) assert_int_equal(berth_gpu_stream_wait(s, &err), BERTH_DEVICE_LOST);
+    emulator.report(&after);
+    assert_int_equal(before.calls, after.calls);
+    assert_int_equal(berth_gpu_stream_wait(t, &err), BERTH_OK);
+    berth_gpu_stream_destroy(s);
+    berth_gpu_stream_destroy(t);
+    berth_gpu_module_unload(m);
+    berth_gpu_close(lost);
+    berth_gpu *again = NULL;
+    assert_int_equal(berth_gpu_open(cuda, 0, 0, &again, &err), BERTH_DEVICE_LOST);
+    berth_gpu_close(fine);
+    berth_cuda_close(cuda);
+    emulator.report(&after);
+    assert_int_equal(after.contexts + after.allocations + after.streams + after.modules + after.misuses, 0);
+}
+
+int main(void)
+{
+    image = read_image(TEST_KERNELS);
+    emu_control_open(&emulator);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_call_may_fail),
+        cmocka_unit_test(a_lost_gpu_stays_lost),
+    };
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    emu_control_close(&emulator);
+    free(image);
+    return failed;
+}

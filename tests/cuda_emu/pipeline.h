@@ -1,0 +1,45 @@
+/* pipeline.h - a small two-GPU pipeline over device.h, with waits that can be left out: the scenario of several tests. */
+#ifndef CUDA_EMU_PIPELINE_H
+#define CUDA_EMU_PIPELINE_H
+
+#include "cuda/device.h"
+#include "emu.h"
+
+/* Each wait of the pipeline; leaving any one out must give wrong data on some seed. */
+typedef enum pipeline_wait {
+    WAIT_SLOT,     /* host: the pinned slot is free again */
+    WAIT_UPLOADED, /* kernel 0 after the upload */
+    WAIT_X0_READ,  /* the next upload after kernel 0 */
+    WAIT_Y0_MADE,  /* the copy between GPUs after kernel 0 */
+    WAIT_Y0_READ,  /* the next kernel 0 after the copy */
+    WAIT_ARRIVED,  /* kernel 1 after the copy */
+    WAIT_X1_READ,  /* the next copy after kernel 1 */
+    WAIT_Y1_MADE,  /* the download after kernel 1 */
+    WAIT_Y1_READ,  /* the next kernel 1 after the download */
+    WAIT_RESULT,   /* host: the download is over */
+    N_PIPELINE_WAITS
+} pipeline_wait;
+
+typedef struct pipeline_options {
+    int dropped;       /* a pipeline_wait, or -1 */
+    int first, second; /* GPUs */
+    const void *image; /* test_kernels */
+} pipeline_options;
+
+/* Runs it and gives all back, whatever fails. *out_right: the results are what they must be; only after BERTH_OK. */
+berth_status pipeline_run(berth_cuda *cuda, const pipeline_options *o, bool *out_right, berth_error *err);
+
+/* The emulator's control, of the libcuda.so.1 in use, which stays open until emu_control_close. */
+typedef struct emu_control {
+    void *library;
+    emu_report_fn *report;
+    emu_reset_fn *reset;
+} emu_control;
+
+void emu_control_open(emu_control *c); /* ends the test when there is none */
+void emu_control_close(emu_control *c);
+
+/* The whole file, owned by the caller; ends the test when it cannot be read. */
+void *read_image(const char *path);
+
+#endif
