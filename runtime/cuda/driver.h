@@ -13,9 +13,11 @@
 
 #include "base/status.h"
 
-typedef int32_t berth_cu_result; /* CUresult */
-typedef int32_t berth_cu_device; /* CUdevice */
-typedef uint64_t berth_cu_ptr;   /* CUdeviceptr */
+typedef int32_t berth_cu_result;             /* CUresult */
+typedef int32_t berth_cu_device;             /* CUdevice */
+typedef uint64_t berth_cu_ptr;               /* CUdeviceptr */
+typedef int32_t berth_cu_attribute;          /* CUdevice_attribute */
+typedef int32_t berth_cu_function_attribute; /* CUfunction_attribute */
 typedef struct berth_cu_context_st *berth_cu_context;
 typedef struct berth_cu_stream_st *berth_cu_stream;
 typedef struct berth_cu_event_st *berth_cu_event;
@@ -102,7 +104,8 @@ enum {
     X(cuDeviceGetName, "cuDeviceGetName", (char *name, int size, berth_cu_device device))                              \
     X(cuDeviceGetUuid, "cuDeviceGetUuid_v2", (berth_cu_uuid * uuid, berth_cu_device device))                           \
     X(cuDeviceTotalMem, "cuDeviceTotalMem_v2", (size_t * bytes, berth_cu_device device))                               \
-    X(cuDeviceGetAttribute, "cuDeviceGetAttribute", (int *value, int attribute, berth_cu_device device))               \
+    X(cuDeviceGetAttribute, "cuDeviceGetAttribute",                                                                    \
+      (int *value, berth_cu_attribute attribute, berth_cu_device device))                                              \
     X(cuDeviceGetPCIBusId, "cuDeviceGetPCIBusId", (char *id, int size, berth_cu_device device))                        \
     X(cuDeviceCanAccessPeer, "cuDeviceCanAccessPeer", (int *can, berth_cu_device device, berth_cu_device peer))        \
     X(cuDevicePrimaryCtxRetain, "cuDevicePrimaryCtxRetain", (berth_cu_context * context, berth_cu_device device))      \
@@ -138,7 +141,8 @@ enum {
     X(cuModuleUnload, "cuModuleUnload", (berth_cu_module module))                                                      \
     X(cuModuleGetFunction, "cuModuleGetFunction",                                                                      \
       (berth_cu_function * function, berth_cu_module module, const char *name))                                        \
-    X(cuFuncSetAttribute, "cuFuncSetAttribute", (berth_cu_function function, int attribute, int value))                \
+    X(cuFuncSetAttribute, "cuFuncSetAttribute",                                                                        \
+      (berth_cu_function function, berth_cu_function_attribute attribute, int value))                                  \
     X(cuLaunchKernel, "cuLaunchKernel",                                                                                \
       (berth_cu_function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,                \
        unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream, void **params,               \
