@@ -47,8 +47,9 @@ berth_status berth_gpu_leave(berth_gpu *gpu, berth_cu_result code, const char *c
 bool berth_gpu_enter_to_end(berth_gpu *gpu)
 {
     const berth_cu_driver *cu = &gpu->cuda->cu;
-    return cu->cuCtxPushCurrent(gpu->context) == BERTH_CU_SUCCESS ||
-           cu->cuCtxPushCurrent(gpu->context) == BERTH_CU_SUCCESS;
+    bool is_in = cu->cuCtxPushCurrent(gpu->context) == BERTH_CU_SUCCESS;
+    if (!is_in) is_in = cu->cuCtxPushCurrent(gpu->context) == BERTH_CU_SUCCESS;
+    return is_in;
 }
 
 void berth_gpu_leave_from_end(berth_gpu *gpu, berth_cu_result code)

@@ -5,11 +5,15 @@
 #include "base/checked.h"
 #include "cuda/device_internal.h"
 
+typedef struct ring_slot {
+    berth_gpu_event *sent; /* owned; the last copy out of the slot */
+} ring_slot;
+
 struct berth_gpu_ring {
-    berth_gpu *gpu;           /* borrowed */
-    uint8_t *memory;          /* owned, pinned; [n_slots * slot_bytes] */
-    berth_gpu_event **events; /* owned; [n_slots] */
-    int32_t n_slots, slot;    /* slot: the one to fill or to send */
+    berth_gpu *gpu;        /* borrowed */
+    uint8_t *memory;       /* owned, pinned; [n_slots * slot_bytes] */
+    ring_slot *slots;      /* owned; [n_slots] */
+    int32_t n_slots, slot; /* slot: the one to fill or to send */
     size_t slot_bytes;
 };
 
@@ -23,17 +27,17 @@ berth_status berth_gpu_ring_create(berth_gpu *gpu, int32_t n_slots, size_t slot_
                           "a ring of %d slots of %zu bytes was asked for; at least one of each", (int)n_slots,
                           slot_bytes);
     berth_gpu_ring *ring = calloc(1, sizeof *ring);
-    berth_gpu_event **events = calloc((size_t)n_slots, sizeof *events);
-    if (!ring || !events) {
+    ring_slot *slots = calloc((size_t)n_slots, sizeof *slots);
+    if (!ring || !slots) {
         free(ring);
-        free(events);
+        free(slots);
         return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for a ring of %d slots", (int)n_slots);
     }
-    *ring = (berth_gpu_ring){.gpu = gpu, .events = events, .n_slots = n_slots, .slot_bytes = slot_bytes};
+    *ring = (berth_gpu_ring){.gpu = gpu, .slots = slots, .n_slots = n_slots, .slot_bytes = slot_bytes};
     void *memory = NULL;
     berth_status st = berth_gpu_pin(gpu, bytes, &memory, err);
     ring->memory = memory;
-    for (int32_t i = 0; i < n_slots && st == BERTH_OK; i++) st = berth_gpu_event_create(gpu, &events[i], err);
+    for (int32_t i = 0; i < n_slots && st == BERTH_OK; i++) st = berth_gpu_event_create(gpu, &slots[i].sent, err);
     if (st != BERTH_OK) {
         berth_gpu_ring_destroy(ring);
         return st;
@@ -46,20 +50,20 @@ void berth_gpu_ring_destroy(berth_gpu_ring *ring)
 {
     if (!ring) return;
     for (int32_t i = 0; i < ring->n_slots; i++) {
-        berth_gpu_event *e = ring->events[i];
+        berth_gpu_event *e = ring->slots[i].sent;
         /* Twice, as all that ends things; a GPU that fails both is lost, and its copies are over. */
         if (e && e->recorded && berth_gpu_event_wait(e, NULL) != BERTH_OK) (void)berth_gpu_event_wait(e, NULL);
         berth_gpu_event_destroy(e);
     }
     berth_gpu_unpin(ring->gpu, ring->memory);
-    free(ring->events);
+    free(ring->slots);
     free(ring);
 }
 
 berth_status berth_gpu_ring_next(berth_gpu_ring *ring, void **out, berth_error *err)
 {
     *out = NULL;
-    berth_gpu_event *e = ring->events[ring->slot];
+    berth_gpu_event *e = ring->slots[ring->slot].sent;
     const berth_status st = e->recorded ? berth_gpu_event_wait(e, err) : BERTH_OK;
     if (st == BERTH_OK) *out = ring->memory + (size_t)ring->slot * ring->slot_bytes;
     return st;
@@ -74,7 +78,7 @@ berth_status berth_gpu_ring_send(berth_gpu_ring *ring, berth_gpu_stream *s, bert
     const uint8_t *src = ring->memory + (size_t)ring->slot * ring->slot_bytes;
     berth_status st = berth_gpu_upload(s, dst, src, bytes, err);
     if (st != BERTH_OK) return st;
-    st = berth_gpu_event_record(ring->events[ring->slot], s, err);
+    st = berth_gpu_event_record(ring->slots[ring->slot].sent, s, err);
     if (st != BERTH_OK) { /* the copy is queued and nothing tells its end: wait for all of it */
         (void)berth_gpu_stream_wait(s, NULL);
         return st;
