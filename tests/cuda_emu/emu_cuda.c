@@ -396,17 +396,21 @@ static size_t image_size(const void *image)
     return h.e_shoff + (size_t)h.e_shnum * h.e_shentsize;
 }
 
-/* Each load is a file of its own, so that modules have variables of their own. */
-static void *open_image(const void *image, size_t size)
+/* Each load is a file of its own, so that modules have variables of their own. It stays open as long as the module: the
+ * dynamic linker knows libraries by their paths, and this path is the descriptor's. */
+static void *open_image(const void *image, size_t size, int *out_fd)
 {
     int fd = memfd_create("kernels", MFD_CLOEXEC);
+    *out_fd = fd;
     if (fd < 0) return NULL;
     void *library = NULL;
     char path[64];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     if (write(fd, image, size) == (ssize_t)size) library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!library) fprintf(stderr, "cuda_emu: kernel image: %s\n", dlerror());
-    close(fd);
+    if (!library) {
+        fprintf(stderr, "cuda_emu: kernel image: %s\n", dlerror());
+        close(fd);
+    }
     return library;
 }
 
@@ -431,14 +435,17 @@ static int load(emu_object *context, const void *image, berth_cu_module *out)
 {
     const size_t size = image_size(image);
     if (size == 0) return memcmp(image, ELFMAG, SELFMAG) == 0 ? BERTH_CU_NO_BINARY_FOR_GPU : BERTH_CU_INVALID_IMAGE;
-    void *library = open_image(image, size);
+    int fd;
+    void *library = open_image(image, size, &fd);
     if (!library) return BERTH_CU_INVALID_IMAGE;
     if (!serves(library, emu.config.gpu[context->gpu].capability)) {
         dlclose(library);
+        close(fd);
         return BERTH_CU_NO_BINARY_FOR_GPU;
     }
     emu_object *module = emu_new(EMU_MODULE, context->gpu, context);
     module->library = library;
+    module->fd = fd;
     *out = (berth_cu_module)module->handle; // NOLINT(performance-no-int-to-ptr)
     return 0;
 }
@@ -452,12 +459,12 @@ EMU_API int cuModuleLoadData(berth_cu_module *module, const void *image)
     return emu_leave(code);
 }
 
-static bool is_launch_queued(const emu_object *context)
+static bool is_launch_queued(const emu_object *module)
 {
     for (size_t i = 0; i < emu.n_objects; i++) {
-        if (emu.objects[i]->kind != EMU_STREAM || emu.objects[i]->context != context) continue;
+        if (emu.objects[i]->kind != EMU_STREAM || emu.objects[i]->context != module->context) continue;
         for (const emu_op *op = emu.objects[i]->head; op; op = op->next) {
-            if (op->kind == EMU_LAUNCH) return true;
+            if (op->kind == EMU_LAUNCH && op->library == module->library) return true;
         }
     }
     return false;
@@ -473,8 +480,8 @@ EMU_API int cuModuleUnload(berth_cu_module handle)
     if (module && module->context != context) {
         code = emu_misuse(BERTH_CU_INVALID_CONTEXT, "a module is unloaded in another context");
     } else if (module) {
-        if (is_launch_queued(context)) {
-            code = emu_misuse(BERTH_CU_ILLEGAL_ADDRESS, "a module is unloaded while a kernel is queued");
+        if (is_launch_queued(module)) {
+            code = emu_misuse(BERTH_CU_ILLEGAL_ADDRESS, "a module is unloaded while its kernel is queued");
             emu_drain_context(context);
         }
         for (size_t i = 0; i < emu.n_objects; i++) {

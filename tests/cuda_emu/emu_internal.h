@@ -57,6 +57,8 @@ typedef struct emu_op {
     int value;
     emu_mark *mark;
     const emu_kernel *kernel;
+    const void *library; /* the kernel's image */
+    size_t owned_bytes;
     emu_launch launch;
     struct emu_op *next;
 } emu_op;
@@ -80,6 +82,7 @@ typedef struct emu_object {
     emu_mark *mark;
     /* module, function */
     void *library;
+    int fd; /* of the module's image */
     const emu_kernel *kernel;
 } emu_object;
 
@@ -136,7 +139,8 @@ void emu_wait_mark(const emu_mark *mark);
 void emu_drop(const emu_object *context); /* queued work of a dead context */
 void emu_latch(emu_object *context, int code);
 void emu_mark_release(emu_mark *mark);
-/* Queued work that reads or writes [base, base + bytes); gpu -1 = host. Launches may touch all that is their GPU's. */
+/* Queued work that reads or writes [base, base + bytes); gpu -1 = host. A launch does when a word of its arguments points
+ * there; one that comes there by other ways faults, as memory that was freed is not opened for it. */
 bool emu_in_use(int gpu, const uint8_t *base, size_t bytes);
 
 #endif

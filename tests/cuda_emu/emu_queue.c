@@ -165,13 +165,22 @@ static bool overlaps(const uint8_t *a, size_t a_bytes, const uint8_t *b, size_t 
     return a < b + b_bytes && b < a + a_bytes;
 }
 
+static bool is_named(const emu_op *op, const uint8_t *base, size_t bytes)
+{
+    for (size_t at = 0; at + sizeof(uintptr_t) <= op->owned_bytes; at += sizeof(uintptr_t)) {
+        uintptr_t word;
+        memcpy(&word, op->owned + at, sizeof word);
+        if (word >= (uintptr_t)base && word < (uintptr_t)base + bytes) return true;
+    }
+    return false;
+}
+
 bool emu_in_use(int g, const uint8_t *base, size_t bytes)
 {
     for (size_t i = 0; i < emu.n_objects; i++) {
         if (emu.objects[i]->kind != EMU_STREAM) continue;
         for (const emu_op *op = emu.objects[i]->head; op; op = op->next) {
-            if (op->kind == EMU_LAUNCH && g >= 0 && (emu.objects[i]->gpu == g || emu.objects[i]->context->peers[g]))
-                return true;
+            if (op->kind == EMU_LAUNCH && is_named(op, base, bytes)) return true;
             if (op->kind != EMU_COPY && op->kind != EMU_SET) continue;
             if (op->dst_gpu == g && overlaps(op->dst, op->bytes, base, bytes)) return true;
             if (op->kind == EMU_COPY && op->src_gpu == g && overlaps(op->src, op->bytes, base, bytes)) return true;

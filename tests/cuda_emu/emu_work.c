@@ -277,12 +277,14 @@ static int check_launch(const emu_kernel *k, const emu_launch *l)
 }
 
 /* The arguments are read now, whatever the caller does with them afterwards. */
-static uint8_t *copy_params(const emu_kernel *k, void **params)
+static uint8_t *copy_params(const emu_kernel *k, void **params, size_t *out_bytes)
 {
     size_t bytes = 16;
     for (uint32_t i = 0; i < k->n_params; i++) bytes += (k->param_bytes[i] + 15u) & ~(size_t)15;
     uint8_t *copy = aligned_alloc(16, bytes);
     if (!copy) abort();
+    memset(copy, 0, bytes);
+    *out_bytes = bytes;
     size_t at = 0;
     for (uint32_t i = 0; i < k->n_params; i++) {
         memcpy(copy + at, params[i], k->param_bytes[i]);
@@ -307,12 +309,14 @@ EMU_API int cuLaunchKernel(berth_cu_function function, unsigned grid_x, unsigned
     if (code == 0) code = check_launch(f->kernel, &launch);
     if (code == 0) {
         launch.capability = emu.config.gpu[s->gpu].capability;
-        code = emu_enqueue(s, &(emu_op){.kind = EMU_LAUNCH,
-                                        .kernel = f->kernel,
-                                        .launch = launch,
-                                        .dst_gpu = -1,
-                                        .src_gpu = -1,
-                                        .owned = copy_params(f->kernel, params)});
+        emu_op op = {.kind = EMU_LAUNCH,
+                     .kernel = f->kernel,
+                     .library = f->library,
+                     .launch = launch,
+                     .dst_gpu = -1,
+                     .src_gpu = -1};
+        op.owned = copy_params(f->kernel, params, &op.owned_bytes);
+        code = emu_enqueue(s, &op);
     }
     return emu_leave(code);
 }

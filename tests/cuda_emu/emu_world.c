@@ -118,7 +118,10 @@ void emu_end(emu_object *o)
     o->alive = false;
     if (o->mark) emu_mark_release(o->mark);
     o->mark = NULL;
-    if (o->kind == EMU_MODULE && o->library) dlclose(o->library);
+    if (o->kind == EMU_MODULE && o->library) {
+        dlclose(o->library);
+        close(o->fd);
+    }
     o->library = NULL;
 }
 

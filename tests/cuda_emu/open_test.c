@@ -49,6 +49,25 @@ static void the_gpus_are_listed(void **state)
     }
 }
 
+static void a_configuration_may_be_a_file(void **state)
+{
+    (void)state;
+    char config[64] = "@", *path = config + 1;
+    snprintf(path, sizeof config - 1, "emu-config-XXXXXX");
+    FILE *f = fdopen(mkstemp(path), "w");
+    assert_non_null(f);
+    fputs("gpus=4\ncap=70\nname.2=Odd One\n", f);
+    fclose(f);
+    emulator.reset(config);
+    remove(path);
+    berth_cuda *cuda = NULL;
+    assert_int_equal(berth_cuda_open(NULL, &cuda, NULL), BERTH_OK);
+    assert_int_equal(berth_cuda_n_gpus(cuda), 4);
+    assert_int_equal(berth_cuda_gpu(cuda, 3)->capability, 70);
+    assert_string_equal(berth_cuda_gpu(cuda, 2)->name, "Odd One");
+    berth_cuda_close(cuda);
+}
+
 static const struct {
     const char *config, *path;
     berth_status status;
@@ -269,6 +288,7 @@ int main(void)
     emu_control_open(&emulator);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_gpus_are_listed),
+        cmocka_unit_test(a_configuration_may_be_a_file),
         cmocka_unit_test(a_driver_that_does_not_do_is_one_line),
         cmocka_unit_test(a_given_path_is_opened),
         cmocka_unit_test(a_gpu_that_cannot_be_had_is_one_line),
