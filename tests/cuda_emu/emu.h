@@ -1,4 +1,4 @@
-/* emu.h - steering the emulated CUDA driver from a test, and the form of its kernel images.
+/* emu.h - steering the emulated CUDA driver from a test. The form of its kernel images is in image.h.
  *
  * The emulator is a libcuda.so.1 of its own over up to 8 emulated GPUs, found through LD_LIBRARY_PATH, never installed.
  * Configuration: the environment variable CUDA_EMU (or emu_reset), "key=value" separated by ';' or lines; "@FILE" reads
@@ -31,24 +31,5 @@ typedef struct emu_report {
 /* Exported by the emulated library, to be found with dlsym. */
 typedef void emu_report_fn(emu_report *out);   /* "emu_get_report" */
 typedef void emu_reset_fn(const char *config); /* "emu_reset": drops everything and starts anew */
-
-/* A kernel image is a shared object of this processor, handed to cuModuleLoadData as bytes. Kernel "scale" is its symbol
- * emu_kernel_scale, of this type. */
-typedef struct emu_launch {
-    uint32_t grid[3], block[3];
-    uint32_t shared_bytes; /* dynamic */
-    int32_t capability;    /* 80 = 8.0 */
-} emu_launch;
-
-typedef struct emu_kernel {
-    /* Runs the whole grid. params[i] points to the i-th argument. 0, or the CUresult the context dies of. */
-    int32_t (*run)(const emu_launch *launch, void **params);
-    uint32_t n_params;
-    const uint32_t *param_bytes; /* [n_params], as the device ABI has them */
-    uint32_t max_threads;        /* of a block; 0 = 1024 */
-    int32_t min_capability;      /* below it, loading the module fails as hardware does: 209 */
-} emu_kernel;
-
-/* Optional symbol "emu_image_kernels": the names of all kernels, ended by NULL; loading checks min_capability of each. */
 
 #endif

@@ -414,23 +414,6 @@ static void *open_image(const void *image, size_t size, int *out_fd)
     return library;
 }
 
-static const emu_kernel *find_kernel(void *library, const char *name)
-{
-    char symbol[160];
-    snprintf(symbol, sizeof symbol, "emu_kernel_%s", name);
-    return dlsym(library, symbol);
-}
-
-static bool serves(void *library, int capability)
-{
-    const char *const *names = dlsym(library, "emu_image_kernels");
-    for (; names && *names; names++) {
-        const emu_kernel *k = find_kernel(library, *names);
-        if (!k || k->min_capability > capability) return false;
-    }
-    return true;
-}
-
 static int load(emu_object *context, const void *image, berth_cu_module *out)
 {
     const size_t size = image_size(image);
@@ -438,14 +421,16 @@ static int load(emu_object *context, const void *image, berth_cu_module *out)
     int fd;
     void *library = open_image(image, size, &fd);
     if (!library) return BERTH_CU_INVALID_IMAGE;
-    if (!serves(library, emu.config.gpu[context->gpu].capability)) {
+    const emu_image *kernels = dlsym(library, "emu_image");
+    if (!kernels || kernels->min_capability > emu.config.gpu[context->gpu].capability) {
         dlclose(library);
         close(fd);
-        return BERTH_CU_NO_BINARY_FOR_GPU;
+        return kernels ? BERTH_CU_NO_BINARY_FOR_GPU : BERTH_CU_INVALID_IMAGE;
     }
     emu_object *module = emu_new(EMU_MODULE, context->gpu, context);
     module->library = library;
     module->fd = fd;
+    module->image = kernels;
     *out = (berth_cu_module)module->handle; // NOLINT(performance-no-int-to-ptr)
     return 0;
 }
@@ -500,7 +485,7 @@ EMU_API int cuModuleGetFunction(berth_cu_function *function, berth_cu_module han
     if (code == 0) code = emu_current(&context);
     const emu_object *module = code == 0 ? emu_find(handle, EMU_MODULE) : NULL;
     if (code == 0 && !module) code = BERTH_CU_INVALID_HANDLE;
-    const emu_kernel *kernel = module ? find_kernel(module->library, name) : NULL;
+    const emu_image_kernel *kernel = module ? module->image->find(name) : NULL;
     if (code == 0 && !kernel) code = BERTH_CU_NOT_FOUND;
     if (code == 0) {
         emu_object *f = emu_new(EMU_FUNCTION, context->gpu, module->context);

@@ -9,6 +9,7 @@
 
 #include "cuda/driver.h"
 #include "emu.h"
+#include "image.h"
 
 enum { EMU_MAX_GPUS = 8, EMU_RED = 0xFD, EMU_FRESH = 0xCD };
 
@@ -56,10 +57,10 @@ typedef struct emu_op {
     uint8_t *owned; /* staged source, or the arguments of a launch */
     int value;
     emu_mark *mark;
-    const emu_kernel *kernel;
+    const emu_image_kernel *kernel;
     const void *library; /* the kernel's image */
     size_t owned_bytes;
-    emu_launch launch;
+    emu_image_launch launch;
     struct emu_op *next;
 } emu_op;
 
@@ -83,7 +84,8 @@ typedef struct emu_object {
     /* module, function */
     void *library;
     int fd; /* of the module's image */
-    const emu_kernel *kernel;
+    const emu_image *image;
+    const emu_image_kernel *kernel;
 } emu_object;
 
 typedef struct emu_world {
@@ -129,6 +131,8 @@ int emu_host_free(void *ptr);
 void emu_host_free_all(void);
 void emu_open(const emu_object *context, bool open); /* lets a kernel at what this context may touch */
 bool emu_red_zones_whole(int gpu);
+/* What is open to the context, for a launch; the caller frees it. */
+emu_image_range *emu_open_ranges(const emu_object *context, size_t *out_n);
 
 /* emu_queue.c */
 int emu_enqueue(emu_object *stream, const emu_op *op); /* takes op->owned and op->mark */

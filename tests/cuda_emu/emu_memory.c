@@ -108,6 +108,23 @@ void emu_open(const emu_object *context, bool open)
     }
 }
 
+emu_image_range *emu_open_ranges(const emu_object *context, size_t *out_n)
+{
+    size_t most = 1, n = 0;
+    for (int g = 0; g < emu.config.n_gpus; g++) most += emu.gpus[g].n_ranges;
+    emu_image_range *ranges = calloc(most, sizeof *ranges);
+    if (!ranges) abort();
+    for (int g = 0; g < emu.config.n_gpus; g++) {
+        const emu_gpu *gpu = &emu.gpus[g];
+        for (size_t i = 0; i < gpu->n_ranges && (g == context->gpu || context->peers[g]); i++) {
+            const emu_range *r = &gpu->ranges[i];
+            if (r->alive) ranges[n++] = (emu_image_range){gpu->view + r->at, r->bytes};
+        }
+    }
+    *out_n = n;
+    return ranges;
+}
+
 bool emu_red_zones_whole(int g)
 {
     const emu_gpu *gpu = &emu.gpus[g];

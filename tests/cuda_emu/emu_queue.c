@@ -69,9 +69,18 @@ static void launch(emu_object *stream, const emu_op *op)
         params[i] = op->owned + at;
         at += (op->kernel->param_bytes[i] + 15u) & ~(size_t)15;
     }
+    char error[512] = "";
+    emu_image_launch l = op->launch;
+    emu_image_range *ranges = emu_open_ranges(stream->context, &l.n_ranges);
+    l.ranges = ranges;
+    l.seed = emu_random();
+    l.error = error;
+    l.error_bytes = sizeof error;
     emu_open(stream->context, true);
-    int code = op->kernel->run(&op->launch, params);
+    int code = op->kernel->run(op->kernel, &l, params);
     emu_open(stream->context, false);
+    free(ranges);
+    if (error[0]) emu_misuse(0, "kernel %s: %s", op->kernel->name, error);
     for (int g = 0; g < emu.config.n_gpus && code == 0; g++) {
         if (!emu_red_zones_whole(g))
             code = emu_misuse(BERTH_CU_ILLEGAL_ADDRESS, "a kernel wrote behind an allocation of GPU %d", g);

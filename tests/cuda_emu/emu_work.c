@@ -267,7 +267,7 @@ EMU_API int cuMemsetD8Async(berth_cu_ptr dst, unsigned char value, size_t n, ber
 
 /* ---- launches -------------------------------------------------------------------------------------------------------- */
 
-static int check_launch(const emu_kernel *k, const emu_launch *l)
+static int check_launch(const emu_image_kernel *k, const emu_image_launch *l)
 {
     const uint64_t threads = (uint64_t)l->block[0] * l->block[1] * l->block[2];
     if (threads == 0 || (uint64_t)l->grid[0] * l->grid[1] * l->grid[2] == 0) return BERTH_CU_INVALID_VALUE;
@@ -277,7 +277,7 @@ static int check_launch(const emu_kernel *k, const emu_launch *l)
 }
 
 /* The arguments are read now, whatever the caller does with them afterwards. */
-static uint8_t *copy_params(const emu_kernel *k, void **params, size_t *out_bytes)
+static uint8_t *copy_params(const emu_image_kernel *k, void **params, size_t *out_bytes)
 {
     size_t bytes = 16;
     for (uint32_t i = 0; i < k->n_params; i++) bytes += (k->param_bytes[i] + 15u) & ~(size_t)15;
@@ -304,7 +304,8 @@ EMU_API int cuLaunchKernel(berth_cu_function function, unsigned grid_x, unsigned
     if (code == 0 && !f) code = BERTH_CU_INVALID_HANDLE;
     if (code == 0 && f->context != s->context)
         code = emu_misuse(BERTH_CU_INVALID_HANDLE, "a kernel of GPU %d is launched on GPU %d", f->gpu, s->gpu);
-    emu_launch launch = {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, 0};
+    emu_image_launch launch = {
+        .grid = {grid_x, grid_y, grid_z}, .block = {block_x, block_y, block_z}, .shared_bytes = shared_bytes};
     if (code == 0 && (extra || f->kernel->n_params > 64)) code = BERTH_CU_INVALID_VALUE;
     if (code == 0) code = check_launch(f->kernel, &launch);
     if (code == 0) {

@@ -269,6 +269,24 @@ static void each_misuse_is_refused_and_counted(void **state)
     }
 }
 
+/* What a kernel says of itself is counted too; it may touch the one allocation of its GPU. */
+static void what_a_kernel_says_is_counted(void **state)
+{
+    (void)state;
+    world w;
+    berth_cu_function complain;
+    begin(&w, "gpus=2;mem=1MiB");
+    assert_int_equal(w.cu.cuModuleGetFunction(&complain, w.module, "nothing"), BERTH_CU_NOT_FOUND);
+    assert_int_equal(w.cu.cuModuleGetFunction(&complain, w.module, "complain"), 0);
+    assert_int_equal(w.cu.cuLaunchKernel(complain, 1, 1, 1, 1, 1, 1, 0, w.stream[0], NULL, NULL), 0);
+    assert_int_equal(w.cu.cuStreamSynchronize(w.stream[0]), 0);
+    emu_report r;
+    emulator.report(&r);
+    assert_int_equal(r.misuses, 1);
+    assert_string_equal(r.misuse, "kernel complain: complain was given 1 ranges");
+    end(&w);
+}
+
 static void what_is_left_behind_is_counted(void **state)
 {
     (void)state;
@@ -576,15 +594,11 @@ int main(int argc, char **argv)
     image = read_image(TEST_KERNELS);
     emu_control_open(&emulator);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_misuse_is_refused_and_counted),
-        cmocka_unit_test(what_is_left_behind_is_counted),
-        cmocka_unit_test(streams_order_and_nothing_else_does),
-        cmocka_unit_test(pinned_memory_is_read_late),
-        cmocka_unit_test(polling_ends),
-        cmocka_unit_test(memory_of_a_gpu_is_out_of_reach),
-        cmocka_unit_test(fresh_memory_is_not_zero),
-        cmocka_unit_test(freed_memory_is_out_of_reach),
-        cmocka_unit_test(what_is_not_in_use_may_go),
+        cmocka_unit_test(each_misuse_is_refused_and_counted), cmocka_unit_test(what_is_left_behind_is_counted),
+        cmocka_unit_test(what_a_kernel_says_is_counted),      cmocka_unit_test(streams_order_and_nothing_else_does),
+        cmocka_unit_test(pinned_memory_is_read_late),         cmocka_unit_test(polling_ends),
+        cmocka_unit_test(memory_of_a_gpu_is_out_of_reach),    cmocka_unit_test(fresh_memory_is_not_zero),
+        cmocka_unit_test(freed_memory_is_out_of_reach),       cmocka_unit_test(what_is_not_in_use_may_go),
         cmocka_unit_test(the_end_of_a_process_tells),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
