@@ -1,4 +1,4 @@
-/* order_test.c - 200 orders of execution give right data, and every wait that is left out is found by one of them. The
+/* order_test.c - 200 orders of execution give right data, and every wait and copy left out is found by one of them. The
  * second half tests the emulator: a lenient one would prove nothing about the backend. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -47,15 +47,15 @@ static void every_order_gives_right_data(void **state)
     }
 }
 
-static void every_dropped_wait_is_found(void **state)
+static void everything_left_out_is_found(void **state)
 {
     (void)state;
-    for (int wait = 0; wait < N_PIPELINE_WAITS; wait++) {
+    for (int part = 0; part < N_PIPELINE_PARTS; part++) {
         int first_wrong = -1;
         for (int seed = 0; seed < SEEDS && first_wrong < 0; seed++) {
-            if (!run(seed, wait, 1, "")) first_wrong = seed;
+            if (!run(seed, part, 1, "")) first_wrong = seed;
         }
-        if (first_wrong < 0) fail_msg("wait %d was left out and no seed shows it", wait);
+        if (first_wrong < 0) fail_msg("part %d was left out and no seed shows it", part);
     }
 }
 
@@ -65,7 +65,7 @@ int main(void)
     emu_control_open(&emulator);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_order_gives_right_data),
-        cmocka_unit_test(every_dropped_wait_is_found),
+        cmocka_unit_test(everything_left_out_is_found),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     emu_control_close(&emulator);

@@ -68,7 +68,7 @@ static void tear_down(pipeline *p)
 }
 
 /* `stage` waits for what `other` did last, unless this wait is left out. */
-static berth_status await(pipeline *p, pipeline_wait wait, int stage, int other, berth_error *err)
+static berth_status await(pipeline *p, pipeline_part wait, int stage, int other, berth_error *err)
 {
     if (p->o->dropped == (int)wait) return BERTH_OK;
     return berth_gpu_stream_await(p->stream[stage], p->done[other], err);
@@ -95,7 +95,7 @@ static berth_status upload(pipeline *p, int batch, berth_error *err)
     if (st != BERTH_OK) return st;
     for (uint32_t i = 0; i < N; i++) p->slot[i] = (uint32_t)batch * 1000 + i;
     st = await(p, WAIT_X0_READ, UP, KERNEL0, err);
-    if (st == BERTH_OK) st = berth_gpu_upload(p->stream[UP], p->x[0], p->slot, BYTES, err);
+    if (st == BERTH_OK && p->o->dropped != COPY_UP) st = berth_gpu_upload(p->stream[UP], p->x[0], p->slot, BYTES, err);
     return finish(p, UP, st, err);
 }
 
@@ -108,14 +108,16 @@ static berth_status run_batch(pipeline *p, int batch, berth_error *err)
     st = finish(p, KERNEL0, st, err);
     if (st == BERTH_OK) st = await(p, WAIT_Y0_MADE, COPY, KERNEL0, err);
     if (st == BERTH_OK) st = await(p, WAIT_X1_READ, COPY, KERNEL1, err);
-    if (st == BERTH_OK) st = berth_gpu_copy_peer(p->stream[COPY], p->gpu[1], p->x[1], p->gpu[0], p->y[0], BYTES, err);
+    if (st == BERTH_OK && p->o->dropped != COPY_BETWEEN)
+        st = berth_gpu_copy_peer(p->stream[COPY], p->gpu[1], p->x[1], p->gpu[0], p->y[0], BYTES, err);
     st = finish(p, COPY, st, err);
     if (st == BERTH_OK) st = await(p, WAIT_ARRIVED, KERNEL1, COPY, err);
     if (st == BERTH_OK) st = await(p, WAIT_Y1_READ, KERNEL1, DOWN, err);
     if (st == BERTH_OK) st = scale(p, KERNEL1, err);
     st = finish(p, KERNEL1, st, err);
     if (st == BERTH_OK) st = await(p, WAIT_Y1_MADE, DOWN, KERNEL1, err);
-    if (st == BERTH_OK) st = berth_gpu_download(p->stream[DOWN], p->results + (size_t)batch * N, p->y[1], BYTES, err);
+    if (st == BERTH_OK && p->o->dropped != COPY_DOWN)
+        st = berth_gpu_download(p->stream[DOWN], p->results + (size_t)batch * N, p->y[1], BYTES, err);
     return finish(p, DOWN, st, err);
 }
 

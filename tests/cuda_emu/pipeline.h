@@ -1,12 +1,12 @@
-/* pipeline.h - a small two-GPU pipeline over device.h, with waits that can be left out: the scenario of several tests. */
+/* pipeline.h - a small two-GPU pipeline over device.h, with waits and copies that can be left out: the scenario of several tests. */
 #ifndef CUDA_EMU_PIPELINE_H
 #define CUDA_EMU_PIPELINE_H
 
 #include "cuda/device.h"
 #include "emu.h"
 
-/* Each wait of the pipeline; leaving any one out must give wrong data on some seed. */
-typedef enum pipeline_wait {
+/* Each wait and copy of the pipeline; leaving any one out must give wrong data on some seed. */
+typedef enum pipeline_part {
     WAIT_SLOT,     /* host: the pinned slot is free again */
     WAIT_UPLOADED, /* kernel 0 after the upload */
     WAIT_X0_READ,  /* the next upload after kernel 0 */
@@ -17,11 +17,14 @@ typedef enum pipeline_wait {
     WAIT_Y1_MADE,  /* the download after kernel 1 */
     WAIT_Y1_READ,  /* the next kernel 1 after the download */
     WAIT_RESULT,   /* host: the download is over */
-    N_PIPELINE_WAITS
-} pipeline_wait;
+    COPY_UP,
+    COPY_BETWEEN,
+    COPY_DOWN,
+    N_PIPELINE_PARTS
+} pipeline_part;
 
 typedef struct pipeline_options {
-    int dropped;       /* a pipeline_wait, or -1 */
+    int dropped;       /* a pipeline_part, or -1 */
     int first, second; /* GPUs */
     const void *image; /* test_kernels */
 } pipeline_options;
