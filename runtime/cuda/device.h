@@ -106,6 +106,12 @@ berth_status berth_gpu_fill(berth_gpu_stream *s, berth_gpu_ptr dst, uint8_t valu
 berth_status berth_gpu_copy_peer(berth_gpu_stream *s, const berth_gpu *to, berth_gpu_ptr dst, const berth_gpu *from,
                                  berth_gpu_ptr src, size_t bytes, berth_error *err);
 
+/* Copies a pattern from `src` on one GPU to `dst` on the other and compares what arrived, at 4 KiB, 64 KiB and `bytes` (at
+ * most): there are machines whose copies between GPUs succeed and bring zeros, or what was there before, or spoil large
+ * ones only. Overwrites both. BERTH_MISMATCH says what arrived instead; the pair is not to be used then. Waits. */
+berth_status berth_gpu_prove(berth_gpu *from, berth_gpu_ptr src, berth_gpu *to, berth_gpu_ptr dst, size_t bytes,
+                             berth_error *err);
+
 /* Pinned host memory, usable with every GPU; freed on the GPU it came from. */
 berth_status berth_gpu_pin(berth_gpu *gpu, size_t bytes, void **out, berth_error *err);
 void berth_gpu_unpin(berth_gpu *gpu, void *memory);

@@ -7,6 +7,7 @@
  *   mem=64MiB        memory, default 256MiB                 mode=0      compute mode: 0, 2 prohibited, 3 exclusive
  *   name=TEXT        default "Emulated GPU"                 busy=0      1: another process holds it (mode 3)
  *   peer=1           peer access; peer.0.1=0: not from 0 to 1           driver=12040  version
+ *   lie.0.1=1    copies from 0 to 1 succeed and bring zeros; 2: bring nothing; 3: spoil a byte a page from 64 KiB on
  *   init=0           what cuInit returns                    seed=1      order of execution
  *   fail=12:700      the 12th call returns 700 (calls of cuGetErrorName and cuGetErrorString are not counted)
  *   exit=97          end the process with this status when it ends with leaks or misuse

@@ -35,6 +35,10 @@ static bool set_gpu(emu_config *c, int g, const char *key, int peer, const char 
         for (int p = 0; p < EMU_MAX_GPUS; p++) {
             if (peer < 0 || peer == p) c->gpu[g].peer[p] = atoi(value);
         }
+    } else if (strcmp(key, "lie") == 0) {
+        for (int p = 0; p < EMU_MAX_GPUS; p++) {
+            if (peer < 0 || peer == p) c->gpu[g].lie[p] = atoi(value);
+        }
     } else
         return false;
     return true;

@@ -18,7 +18,7 @@ typedef struct emu_config {
     uint64_t seed, fail_call;
     int fail_code, exit_code;
     struct {
-        int capability, mode, busy, peer[EMU_MAX_GPUS];
+        int capability, mode, busy, peer[EMU_MAX_GPUS], lie[EMU_MAX_GPUS];
         uint64_t memory;
         char name[64];
     } gpu[EMU_MAX_GPUS];

@@ -282,6 +282,48 @@ static void a_ring_carries_more_than_it_holds(void **state)
     }
 }
 
+static const struct {
+    const char *config;
+    size_t bytes;
+    const char *words; /* of the copy from 1 to 0; NULL = it is true */
+} links[] = {
+    {"", 100000, NULL},
+    {"", 1, NULL},
+    {"peer=0", 70000, NULL},
+    {"lie.0.1=1", 100000, NULL}, /* the other direction */
+    {"lie.1.0=1", 100000, "of 4096 bytes 4096 are wrong, the first at 0 (0x00 for 0x01): zeros arrived"},
+    {"lie.1.0=2", 100, "of 100 bytes 100 are wrong, the first at 0 (0xa5 for 0x01): nothing arrived"},
+    {"lie.1.0=3", 65535, NULL}, /* spoils large copies only */
+    {"lie.1.0=3", 65536, "of 65536 bytes 16 are wrong, the first at 0 (0x41 for 0x01): other bytes arrived"},
+};
+
+static void a_link_that_lies_is_found(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof links / sizeof links[0]; i++) {
+        char config[96];
+        snprintf(config, sizeof config, "gpus=2;mem=1MiB;%s", links[i].config);
+        emulator.reset(config);
+        berth_error err = {0};
+        berth_cuda *cuda = NULL;
+        berth_gpu *gpu[2] = {0};
+        berth_gpu_ptr at[2];
+        assert_int_equal(berth_cuda_open(NULL, &cuda, &err), BERTH_OK);
+        for (int g = 0; g < 2; g++) {
+            assert_int_equal(berth_gpu_open(cuda, g, links[i].bytes, &gpu[g], &err), BERTH_OK);
+            assert_int_equal(berth_gpu_take(gpu[g], links[i].bytes, &at[g], &err), BERTH_OK);
+        }
+        const berth_status st = berth_gpu_prove(gpu[1], at[1], gpu[0], at[0], links[i].bytes, &err);
+        assert_int_equal(st, links[i].words ? BERTH_MISMATCH : BERTH_OK);
+        if (links[i].words && !strstr(err.message, links[i].words)) fail_msg("row %zu: %s", i, err.message);
+        for (int g = 0; g < 2; g++) berth_gpu_close(gpu[g]);
+        berth_cuda_close(cuda);
+        emu_report r;
+        emulator.report(&r);
+        assert_int_equal(r.contexts + r.allocations + r.streams + r.misuses, 0);
+    }
+}
+
 int main(void)
 {
     image = read_image(TEST_KERNELS);
@@ -297,6 +339,7 @@ int main(void)
         cmocka_unit_test(arenas_are_taken_to_the_end),
         cmocka_unit_test(an_image_that_is_not_for_this_gpu_is_one_line),
         cmocka_unit_test(a_ring_carries_more_than_it_holds),
+        cmocka_unit_test(a_link_that_lies_is_found),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     emu_control_close(&emulator);
