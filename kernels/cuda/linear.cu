@@ -1,0 +1,73 @@
+/* linear.cu - y = x w^T + bias for few rows, where reading w is the limit: a warp takes two outputs and up to eight rows.
+ * Lane l takes runs l, l + 32, ... of the inputs and the lanes' sums meet in a fixed tree, so a row's bits do not depend on how many rows stand beside it.
+ * Large products belong to cuBLAS; the launch takes any number of rows, eight at a time. */
+#include "kernels/cuda/device.cuh"
+
+/* Block (outputs, rows): 4 warps; no shared memory. n_in is a multiple of a run. */
+template <class T, class W, int R> __device__ __forceinline__ void linear_thin(const berth_cuda_linear &a)
+{
+    const int OUTS = BERTH_CUDA_LINEAR_WARP_OUTS, lane = (int)threadIdx.x % 32;
+    const int first_out = ((int)blockIdx.x * ((int)blockDim.x / 32) + (int)threadIdx.x / 32) * OUTS;
+    const int first_row = (int)blockIdx.y * R, last_row = a.rows - 1, last_out = a.n_out - 1;
+    if (first_out >= a.n_out) return; /* a whole warp */
+    float sums[R][OUTS] = {};
+    for (int i = lane * RUN; i < a.n_in; i += 32 * RUN) {
+        float w[OUTS][RUN], x[RUN];
+#pragma unroll
+        for (int o = 0; o < OUTS; o++) /* past the last output: the last one again, not written */
+            load_whole_run((const W *)a.w + (long long)min(first_out + o, last_out) * a.n_in + i, w[o]);
+#pragma unroll
+        for (int r = 0; r < R; r++) {
+            load_whole_run((const T *)a.x + (long long)min(first_row + r, last_row) * a.n_in + i, x);
+#pragma unroll
+            for (int o = 0; o < OUTS; o++)
+#pragma unroll
+                for (int j = 0; j < RUN; j++) sums[r][o] = fmaf(x[j], w[o][j], sums[r][o]);
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < R; r++)
+#pragma unroll
+        for (int o = 0; o < OUTS; o++) {
+            float sum = warp_sum(sums[r][o]);
+            if (lane != r * OUTS + o || first_row + r > last_row || first_out + o > last_out) continue;
+            if (a.bias) sum += widen(((const W *)a.bias)[first_out + o]);
+            narrow(sum, ((T *)a.y)[(long long)(first_row + r) * a.n_out + first_out + o]);
+        }
+}
+
+/* Any n_in: a warp an output of one row, the same order of sums. No model's matrix needs it; it exists so that every shape has a kernel. */
+template <class T, class W> __device__ __forceinline__ void linear_any(const berth_cuda_linear &a)
+{
+    const int lane = (int)threadIdx.x % 32, row = (int)blockIdx.y;
+    const int out = (int)blockIdx.x * ((int)blockDim.x / 32) + (int)threadIdx.x / 32;
+    if (out >= a.n_out) return; /* a whole warp */
+    const T *x = (const T *)a.x + (long long)row * a.n_in;
+    const W *w = (const W *)a.w + (long long)out * a.n_in;
+    float sum = 0;
+    for (int i = lane * RUN; i < a.n_in; i += 32 * RUN)
+        for (int j = i; j < min(i + RUN, a.n_in); j++) sum = fmaf(widen(x[j]), widen(w[j]), sum);
+    sum = warp_sum(sum);
+    if (lane != 0) return;
+    if (a.bias) sum += widen(((const W *)a.bias)[out]);
+    narrow(sum, ((T *)a.y)[(long long)row * a.n_out + out]);
+}
+
+#define LINEAR(T, W)                                                                                                   \
+    BERTH_KERNEL(linear_any_##T##_##W, berth_cuda_linear)                                                              \
+    {                                                                                                                  \
+        linear_any<T, W>(a);                                                                                           \
+    }                                                                                                                  \
+    BERTH_KERNEL(linear_1_##T##_##W, berth_cuda_linear)                                                                \
+    {                                                                                                                  \
+        linear_thin<T, W, 1>(a);                                                                                       \
+    }                                                                                                                  \
+    BERTH_KERNEL(linear_4_##T##_##W, berth_cuda_linear)                                                                \
+    {                                                                                                                  \
+        linear_thin<T, W, 4>(a);                                                                                       \
+    }                                                                                                                  \
+    BERTH_KERNEL(linear_8_##T##_##W, berth_cuda_linear)                                                                \
+    {                                                                                                                  \
+        linear_thin<T, W, 8>(a);                                                                                       \
+    }
+BERTH_FOR_DTYPE_PAIRS(LINEAR)

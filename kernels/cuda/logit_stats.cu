@@ -1,0 +1,68 @@
+/* logit_stats.cu - what must be known of a row of logits before it may choose a token: one block a row, the columns of berth_logit_stat. */
+#include "kernels/cuda/device.cuh"
+
+/* What has been seen of a row. Positions start past the end, and min and max as NaN: nothing seen. */
+struct logit_seen {
+    int n_nan, n_inf, first_nan, best;
+    float low, high;
+};
+
+/* Keeps the larger value, and of equal ones the lower index, so the order of joining does not matter. */
+__device__ __forceinline__ void join(logit_seen &s, const logit_seen &o)
+{
+    s.n_nan += o.n_nan;
+    s.n_inf += o.n_inf;
+    s.first_nan = min(s.first_nan, o.first_nan);
+    if (o.low < s.low || s.low != s.low) s.low = o.low;
+    if (o.high > s.high || s.high != s.high || (o.high == s.high && o.best < s.best)) s.high = o.high, s.best = o.best;
+}
+
+__device__ __forceinline__ logit_seen from_lane(const logit_seen &s, int lanes)
+{
+    logit_seen o;
+    o.n_nan = __shfl_xor_sync(0xffffffffu, s.n_nan, lanes);
+    o.n_inf = __shfl_xor_sync(0xffffffffu, s.n_inf, lanes);
+    o.first_nan = __shfl_xor_sync(0xffffffffu, s.first_nan, lanes);
+    o.best = __shfl_xor_sync(0xffffffffu, s.best, lanes);
+    o.low = __shfl_xor_sync(0xffffffffu, s.low, lanes);
+    o.high = __shfl_xor_sync(0xffffffffu, s.high, lanes);
+    return o;
+}
+
+__device__ __forceinline__ void see(logit_seen &s, float x, int at)
+{
+    const bool is_nan = x != x, is_inf = x == 1.0f / 0.0f || x == -1.0f / 0.0f;
+    const logit_seen one = {is_nan, is_inf, is_nan ? at : 0x7fffffff, is_nan ? 0x7fffffff : at, x, x};
+    join(s, one);
+}
+
+/* shared: one logit_seen a warp; the barrier makes them seen by thread 0. */
+template <class T> __device__ __forceinline__ void logit_stats_block_per_row(const berth_cuda_logit_stats &a)
+{
+    logit_seen *of_warp = (logit_seen *)berth_shared;
+    const T *x = (const T *)a.x + (long long)blockIdx.x * a.v;
+    const float nothing = __uint_as_float(0x7fc00000u);
+    logit_seen s = {0, 0, 0x7fffffff, 0x7fffffff, nothing, nothing};
+    for (int i = (int)threadIdx.x * RUN; i < a.v; i += (int)blockDim.x * RUN) {
+        float v[RUN];
+        load_run(x + i, a.v - i, a.v % RUN == 0, v);
+#pragma unroll
+        for (int j = 0; j < RUN; j++)
+            if (i + j < a.v) see(s, v[j], i + j);
+    }
+    for (int lanes = 16; lanes > 0; lanes /= 2) join(s, from_lane(s, lanes));
+    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = s;
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    for (unsigned w = 1; w < blockDim.x / 32; w++) join(s, of_warp[w]);
+    const float columns[8] = {
+        (float)s.n_nan, (float)s.n_inf, s.low, s.high, (float)(s.n_nan ? s.first_nan : s.best), 0, 0, 0};
+    store_run(a.y + 8LL * blockIdx.x, RUN, true, columns);
+}
+
+#define LOGIT_STATS(T)                                                                                                 \
+    BERTH_KERNEL(logit_stats_##T, berth_cuda_logit_stats)                                                              \
+    {                                                                                                                  \
+        logit_stats_block_per_row<T>(a);                                                                               \
+    }
+BERTH_FOR_DTYPES(LOGIT_STATS)

@@ -1,0 +1,352 @@
+/* cuda_kernels_test.c - every CUDA kernel, run on the host by the emulator, against the reference: the cases of kernels/test_cases.c in fp32, fp16 and bf16
+ * activations, threads and blocks in several drawn orders with the same bits each time, every access inside the tensors. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "kernels/cuda/launches.h"
+#include "kernels/test_cases.h"
+#include "tests/cuda_emu/device/emu.h"
+
+/* Half a unit in the last place of the storage dtype, relative: the one rounding that 16-bit results have beyond the case's tolerance; and fp16's half step
+ * under its normal range. */
+static const double half_ulp[BERTH_DTYPE_COUNT] = {[BERTH_F16] = 1.0 / 2048, [BERTH_BF16] = 1.0 / 256};
+#define F16_HALF_STEP 3e-8
+
+/* A call whose tensors lie in memory of exactly their size, 64-byte aligned, as on a device. */
+typedef struct device_call {
+    berth_op_call call;
+    emu_range ranges[BERTH_OP_INPUTS + 2];
+    void *owned[BERTH_OP_INPUTS + 2];
+    size_t n_ranges;
+} device_call;
+
+static void *device_bytes(device_call *d, size_t bytes, bool writable)
+{
+    void *p = NULL;
+    assert_int_equal(posix_memalign(&p, 64, bytes ? bytes : 1), 0);
+    memset(p, 0xFF, bytes);
+    d->ranges[d->n_ranges] = (emu_range){p, bytes, writable};
+    return d->owned[d->n_ranges++] = p;
+}
+
+static size_t tensor_bytes(const berth_tensor *t)
+{
+    return (size_t)berth_tensor_elements(t) * berth_dtype_size(t->dtype);
+}
+
+/* Tables of positions stay fp32 whatever the activations are. */
+static bool is_activation(const berth_op_call *call, int32_t i)
+{
+    if (call->in[i].dtype != BERTH_F32 || berth_op_infos[call->kind].weights >> i & 1) return false;
+    return call->kind != BERTH_OP_ROPE_TABLE && !(call->kind == BERTH_OP_ROPE && i == 1);
+}
+
+static bool has_fp32_output(berth_op_kind kind)
+{
+    return kind == BERTH_OP_ROPE_TABLE || kind == BERTH_OP_LOGIT_STATS;
+}
+
+/* Copies the bed's call, its activations and state rounded to `dtype`. */
+static void device_call_init(device_call *d, const berth_bed *b, const float *state, berth_dtype dtype)
+{
+    *d = (device_call){.call = b->call};
+    d->call.attrs = &b->attrs;
+    for (int32_t i = 0; i < b->call.n_in; i++) {
+        berth_tensor *t = &d->call.in[i];
+        size_t n = (size_t)berth_tensor_elements(t);
+        bool narrowed = is_activation(&b->call, i) && dtype != BERTH_F32;
+        if (narrowed) t->dtype = dtype;
+        t->data = device_bytes(d, tensor_bytes(t), false);
+        if (narrowed)
+            berth_narrow_f32(t->data, b->call.in[i].data, dtype, n);
+        else
+            memcpy(t->data, b->call.in[i].data, tensor_bytes(t));
+    }
+    berth_tensor *out = &d->call.out;
+    out->dtype = has_fp32_output(b->call.kind) ? BERTH_F32 : dtype;
+    out->data = device_bytes(d, tensor_bytes(out), true);
+    if (state) berth_narrow_f32(out->data, state, out->dtype, (size_t)berth_tensor_elements(out));
+    d->call.workspace_bytes = berth_cuda_workspace(&d->call);
+    d->call.workspace = device_bytes(d, d->call.workspace_bytes, true);
+}
+
+static void device_call_deinit(device_call *d)
+{
+    for (size_t i = 0; i < d->n_ranges; i++) free(d->owned[i]);
+}
+
+/* The output takes over the memory of the op's in-place input. */
+static void make_in_place(device_call *d)
+{
+    int32_t input = berth_op_infos[d->call.kind].inplace;
+    d->ranges[input].writable = true;
+    d->call.out.data = d->call.in[input].data;
+}
+
+static void run_on_emulator(const device_call *d, const char *name, uint64_t seed)
+{
+    berth_cuda_launch launches[BERTH_CUDA_MAX_LAUNCHES];
+    int32_t n = berth_cuda_launches(&d->call, launches);
+    if (n < 0) fail_msg("%s: no kernel", name);
+    for (int32_t i = 0; i < n; i++) {
+        const berth_cuda_launch *l = &launches[i];
+        emu_launch_config config = {.kernel = emu_find_kernel(l->kernel),
+                                    .grid = {l->grid[0], l->grid[1], l->grid[2]},
+                                    .block = {l->block[0], l->block[1], l->block[2]},
+                                    .shared_bytes = l->shared_bytes,
+                                    .args = l->args,
+                                    .ranges = d->ranges,
+                                    .n_ranges = d->n_ranges,
+                                    .seed = seed};
+        char error[EMU_ERROR_BYTES];
+        if (!config.kernel) fail_msg("%s: there is no kernel %s", name, l->kernel);
+        assert_int_equal(config.kernel->args_bytes, l->args_bytes);
+        if (!emu_launch(&config, error)) fail_msg("%s: %s", name, error);
+    }
+}
+
+static float *widened_output(const device_call *d)
+{
+    size_t n = (size_t)berth_tensor_elements(&d->call.out);
+    float *f = malloc(n * sizeof *f + 1);
+    berth_widen_f32(f, d->call.out.data, d->call.out.dtype, n);
+    return f;
+}
+
+/* What the reference makes of the same operands: the bed's activations are rounded in place first. */
+static float *reference(berth_bed *b, float *state, berth_dtype dtype)
+{
+    size_t n_out = berth_bed_out_floats(b);
+    for (int32_t i = 0; i < b->call.n_in + 1; i++) {
+        bool is_state = i == b->call.n_in;
+        if (is_state ? !state : !is_activation(&b->call, i)) continue;
+        float *f = is_state ? state : b->call.in[i].data;
+        size_t n = is_state ? n_out : (size_t)berth_tensor_elements(&b->call.in[i]);
+        uint16_t *rounded = malloc(n * sizeof(float) + 1);
+        berth_narrow_f32(rounded, f, dtype, n);
+        berth_widen_f32(f, rounded, dtype, n);
+        free(rounded);
+    }
+    return berth_bed_run(b, berth_kernels_ref(), NULL, state, false);
+}
+
+static void check(const berth_op_case *c, berth_dtype dtype, const float *got, const float *want, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (isnan(want[i]) && isnan(got[i])) continue;
+        if (got[i] == want[i]) continue;
+        double size = fabs((double)want[i]), error = fabs((double)got[i] - (double)want[i]);
+        uint32_t stored[1];
+        float rounded;
+        berth_narrow_f32(stored, &want[i], dtype, 1);
+        berth_widen_f32(&rounded, stored, dtype, 1);
+        if (c->tolerance == 0 && got[i] == rounded) continue; /* exact but for the storage */
+        double allowed =
+            c->tolerance * fmax(1, size) + half_ulp[dtype] * size * 1.001 + (dtype == BERTH_F16 ? F16_HALF_STEP : 0);
+        if (c->tolerance == 0 || !(error <= allowed))
+            fail_msg("%s, %s: element %zu is %.9g, not %.9g", c->name, berth_dtype_name(dtype), i, (double)got[i],
+                     (double)want[i]);
+    }
+}
+
+static void run_case(const berth_op_case *c, berth_dtype dtype, uint64_t n_seeds)
+{
+    berth_bed b;
+    float *state = berth_op_case_prepare(&b, c), *first = NULL;
+    float *want = reference(&b, state, dtype);
+    size_t n = berth_bed_out_floats(&b);
+    bool has_place = berth_op_infos[c->kind].inplace >= 0;
+    for (uint64_t seed = 0; seed < n_seeds + has_place; seed++) {
+        device_call d;
+        device_call_init(&d, &b, state, dtype);
+        if (seed == n_seeds) make_in_place(&d);
+        run_on_emulator(&d, c->name, seed);
+        float *got = widened_output(&d);
+        if (!first) check(c, d.call.out.dtype, got, want, n);
+        if (first && n && memcmp(got, first, n * sizeof *got) != 0)
+            fail_msg("%s, %s: other bits %s", c->name, berth_dtype_name(dtype),
+                     seed == n_seeds ? "in place" : "in another order");
+        if (first)
+            free(got);
+        else
+            first = got;
+        device_call_deinit(&d);
+    }
+    free(first);
+    free(want);
+    free(state);
+    berth_bed_deinit(&b);
+}
+
+static void run_cases(berth_dtype dtype, uint64_t n_seeds)
+{
+    for (size_t i = 0; i < berth_n_op_cases; i++) {
+        if (dtype != BERTH_F32 && berth_op_cases[i].kind == BERTH_OP_ROPE_TABLE) continue; /* has no narrow operand */
+        run_case(&berth_op_cases[i], dtype, n_seeds);
+    }
+}
+
+static void fp32_agrees_with_ref(void **state)
+{
+    (void)state;
+    run_cases(BERTH_F32, 2);
+}
+
+static void fp16_agrees_with_ref(void **state)
+{
+    (void)state;
+    run_cases(BERTH_F16, 1);
+}
+
+static void bf16_agrees_with_ref(void **state)
+{
+    (void)state;
+    run_cases(BERTH_BF16, 1);
+}
+
+/* Shapes of models: whole runs of eight, so that the vector paths of every row kernel are taken, with 1, 3 and 9 rows. */
+static void vector_paths_agree_with_ref(void **state)
+{
+    (void)state;
+    static const berth_dtype dtypes[] = {BERTH_F32, BERTH_F16, BERTH_BF16};
+    static const int64_t rows[] = {1, 3, 9};
+    for (int x = 0; x < 3; x++)
+        for (int w = 0; w < 3; w++)
+            for (int r = 0; r < 3; r++) {
+                berth_op_case c = {"linear of whole runs",      BERTH_OP_LINEAR, berth_build_linear,
+                                   {rows[r], 1032, 19, r != 0}, dtypes[w],       2e-6};
+                run_case(&c, dtypes[x], 1);
+            }
+}
+
+/* Every value of 16 bits to fp32 and to the other, and fp32 that needs rounding, to both. */
+static void convert_rounds_to_nearest_even(void **state)
+{
+    (void)state;
+    static const berth_dtype dtypes[] = {BERTH_F32, BERTH_F16, BERTH_BF16};
+    for (int i = 0; i < 9; i++) {
+        berth_dtype from = dtypes[i / 3], to = dtypes[i % 3];
+        int64_t n = 65536 + 5;
+        device_call d = {.call = {.kind = BERTH_OP_CONVERT,
+                                  .n_in = 1,
+                                  .in = {{.dtype = from, .n_dims = 1, .dims = {n}}},
+                                  .out = {.dtype = to, .n_dims = 1, .dims = {n}}}};
+        uint32_t *in = d.call.in[0].data = device_bytes(&d, tensor_bytes(&d.call.in[0]), false);
+        for (int64_t v = 0; v < n; v++) {
+            uint32_t bits = (uint32_t)v * 65537u;
+            if (from == BERTH_F32)
+                in[v] = bits ^ 0x8000u;
+            else
+                ((uint16_t *)in)[v] = (uint16_t)v;
+        }
+        d.call.out.data = device_bytes(&d, tensor_bytes(&d.call.out), true);
+        run_on_emulator(&d, "convert", 1);
+        float *wide = malloc((size_t)n * sizeof *wide), *got = widened_output(&d),
+              *want = malloc((size_t)n * sizeof *want);
+        void *narrowed = malloc((size_t)n * sizeof(float));
+        berth_widen_f32(wide, in, from, (size_t)n);
+        berth_narrow_f32(narrowed, wide, to, (size_t)n);
+        berth_widen_f32(want, narrowed, to, (size_t)n);
+        for (int64_t v = 0; v < n; v++)
+            if (memcmp(&got[v], &want[v], 4) != 0 && !(isnan(got[v]) && isnan(want[v])))
+                fail_msg("%s to %s: %a became %a", berth_dtype_name(from), berth_dtype_name(to), (double)wide[v],
+                         (double)got[v]);
+        free(wide);
+        free(got);
+        free(want);
+        free(narrowed);
+        device_call_deinit(&d);
+    }
+}
+
+/* ---- a row's bits do not depend on its company ------------------------------------------------------------------------ */
+
+/* Rows [first, first + count) of every input in `rowwise` (a bit each), alone; the result's bits must be those of the same rows of `all`. */
+static void check_alone(const berth_bed *b, uint32_t rowwise, int64_t first, int64_t count, const float *all)
+{
+    berth_bed part = *b;
+    for (int32_t i = 0; i < b->call.n_in; i++) {
+        berth_tensor *t = &part.call.in[i];
+        if (!(rowwise >> i & 1)) continue;
+        int64_t row = berth_tensor_elements(t) / t->dims[0];
+        t->data = (char *)t->data + (size_t)(first * row) * berth_dtype_size(t->dtype);
+        t->dims[0] = count;
+    }
+    part.call.out.dims[0] = count;
+    device_call d;
+    device_call_init(&d, &part, NULL, BERTH_F32);
+    run_on_emulator(&d, "rows alone", 9);
+    size_t n = berth_bed_out_floats(&part);
+    assert_memory_equal(d.call.out.data, all + (size_t)first * (n / (size_t)count), n * sizeof(float));
+    device_call_deinit(&d);
+}
+
+static void rows_are_independent(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][4] = {{13, 1024, 5, 1}, {11, 515, 3, 0}};
+    for (size_t i = 0; i < 2; i++) {
+        berth_bed b;
+        device_call d;
+        berth_bed_init(&b, BERTH_OP_LINEAR, i);
+        berth_build_linear(&b, shapes[i], BERTH_BF16);
+        device_call_init(&d, &b, NULL, BERTH_F32);
+        run_on_emulator(&d, "rows together", 1);
+        for (int64_t t = 0, step = 1; t < shapes[i][0]; t += step, step = step % 5 + 1) {
+            if (step > shapes[i][0] - t) step = shapes[i][0] - t;
+            check_alone(&b, 1, t, step, d.call.out.data);
+        }
+        device_call_deinit(&d);
+        berth_bed_deinit(&b);
+    }
+}
+
+static void attention_tokens_are_independent(void **state)
+{
+    (void)state;
+    static const int64_t shape[] = {6, 2, 24, 16, 1, 9, 530};
+    berth_bed b;
+    device_call d;
+    berth_bed_init(&b, BERTH_OP_ATTENTION_PAGED, 3);
+    berth_build_attention_paged(&b, shape, BERTH_F32);
+    device_call_init(&d, &b, NULL, BERTH_F32);
+    run_on_emulator(&d, "tokens together", 1);
+    for (int64_t t = 0; t < shape[5]; t += 4) check_alone(&b, 1 | 4 | 8, t, 1, d.call.out.data);
+    device_call_deinit(&d);
+    berth_bed_deinit(&b);
+}
+
+static void what_no_kernel_takes_is_said(void **state)
+{
+    (void)state;
+    berth_cuda_launch launches[BERTH_CUDA_MAX_LAUNCHES];
+    berth_op_attrs attrs = {.n_heads = 1, .scale = 1};
+    berth_op_call call = {.kind = BERTH_OP_COPY, .attrs = &attrs, .n_in = 3, .out = {.n_dims = 3, .dims = {1, 2, 129}}};
+    for (int i = 0; i < 3; i++) call.in[i] = call.out;
+    assert_int_equal(berth_cuda_launches(&call, launches), -1);
+    call.kind = BERTH_OP_ATTENTION_FULL;
+    assert_int_equal(berth_cuda_launches(&call, launches), -1);
+    call.out.dims[0] = 0;
+    assert_int_equal(berth_cuda_launches(&call, launches), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fp32_agrees_with_ref),
+        cmocka_unit_test(fp16_agrees_with_ref),
+        cmocka_unit_test(bf16_agrees_with_ref),
+        cmocka_unit_test(vector_paths_agree_with_ref),
+        cmocka_unit_test(convert_rounds_to_nearest_even),
+        cmocka_unit_test(rows_are_independent),
+        cmocka_unit_test(attention_tokens_are_independent),
+        cmocka_unit_test(what_no_kernel_takes_is_said),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
