@@ -10,7 +10,7 @@
 typedef struct berth_gpu_slot { /* one physical GPU; its context is shared by the logical devices on it */
     berth_gpu_info info;
     berth_cu_device device;
-    _Atomic bool lost;
+    _Atomic berth_cu_result lost; /* the first sticky code; 0 = none */
 } berth_gpu_slot;
 
 struct berth_cuda {

@@ -10,10 +10,12 @@
 static berth_status fail_lost(const berth_gpu *gpu, berth_error *err)
 {
     const int32_t ordinal = gpu->slot->info.ordinal;
-    BERTH_FAIL(err, BERTH_DEVICE_LOST, "cuda:%d was lost by an earlier error; restart the process to use it again",
-               (int)ordinal);
+    const berth_cu_result code = atomic_load(&gpu->slot->lost);
+    BERTH_FAIL(err, BERTH_DEVICE_LOST, "cuda:%d was lost by an earlier error (%d); restart the process to use it again",
+               (int)ordinal, (int)code);
     if (err) {
         err->device = ordinal;
+        err->native_code = code;
         err->native_api = "cuda";
     }
     return BERTH_DEVICE_LOST;
@@ -21,12 +23,13 @@ static berth_status fail_lost(const berth_gpu *gpu, berth_error *err)
 
 static void note(berth_gpu *gpu, berth_cu_result code)
 {
-    if (berth_cu_is_sticky(code)) atomic_store(&gpu->slot->lost, true);
+    berth_cu_result none = BERTH_CU_SUCCESS;
+    if (berth_cu_is_sticky(code)) atomic_compare_exchange_strong(&gpu->slot->lost, &none, code);
 }
 
 berth_status berth_gpu_enter(berth_gpu *gpu, berth_error *err)
 {
-    if (atomic_load_explicit(&gpu->slot->lost, memory_order_relaxed)) return fail_lost(gpu, err);
+    if (atomic_load_explicit(&gpu->slot->lost, memory_order_relaxed) != BERTH_CU_SUCCESS) return fail_lost(gpu, err);
     const berth_cu_driver *cu = &gpu->cuda->cu;
     const berth_cu_result code = cu->cuCtxPushCurrent(gpu->context);
     note(gpu, code);
@@ -79,7 +82,7 @@ static berth_status retain(berth_gpu *gpu, berth_error *err)
 {
     const berth_gpu_info *info = &gpu->slot->info;
     const berth_cu_driver *cu = &gpu->cuda->cu;
-    if (atomic_load(&gpu->slot->lost)) return fail_lost(gpu, err);
+    if (berth_gpu_is_lost(gpu)) return fail_lost(gpu, err);
     if (info->mode == BERTH_GPU_PROHIBITED) return fail_mode(info, BERTH_CU_DEVICE_UNAVAILABLE, err);
     const berth_cu_result code = cu->cuDevicePrimaryCtxRetain(&gpu->context, gpu->slot->device);
     if (code == BERTH_CU_SUCCESS) return BERTH_OK;
@@ -155,7 +158,7 @@ const berth_gpu_info *berth_gpu_about(const berth_gpu *gpu)
 
 bool berth_gpu_is_lost(const berth_gpu *gpu)
 {
-    return atomic_load(&gpu->slot->lost);
+    return atomic_load(&gpu->slot->lost) != BERTH_CU_SUCCESS;
 }
 
 berth_status berth_gpu_memory(berth_gpu *gpu, uint64_t *out_free, uint64_t *out_total, berth_error *err)

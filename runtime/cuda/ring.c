@@ -77,9 +77,8 @@ berth_status berth_gpu_ring_send(berth_gpu_ring *ring, berth_gpu_stream *s, bert
                           ring->slot_bytes);
     const uint8_t *src = ring->memory + (size_t)ring->slot * ring->slot_bytes;
     berth_status st = berth_gpu_upload(s, dst, src, bytes, err);
-    if (st != BERTH_OK) return st;
-    st = berth_gpu_event_record(ring->slots[ring->slot].sent, s, err);
-    if (st != BERTH_OK) { /* the copy is queued and nothing tells its end: wait for all of it */
+    if (st == BERTH_OK) st = berth_gpu_event_record(ring->slots[ring->slot].sent, s, err);
+    if (st != BERTH_OK) { /* the copy may be queued all the same, and nothing tells its end: wait for all of it */
         (void)berth_gpu_stream_wait(s, NULL);
         return st;
     }

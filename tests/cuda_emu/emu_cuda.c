@@ -287,7 +287,9 @@ EMU_API int cuDevicePrimaryCtxRelease_v2(int device)
 EMU_API int cuCtxPushCurrent_v2(berth_cu_context context)
 {
     int code = emu_enter();
-    if (code == 0 && !emu_find(context, EMU_CONTEXT)) code = BERTH_CU_INVALID_CONTEXT;
+    emu_object *pushed = emu_find(context, EMU_CONTEXT);
+    if (pushed && is_sticky(code)) emu_latch(pushed, code);
+    if (code == 0 && !pushed) code = BERTH_CU_INVALID_CONTEXT;
     if (code == 0 && current.depth == STACK_MAX)
         code = emu_misuse(BERTH_CU_INVALID_VALUE, "contexts are pushed and not popped");
     if (code == 0) current.contexts[current.depth++] = context;

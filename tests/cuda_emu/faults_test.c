@@ -22,6 +22,33 @@ static const struct {
              {700, BERTH_DEVICE_LOST}, {719, BERTH_DEVICE_LOST}, {999, BERTH_DEVICE_LOST}};
 enum { N_CODES = sizeof codes / sizeof codes[0] };
 
+/* What the pipeline does not use: a ring with fewer slots than uploads, and the proof of a link. */
+static berth_status ring_and_proof(berth_cuda *cuda, berth_error *err)
+{
+    enum { BYTES = 5000 };
+    berth_gpu *gpu[2] = {0};
+    berth_gpu_ptr at[2] = {0};
+    berth_gpu_stream *s = NULL;
+    berth_gpu_ring *ring = NULL;
+    berth_status st = BERTH_OK;
+    for (int g = 0; g < 2 && st == BERTH_OK; g++) {
+        st = berth_gpu_open(cuda, g, BYTES, &gpu[g], err);
+        if (st == BERTH_OK) st = berth_gpu_take(gpu[g], BYTES, &at[g], err);
+    }
+    if (st == BERTH_OK) st = berth_gpu_prove(gpu[0], at[0], gpu[1], at[1], BYTES, err);
+    if (st == BERTH_OK) st = berth_gpu_stream_create(gpu[0], &s, err);
+    if (st == BERTH_OK) st = berth_gpu_ring_create(gpu[0], 2, 64, &ring, err);
+    for (int i = 0; i < 3 && st == BERTH_OK; i++) {
+        void *slot;
+        st = berth_gpu_ring_next(ring, &slot, err);
+        if (st == BERTH_OK) st = berth_gpu_ring_send(ring, s, at[0], 64, err);
+    }
+    berth_gpu_ring_destroy(ring);
+    berth_gpu_stream_destroy(s);
+    for (int g = 0; g < 2; g++) berth_gpu_close(gpu[g]);
+    return st;
+}
+
 static berth_status run(uint64_t call, int code, bool *out_right, emu_report *out, berth_error *err)
 {
     char config[96];
@@ -31,7 +58,8 @@ static berth_status run(uint64_t call, int code, bool *out_right, emu_report *ou
     *out_right = false;
     const pipeline_options o = {.dropped = -1, .first = 0, .second = 1, .image = image};
     const berth_status st = berth_cuda_open(NULL, &cuda, err);
-    const berth_status ran = st == BERTH_OK ? pipeline_run(cuda, &o, out_right, err) : st;
+    berth_status ran = st == BERTH_OK ? pipeline_run(cuda, &o, out_right, err) : st;
+    if (ran == BERTH_OK) ran = ring_and_proof(cuda, err);
     berth_cuda_close(cuda);
     emulator.report(out);
     return ran;
@@ -110,6 +138,7 @@ static void a_lost_gpu_stays_lost(void **state)
     emu_report before, after;
     emulator.report(&before);
     for (int i = 0; i < 1000; i++) assert_int_equal(berth_gpu_stream_wait(s, &err), BERTH_DEVICE_LOST);
+    assert_int_equal(err.native_code, 719);
     emulator.report(&after);
     assert_int_equal(before.calls, after.calls);
     assert_int_equal(berth_gpu_stream_wait(t, &err), BERTH_OK);
