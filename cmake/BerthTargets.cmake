@@ -39,14 +39,19 @@ function(berth_part name)
 endfunction()
 
 # berth_test(NAME SOURCES a_test.c LINKS berth_base ARGS ... LABELS ...): a cmocka program, registered with ctest under NAME.
-# The label "threads" marks what the thread sanitizer is to see.
+# FAILING malloc calloc ...: these may be made to fail, see tests/failing.h. The label "threads" marks what the thread sanitizer is to see.
 # The macro BERTH_SOURCE_DIR names the checkout, for tests that read bundled files.
 function(berth_test name)
     if(NOT BERTH_TESTS)
         return()
     endif()
-    cmake_parse_arguments(T "" "" "SOURCES;LINKS;ARGS;LABELS" ${ARGN})
+    cmake_parse_arguments(T "" "" "SOURCES;LINKS;ARGS;LABELS;FAILING" ${ARGN})
     add_executable(${name} ${T_SOURCES})
+    if(T_FAILING)
+        target_sources(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests/failing.c)
+        list(TRANSFORM T_FAILING PREPEND "-Wl,--wrap=")
+        target_link_options(${name} PRIVATE ${T_FAILING})
+    endif()
     target_compile_definitions(${name} PRIVATE BERTH_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
     target_link_libraries(${name} PRIVATE ${T_LINKS} PkgConfig::CMOCKA)
     add_test(NAME ${name} COMMAND ${name} ${T_ARGS})

@@ -9,35 +9,7 @@
 #include <cmocka.h>
 
 #include "arch/arch_fixture.h"
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-
-static long n_calls, fail_at; /* fail_at 0: never */
-
-static bool fails(void)
-{
-    return fail_at && ++n_calls == fail_at;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
+#include "tests/failing.h"
 
 static const char map[] =
     "{\"\": 0, \"vision_model\": 1, \"language_model.layers.1\": 2, \"model.language_model.norm\": 3}";
@@ -87,11 +59,11 @@ static void any_allocation_may_fail(void **state)
     long n = 1;
     for (;; n++) {
         berth_error err = {0};
-        n_calls = 0;
-        fail_at = n;
+        faults.n_calls = 0;
+        faults.fail_at = n;
         berth_status st = all(&f, &err);
-        bool reached = n_calls >= n;
-        fail_at = 0;
+        bool reached = faults.n_calls >= n;
+        faults.fail_at = 0;
         if (!reached) { /* as many as there are */
             assert_int_equal(st, BERTH_OK);
             break;

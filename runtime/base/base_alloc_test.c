@@ -14,39 +14,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-
-static struct {
-    long n_calls, fail_at; /* fail_at 0: never */
-    bool for_ever;
-} faults;
-
-static bool fails(void)
-{
-    faults.n_calls++;
-    return faults.fail_at && (faults.n_calls == faults.fail_at || (faults.for_ever && faults.n_calls > faults.fail_at));
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
+#include "tests/failing.h"
 
 static berth_status parse_tree(berth_error *err)
 {
@@ -128,7 +96,7 @@ static void every_allocation_may_fail(void **state)
 
 int main(void)
 {
-    cJSON_Hooks hooks = {.malloc_fn = __wrap_malloc, .free_fn = free};
+    cJSON_Hooks hooks = {.malloc_fn = malloc, .free_fn = free};
     cJSON_InitHooks(&hooks);
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_allocation_may_fail)};
     return cmocka_run_group_tests_name("alloc", tests, NULL, NULL);

@@ -13,37 +13,7 @@
 
 #include "base/file.h"
 #include "machine/machine_internal.h"
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-
-static struct {
-    long n_calls, fail_at; /* fail_at 0: never */
-    bool for_ever;
-} faults;
-
-static bool fails(void)
-{
-    faults.n_calls++;
-    return faults.fail_at && (faults.n_calls == faults.fail_at || (faults.for_ever && faults.n_calls > faults.fail_at));
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : __real_calloc(n, size);
-}
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
+#include "tests/failing.h"
 
 static berth_core four_cores[4] = {{.number = 0}, {.number = 1}, {.number = 2}, {.number = 3}};
 static const berth_host host = {.cores = four_cores, .n_cores = 4, .memory_bytes = 1 << 30};

@@ -2,49 +2,13 @@
  * status, each request ends once, and the next conversation says what it always says. */
 #include "fixture.h"
 
+#include "tests/failing.h"
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static atomic_bool armed, fired;
-static atomic_llong countdown;
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__real_aligned_alloc(size_t align, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-void *__wrap_aligned_alloc(size_t align, size_t n);
-
-static bool fails(void)
-{
-    if (!atomic_load(&armed) || atomic_fetch_sub(&countdown, 1) != 0) return false;
-    atomic_store(&fired, true);
-    errno = ENOMEM;
-    return true;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : __real_calloc(n, size);
-}
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
-void *__wrap_aligned_alloc(size_t align, size_t n)
-{
-    return fails() ? NULL : __real_aligned_alloc(align, n);
-}
 
 #define PICTURE FIXTURE_MODELS "ivl-native/images/main-1.png"
 
@@ -166,14 +130,13 @@ static void every_allocation_of_a_conversation_may_fail(void **state)
     int32_t n_failed = 0, n_went_on = 0;
     for (int64_t n = 0;; n++) {
         memset(&got, 0, sizeof got);
-        atomic_store(&countdown, n);
-        atomic_store(&fired, false);
-        atomic_store(&armed, true);
+        faults.n_calls = 0;
+        faults.fail_at = (long)n + 1;
         const berth_status st = converse(&s, &got);
-        atomic_store(&armed, false);
+        faults.fail_at = 0;
         if (st != BERTH_OK && st != BERTH_OUT_OF_MEMORY) fail_msg("allocation %lld", (long long)n);
         if (st == BERTH_OK) assert_memory_equal(&got, &want, sizeof want);
-        if (!atomic_load(&fired)) break;
+        if (faults.n_calls <= n) break;
         n_failed += st != BERTH_OK;
         n_went_on += st == BERTH_OK;
         if (n % 16 == 0) {

@@ -2,55 +2,12 @@
  * running a request give a status, leak nothing and leave nothing behind that a second try would trip over. */
 #include "golden.h"
 
+#include "tests/failing.h"
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
-static _Atomic bool armed; /* whatever thread allocates: a request runs on its replica's */
-static _Atomic int64_t countdown;
-static _Atomic bool fired;
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__real_aligned_alloc(size_t align, size_t n);
-void *__real_mmap(void *at, size_t n, int prot, int flags, int fd, off_t offset);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-void *__wrap_aligned_alloc(size_t align, size_t n);
-void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t offset);
-
-static bool fails(void)
-{
-    if (!armed || atomic_fetch_sub(&countdown, 1) != 0) return false;
-    fired = true;
-    errno = ENOMEM;
-    return true;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : __real_calloc(n, size);
-}
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
-void *__wrap_aligned_alloc(size_t align, size_t n)
-{
-    return fails() ? NULL : __real_aligned_alloc(align, n);
-}
-void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t offset)
-{
-    return fails() ? MAP_FAILED : __real_mmap(at, n, prot, flags, fd, offset);
-}
 
 typedef struct scene {
     const char *model, *devices, *strategy;
@@ -99,12 +56,11 @@ static void every_allocation_may_fail(void **state)
         golden_must(berth_machine_parse(scenes[k].devices, &machine, &err), &err, "machine");
         for (int64_t n = 0;; n++) {
             int stage;
-            countdown = n;
-            fired = false;
-            armed = true;
+            faults.n_calls = 0;
+            faults.fail_at = (long)n + 1;
             berth_status st = live(&g, &machine, &scenes[k], &stage, &err);
-            armed = false;
-            if (!fired) {
+            faults.fail_at = 0;
+            if (faults.n_calls <= n) {
                 assert_int_equal(st, BERTH_OK);
                 assert_true(n > 50);
                 break;

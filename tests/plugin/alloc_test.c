@@ -15,45 +15,7 @@
 
 #include "plugin/plugin.h"
 #include "small_model.h"
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-char *__real_strdup(const char *s);
-char *__real_strndup(const char *s, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-char *__wrap_strdup(const char *s);
-char *__wrap_strndup(const char *s, size_t n);
-
-static long n_calls, fail_at; /* fail_at 0: never */
-
-static bool fails(void)
-{
-    return ++n_calls == fail_at;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : __real_calloc(n, size);
-}
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
-char *__wrap_strdup(const char *s)
-{
-    return fails() ? NULL : __real_strdup(s);
-}
-char *__wrap_strndup(const char *s, size_t n)
-{
-    return fails() ? NULL : __real_strndup(s, n);
-}
+#include "tests/failing.h"
 
 static int count_descriptors(void)
 {
@@ -96,16 +58,16 @@ static void every_allocation_may_fail(void **state)
     int before = count_descriptors();
     for (int way = 0; way < 3; way++) {
         berth_error err;
-        fail_at = n_calls = 0;
+        faults.fail_at = faults.n_calls = 0;
         assert_int_equal(way == 2 ? list_once(&err) : call_once(way, &err), BERTH_OK);
-        long n = n_calls;
+        long n = faults.n_calls;
         assert_true(n >= 8);
         for (long at = 1; at <= n; at++) {
-            fail_at = at;
-            n_calls = 0;
+            faults.fail_at = at;
+            faults.n_calls = 0;
             berth_status st = way == 2 ? list_once(&err) : call_once(way, &err);
-            fail_at = 0;
-            if (st == BERTH_OK && n_calls < at)
+            faults.fail_at = 0;
+            if (st == BERTH_OK && faults.n_calls < at)
                 continue; /* an answer that came in fewer parts takes fewer allocations */
             if (st != BERTH_OUT_OF_MEMORY) fail_msg("way %d, allocation %ld: status %d: %s", way, at, st, err.message);
             assert_int_equal(err.status, st);
