@@ -1,7 +1,7 @@
 /* serve_bench.c - many requests on one engine: what devices, passes in flight and replicas are worth, and what the
  * scheduler costs.
  *
- *   serve_bench [--dir DIR] [--rounds N] [--layers N]
+ *   serve_bench [--dir DIR] [--rounds N] [--layers N] [--tokens N]
  *
  * A random bf16 Qwen2 of 12 layers, hidden 1024, on virtual devices of one core each. Each pair (A against B) runs in
  * turns, so that a disturbance meets both; a line gives the median of the rounds' ratios of tokens a second, and best
@@ -25,7 +25,7 @@ enum {
     MOST_ROUNDS = 64,
     STREAMS = 8,
     PROMPT = 32,
-    NEW = 24,
+    NEW = 48,
     FLOOD = 10000,
     FLOOD_THREADS = 8,
     FLOOD_KINDS = 16,
@@ -99,13 +99,13 @@ static void *ask_on(void *arg)
 }
 
 /* New tokens a second of all streams together. */
-static double rate(engine *e, int32_t n_streams)
+static double rate(engine *e, int32_t n_streams, int32_t new_tokens)
 {
     pthread_t threads[STREAMS];
     stream streams[STREAMS];
     int64_t begin = berth_now_ns(), tokens = 0;
     for (int32_t i = 0; i < n_streams; i++) {
-        streams[i] = (stream){.e = e, .index = i, .n_requests = 1, .new_tokens = NEW};
+        streams[i] = (stream){.e = e, .index = i, .n_requests = 1, .new_tokens = new_tokens};
         if (pthread_create(&threads[i], NULL, ask_on, &streams[i]) != 0) exit(1);
     }
     for (int32_t i = 0; i < n_streams; i++) {
@@ -135,17 +135,17 @@ static void print_loop_share(const engine *e)
            100.0 * (double)s.loop_ns / (double)s.busy_ns, (long long)s.n_step_passes);
 }
 
-static void compare(const char *dir, const setting *a, const setting *b, int32_t rounds)
+static void compare(const char *dir, const setting *a, const setting *b, int32_t rounds, int32_t tokens)
 {
     engine ea, eb;
     double ratio[MOST_ROUNDS], best_a = 0, best_b = 0, ra = 0, rb = 0;
-    start(&ea, dir, a, PROMPT + NEW + 8, 0);
-    start(&eb, dir, b, PROMPT + NEW + 8, 0);
-    rate(&ea, 1);
-    rate(&eb, 1);
+    start(&ea, dir, a, PROMPT + tokens + 8, 0);
+    start(&eb, dir, b, PROMPT + tokens + 8, 0);
+    rate(&ea, 1, 4);
+    rate(&eb, 1, 4);
     for (int32_t i = 0; i < rounds; i++) {
-        ra = rate(&ea, a->streams);
-        rb = rate(&eb, b->streams);
+        ra = rate(&ea, a->streams, tokens);
+        rb = rate(&eb, b->streams, tokens);
         ratio[i] = rb / ra;
         if (ra > best_a) best_a = ra;
         if (rb > best_b) best_b = rb;
@@ -267,7 +267,7 @@ static void rest(const char *dir)
     engine e;
     const setting s = {.devices = "cpu*2", .strategy = "replicate", .n_seqs = 4};
     start(&e, dir, &s, 64, 0);
-    rate(&e, 2);
+    rate(&e, 2, 8);
     const struct timespec settle = {.tv_nsec = 100000000}, two_seconds = {.tv_sec = 2};
     nanosleep(&settle, NULL);
     double before = own_ms();
@@ -289,13 +289,14 @@ int main(int argc, char **argv)
                                 .ffn = 2816,
                                 .vocab = 2048,
                                 .tied = false};
-    int32_t rounds = 9;
+    int32_t rounds = 9, tokens = NEW;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--dir") == 0) snprintf(dir, sizeof dir, "%s", argv[i + 1]);
         if (strcmp(argv[i], "--rounds") == 0) rounds = atoi(argv[i + 1]);
+        if (strcmp(argv[i], "--tokens") == 0) tokens = atoi(argv[i + 1]);
         if (strcmp(argv[i], "--layers") == 0) shape.n_layers = atoi(argv[i + 1]);
     }
-    if (rounds < 1 || rounds > MOST_ROUNDS || shape.n_layers < 2) return 2;
+    if (rounds < 1 || rounds > MOST_ROUNDS || tokens < 1 || tokens > 1024 || shape.n_layers < 2) return 2;
     snprintf(small, sizeof small, "%s-small", dir);
     const engine_model_shape tiny = {.hidden = 64,
                                      .n_layers = 2,
@@ -318,12 +319,12 @@ int main(int argc, char **argv)
     const setting oneq = {"one device, a request at a time", one, "single", 1, 1, 4};
     const setting twor = {"two replicas, a request at a time each", two, "replicate", 1, 1, 4};
     printf("%d layers of hidden %d; prompts of %d tokens, %d new ones; %d rounds\n", (int)shape.n_layers,
-           (int)shape.hidden, PROMPT, NEW, (int)rounds);
-    compare(dir, &one1, &two1, rounds);
-    compare(dir, &one2, &two4, rounds);
-    compare(dir, &one4, &two4, rounds);
-    compare(dir, &one4, &two8, rounds);
-    compare(dir, &oneq, &twor, rounds);
+           (int)shape.hidden, PROMPT, (int)tokens, (int)rounds);
+    compare(dir, &one1, &two1, rounds, tokens);
+    compare(dir, &one2, &two4, rounds, tokens);
+    compare(dir, &one4, &two4, rounds, tokens);
+    compare(dir, &one4, &two8, rounds, tokens);
+    compare(dir, &oneq, &twor, rounds, tokens);
     pour_all(small);
     rest(small);
     return 0;
