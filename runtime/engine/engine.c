@@ -209,7 +209,7 @@ static berth_status make_passes(berth_core *core, berth_replica *r, berth_error 
     void *workspace[BERTH_MAX_DEVICES] = {0};
     int32_t n = core->plan->config.passes;
     r->passes = calloc((size_t)n, sizeof *r->passes);
-    r->actives = calloc((size_t)core->plan->config.n_seqs, sizeof *r->actives);
+    r->actives = calloc((size_t)core->plan->config.n_seqs, sizeof(berth_active *));
     if (!r->passes || !r->actives) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d passes in flight", (int)n);
     berth_status st = take_memory(core, r, workspace, err);
     while (st == BERTH_OK && r->n_passes < n) st = make_pass(core, &r->passes[r->n_passes++], r, workspace, err);
