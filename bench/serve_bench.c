@@ -5,7 +5,7 @@
  *
  * A random bf16 Qwen2 of 12 layers, hidden 1024, on virtual devices of one core each. Each pair (A against B) runs in
  * turns, so that a disturbance meets both; a line gives the median of the rounds' ratios of tokens a second, and best
- * beside best. Then 10,000 requests at once on a queue of 1,024, each answer compared with the one it has alone; and what
+ * beside best. Before them a probe: two engines on a core each, the most that two cores give here. Then 10,000 requests at once on a queue of 1,024, each answer compared with the one it has alone; and what
  * an engine with nothing to do takes of the processor in two seconds. Needs two cores. */
 #include <pthread.h>
 #include <sched.h>
@@ -155,6 +155,45 @@ static void compare(const char *dir, const setting *a, const setting *b, int32_t
     print_loop_share(&eb);
     stop(&ea);
     stop(&eb);
+}
+
+/* ---- what the machine allows ------------------------------------------------------------------------------------ */
+
+typedef struct alone {
+    engine e;
+    int32_t tokens;
+    double rate;
+} alone;
+
+static void *go_alone(void *arg)
+{
+    alone *a = arg;
+    a->rate = rate(&a->e, 1, a->tokens);
+    return NULL;
+}
+
+/* Two engines of one core each that know nothing of each other, against one of them: no scheduler can do better. */
+static void probe(const char *dir, int32_t rounds, int32_t tokens)
+{
+    static alone both[2];
+    const setting cores[2] = {{.devices = "cpu/cores=0", .strategy = "single", .n_seqs = 1},
+                              {.devices = "cpu/cores=1", .strategy = "single", .n_seqs = 1}};
+    double ratio[MOST_ROUNDS];
+    for (int i = 0; i < 2; i++) {
+        start(&both[i].e, dir, &cores[i], PROMPT + tokens + 8, 0);
+        both[i].tokens = tokens;
+        rate(&both[i].e, 1, 4);
+    }
+    for (int32_t k = 0; k < rounds; k++) {
+        pthread_t threads[2];
+        double one = rate(&both[k % 2].e, 1, tokens);
+        for (int i = 0; i < 2; i++)
+            if (pthread_create(&threads[i], NULL, go_alone, &both[i]) != 0) exit(1);
+        for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+        ratio[k] = (both[0].rate + both[1].rate) / one;
+    }
+    printf("probe: two engines on a core each, against one: %.3fx median of %d\n", median(ratio, rounds), (int)rounds);
+    for (int i = 0; i < 2; i++) stop(&both[i].e);
 }
 
 /* ---- a flood ---------------------------------------------------------------------------------------------------- */
@@ -314,14 +353,19 @@ int main(int argc, char **argv)
     const setting two1 = {"two devices in a row, one stream", two, "optimal", 1, 1, 1};
     const setting one2 = {"one device, rows of 2 in a pass", one, "single", 2, 1, 4};
     const setting two4 = {"two devices in a row, 4 streams, 2 passes of 2 rows", two, "optimal", 4, 2, 4};
+    const setting two6 = {"two devices in a row, 6 streams, 3 passes of 2 rows", two, "optimal", 6, 3, 6};
+    const setting two8p = {"two devices in a row, 8 streams, 4 passes of 2 rows", two, "optimal", 8, 4, 8};
     const setting one4 = {"one device, 4 rows in a pass", one, "single", 4, 1, 4};
     const setting two8 = {"two devices in a row, 8 streams, 2 passes of 4 rows", two, "optimal", 8, 2, 8};
     const setting oneq = {"one device, a request at a time", one, "single", 1, 1, 4};
     const setting twor = {"two replicas, a request at a time each", two, "replicate", 1, 1, 4};
     printf("%d layers of hidden %d; prompts of %d tokens, %d new ones; %d rounds\n", (int)shape.n_layers,
            (int)shape.hidden, PROMPT, (int)tokens, (int)rounds);
+    probe(dir, rounds, tokens);
     compare(dir, &one1, &two1, rounds, tokens);
     compare(dir, &one2, &two4, rounds, tokens);
+    compare(dir, &one2, &two6, rounds, tokens);
+    compare(dir, &one2, &two8p, rounds, tokens);
     compare(dir, &one4, &two4, rounds, tokens);
     compare(dir, &one4, &two8, rounds, tokens);
     compare(dir, &oneq, &twor, rounds, tokens);

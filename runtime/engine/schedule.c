@@ -7,11 +7,13 @@
  *   - a step carries decode rows first: of those that are ready at most their share, total / passes, so that with
  *     several passes in flight every stage has one (nobody is asked whether it is a pipeline). Who was left out goes
  *     first next time;
- *   - what room is left in the step goes to prompts, oldest first: so a long prompt costs the others a longer step, never
+ *   - what room is left in the step goes to prompts, oldest first, at most what waits / passes: so a long prompt costs the others a longer step, never
  *     a missed one. A prompt's next chunk may follow its last one through the stages.
  * Decides from what stands in the replica; touches no device. */
 #include "engine/core.h"
 #include "engine/rope.h"
+
+enum { LEAST_PROMPT = 32 }; /* tokens: a pass for fewer costs more than it hides */
 
 static bool goes_alone(const berth_active *a)
 {
@@ -85,13 +87,25 @@ static void add_decodes(berth_replica *r, berth_pass *p)
     }
 }
 
-/* The next rows of a prompt, as many as fit. False: it has to wait for another pass than `after`. */
-static void add_prompt(berth_pass *p, berth_active *a, const berth_pass **after)
+/* Prompt tokens for one pass: what waits is shared out too, or all of it would go through the stages as one. */
+static int32_t prompt_share(const berth_replica *r)
+{
+    int64_t left = 0;
+    for (int32_t i = 0; i < r->n_actives; i++)
+        if (r->actives[i]->phase == BERTH_PHASE_PREFILL)
+            left += r->actives[i]->request->n_ids - r->actives[i]->n_started;
+    int64_t share = (left + r->n_passes - 1) / r->n_passes;
+    if (share < LEAST_PROMPT) share = LEAST_PROMPT;
+    return share < r->core->plan->config.chunk ? (int32_t)share : r->core->plan->config.chunk;
+}
+
+/* The next rows of a prompt, at most *most, where they do not have to wait for another pass than `after`. */
+static void add_prompt(berth_pass *p, berth_active *a, int32_t *most, const berth_pass **after)
 {
     const berth_plan_config *c = &a->replica->core->plan->config;
-    int32_t room = c->chunk - p->n_units;
+    int32_t room = c->chunk - p->n_units < *most ? c->chunk - p->n_units : *most;
     int64_t left = a->request->n_ids - a->n_started;
-    if (left == 0 || room == 0) return;
+    if (left == 0 || room <= 0) return;
     if (a->n_flying > 0) {
         if (*after && *after != a->newest) return;
         *after = a->newest;
@@ -99,19 +113,21 @@ static void add_prompt(berth_pass *p, berth_active *a, const berth_pass **after)
     int32_t n = left < room ? (int32_t)left : room;
     berth_want_logits logits = c->trace ? BERTH_LOGITS_ALL : n == left ? BERTH_LOGITS_LAST : BERTH_LOGITS_NONE;
     berth_pass_add_rows(p, a, a->n_started, n, logits);
+    *most -= n;
 }
 
 static bool add_tokens(berth_replica *r, berth_pass *p, berth_active *only, const berth_pass **after)
 {
     berth_pass_begin(p, BERTH_STEP);
+    int32_t most = only ? r->core->plan->config.chunk : prompt_share(r);
     if (only) {
         if (only->phase == BERTH_PHASE_DECODE) add_decode(p, only);
-        if (only->phase == BERTH_PHASE_PREFILL) add_prompt(p, only, after);
+        if (only->phase == BERTH_PHASE_PREFILL) add_prompt(p, only, &most, after);
         return p->n_items > 0;
     }
     add_decodes(r, p);
     for (int32_t i = 0; i < r->n_actives && p->n_items < r->core->plan->config.n_seqs; i++)
-        if (r->actives[i]->phase == BERTH_PHASE_PREFILL) add_prompt(p, r->actives[i], after);
+        if (r->actives[i]->phase == BERTH_PHASE_PREFILL) add_prompt(p, r->actives[i], &most, after);
     return p->n_items > 0;
 }
 
