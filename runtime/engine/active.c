@@ -201,7 +201,8 @@ static void give_back(berth_active *a)
     if (a->request->session) berth_session_take_back(a->request->session, a);
     if (a->kv.blocks) berth_block_table_give_back(&a->kv, &r->kv);
     for (int32_t t = 0; a->tile_blocks && t < a->request->n_tiles; t++)
-        if (a->tile_blocks[t] >= 0) berth_blocks_release(&r->features, a->tile_blocks[t]);
+        if (a->tile_state && a->tile_state[t] != BERTH_TILE_UNUSED && a->tile_blocks[t] >= 0)
+            berth_blocks_release(&r->features, a->tile_blocks[t]);
     berth_block_table_deinit(&a->kv);
     berth_prefix_chain_deinit(&a->chain);
     berth_sampler_destroy(a->sampler);

@@ -148,10 +148,10 @@ struct berth_core_session {
 /* session.c, on the loop's thread. */
 int64_t berth_session_lend(berth_core_session *s, berth_active *a);   /* its common beginning goes to a; rows covered */
 void berth_session_take_back(berth_core_session *s, berth_active *a); /* what a computed; may keep nothing */
-bool berth_session_make_room(berth_replica *r, const berth_core_session *but,
-                             int32_t n_blocks);                                  /* are as many to be had? */
-void berth_session_settle(berth_replica *r, berth_core_session *s);              /* it holds KV of r now, and is idle */
-int64_t berth_session_held(const berth_core_session *s, const berth_replica *r); /* blocks */
+/* Are as many blocks to be had, what `but` alone holds included? Idle sessions give way. */
+bool berth_session_make_room(berth_replica *r, const berth_core_session *but, int32_t n_blocks);
+void berth_session_settle(berth_replica *r, berth_core_session *s);       /* it holds KV of r now, and is idle */
+void berth_session_let_go(berth_core_session *s, const berth_replica *r); /* its request is over */
 
 /* ---- replicas --------------------------------------------------------------------------------------------------- */
 

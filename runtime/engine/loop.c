@@ -148,8 +148,7 @@ static bool may_start(void *user, const berth_job *job)
         if (atomic_load(&core->replicas[i].load) < r->n_actives) return false;
     if (q->n_tiles > berth_blocks_available(&r->features)) return false;
     int64_t blocks = (berth_active_needs(core, q).rows + r->kv.block - 1) / r->kv.block;
-    int64_t held = berth_session_held(q->session, r);
-    return held >= blocks || berth_session_make_room(r, q->session, (int32_t)(blocks - held));
+    return berth_session_make_room(r, q->session, (int32_t)blocks);
 }
 
 /* One that never started, cancelled or too late. */
@@ -170,7 +169,7 @@ static void end_waiting(berth_replica *r, berth_job *job)
         berth_core_result_deinit(&result);
         st = BERTH_FAIL(&err, BERTH_OUT_OF_MEMORY, "a result");
     }
-    if (q->session) atomic_store(&q->session->is_busy, false);
+    if (q->session) berth_session_let_go(q->session, r);
     berth_job_queue_give_back(&r->core->queue, job);
     berth_count(&r->n_finished, 1);
     q->on_end(q->user, st, &result, &err);
@@ -184,7 +183,7 @@ static void start_job(berth_replica *r, berth_job *job)
     berth_status st = berth_active_create(r, job, &a, &err);
     if (!a) {
         berth_core_result none = {0};
-        if (q->session) atomic_store(&q->session->is_busy, false);
+        if (q->session) berth_session_let_go(q->session, r);
         berth_job_queue_give_back(&r->core->queue, job);
         q->on_end(q->user, st, &none, &err);
         return;
@@ -201,6 +200,7 @@ static bool admit(berth_replica *r)
     for (;;) {
         int64_t now = berth_now_ns();
         berth_job *job = berth_job_queue_take(&core->queue, r->index, now, may_start, r);
+        if (!job && r->n_actives == 0) job = berth_job_queue_take_bound(&core->queue, r->index, may_start, r);
         if (!job) return any;
         if (berth_job_cancelled(job) || berth_job_expired(job, now))
             end_waiting(r, job);

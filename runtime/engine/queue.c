@@ -178,6 +178,20 @@ berth_job *berth_job_queue_take(berth_job_queue *q, int32_t replica, int64_t now
     return job;
 }
 
+berth_job *berth_job_queue_take_bound(berth_job_queue *q, int32_t replica,
+                                      bool (*may)(void *user, const berth_job *job), void *user)
+{
+    berth_job *best = NULL;
+    pthread_mutex_lock(&q->lock);
+    for (int32_t i = 0; i < q->n_heap; i++) {
+        berth_job *job = q->heap[i];
+        if (job->replica == replica && (!best || starts_before(q, job, best)) && may(user, job)) best = job;
+    }
+    if (best) remove_at(q, best->heap_at);
+    pthread_mutex_unlock(&q->lock);
+    return best;
+}
+
 void berth_job_queue_give_back(berth_job_queue *q, berth_job *job)
 {
     pthread_mutex_lock(&q->lock);

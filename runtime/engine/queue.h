@@ -54,6 +54,10 @@ void berth_job_queue_push(berth_job_queue *q, const berth_core_request *request,
  * job is given first, whatever `may` says: it only has to be ended. With `may` NULL only those. */
 berth_job *berth_job_queue_take(berth_job_queue *q, int32_t replica, int64_t now_ns,
                                 bool (*may)(void *user, const berth_job *job), void *user);
+/* The first that only `replica` may run and `may` agrees to, also from behind others. For a replica with nothing to do whose
+ * next job has no room: the room may be held for the session of one behind it. */
+berth_job *berth_job_queue_take_bound(berth_job_queue *q, int32_t replica,
+                                      bool (*may)(void *user, const berth_job *job), void *user);
 void berth_job_queue_give_back(berth_job_queue *q, berth_job *job); /* it is over: its id is known no more */
 
 bool berth_job_queue_cancel(berth_job_queue *q, uint64_t id);

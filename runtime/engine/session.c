@@ -44,20 +44,30 @@ static void forget(berth_replica *r, berth_core_session *s)
     atomic_store(&s->home, -1);
 }
 
+/* Blocks that nobody but the session has: kept or given back, its next request can count on them. */
+static int32_t own_blocks(const berth_core_session *s, const berth_replica *r)
+{
+    int32_t n = 0;
+    if (!s || atomic_load(&s->home) != r->index) return 0;
+    for (int32_t i = 0; i < s->kv.n_blocks; i++) n += r->kv.blocks[s->kv.blocks[i]].n_users == 1;
+    return n;
+}
+
 bool berth_session_make_room(berth_replica *r, const berth_core_session *but, int32_t n_blocks)
 {
     berth_core_session *s = r->oldest;
-    while (s && berth_blocks_available(&r->kv) < n_blocks) {
+    while (s && berth_blocks_available(&r->kv) + own_blocks(but, r) < n_blocks) {
         berth_core_session *next = s->newer;
         if (s != but && !s->is_pinned) forget(r, s);
         s = next;
     }
-    return berth_blocks_available(&r->kv) >= n_blocks;
+    return berth_blocks_available(&r->kv) + own_blocks(but, r) >= n_blocks;
 }
 
-int64_t berth_session_held(const berth_core_session *s, const berth_replica *r)
+void berth_session_let_go(berth_core_session *s, const berth_replica *r)
 {
-    return s && atomic_load(&s->home) == r->index ? s->kv.n_blocks : 0;
+    if (atomic_load(&s->home) == r->index) s->is_pinned = false;
+    atomic_store(&s->is_busy, false);
 }
 
 /* ---- to a request and back -------------------------------------------------------------------------------------- */
@@ -93,7 +103,7 @@ void berth_session_take_back(berth_core_session *s, berth_active *a)
         a->keys = NULL;
         berth_session_settle(r, s);
     }
-    atomic_store(&s->is_busy, false);
+    berth_session_let_go(s, r);
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */

@@ -430,7 +430,7 @@ static int load(emu_object *context, const void *image, berth_cu_module *out)
         return kernels ? BERTH_CU_NO_BINARY_FOR_GPU : BERTH_CU_INVALID_IMAGE;
     }
     emu_object *module = emu_new(EMU_MODULE, context->gpu, context);
-    module->library = library;
+    module->opened = library;
     module->fd = fd;
     module->image = kernels;
     *out = (berth_cu_module)module->handle; // NOLINT(performance-no-int-to-ptr)
@@ -451,7 +451,7 @@ static bool is_launch_queued(const emu_object *module)
     for (size_t i = 0; i < emu.n_objects; i++) {
         if (emu.objects[i]->kind != EMU_STREAM || emu.objects[i]->context != module->context) continue;
         for (const emu_op *op = emu.objects[i]->head; op; op = op->next) {
-            if (op->kind == EMU_LAUNCH && op->library == module->library) return true;
+            if (op->kind == EMU_LAUNCH && op->opened == module->opened) return true;
         }
     }
     return false;
@@ -472,7 +472,7 @@ EMU_API int cuModuleUnload(berth_cu_module handle)
             emu_drain_context(context);
         }
         for (size_t i = 0; i < emu.n_objects; i++) {
-            if (emu.objects[i]->kind == EMU_FUNCTION && emu.objects[i]->library == module->library)
+            if (emu.objects[i]->kind == EMU_FUNCTION && emu.objects[i]->opened == module->opened)
                 emu_end(emu.objects[i]);
         }
         emu_end(module);
@@ -492,7 +492,7 @@ EMU_API int cuModuleGetFunction(berth_cu_function *function, berth_cu_module han
     if (code == 0) {
         emu_object *f = emu_new(EMU_FUNCTION, context->gpu, module->context);
         f->kernel = kernel;
-        f->library = module->library;
+        f->opened = module->opened;
         *function = (berth_cu_function)f->handle; // NOLINT(performance-no-int-to-ptr)
     }
     return emu_leave(code);

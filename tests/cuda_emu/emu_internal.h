@@ -58,7 +58,7 @@ typedef struct emu_op {
     int value;
     emu_mark *mark;
     const emu_image_kernel *kernel;
-    const void *library; /* the kernel's image */
+    const void *opened; /* the kernel's image */
     size_t owned_bytes;
     emu_image_launch launch;
     struct emu_op *next;
@@ -82,7 +82,7 @@ typedef struct emu_object {
     /* event */
     emu_mark *mark;
     /* module, function */
-    void *library;
+    void *opened;
     int fd; /* of the module's image */
     const emu_image *image;
     const emu_image_kernel *kernel;

@@ -312,7 +312,7 @@ EMU_API int cuLaunchKernel(berth_cu_function function, unsigned grid_x, unsigned
         launch.capability = emu.config.gpu[s->gpu].capability;
         emu_op op = {.kind = EMU_LAUNCH,
                      .kernel = f->kernel,
-                     .library = f->library,
+                     .opened = f->opened,
                      .launch = launch,
                      .dst_gpu = -1,
                      .src_gpu = -1};

@@ -118,11 +118,11 @@ void emu_end(emu_object *o)
     o->alive = false;
     if (o->mark) emu_mark_release(o->mark);
     o->mark = NULL;
-    if (o->kind == EMU_MODULE && o->library) {
-        dlclose(o->library);
+    if (o->kind == EMU_MODULE && o->opened) {
+        dlclose(o->opened);
         close(o->fd);
     }
-    o->library = NULL;
+    o->opened = NULL;
 }
 
 void emu_account(emu_report *out)

@@ -147,9 +147,9 @@ berth_status pipeline_run(berth_cuda *cuda, const pipeline_options *o, bool *out
 
 void emu_control_open(emu_control *c)
 {
-    c->library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    void *report = c->library ? dlsym(c->library, "emu_get_report") : NULL;
-    void *reset = c->library ? dlsym(c->library, "emu_reset") : NULL;
+    c->opened = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    void *report = c->opened ? dlsym(c->opened, "emu_get_report") : NULL;
+    void *reset = c->opened ? dlsym(c->opened, "emu_reset") : NULL;
     if (!report || !reset) {
         fprintf(stderr, "no emulated libcuda.so.1 in LD_LIBRARY_PATH: %s\n", dlerror());
         exit(1);
@@ -160,7 +160,7 @@ void emu_control_open(emu_control *c)
 
 void emu_control_close(emu_control *c)
 {
-    dlclose(c->library);
+    dlclose(c->opened);
 }
 
 void *read_image(const char *path)

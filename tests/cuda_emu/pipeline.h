@@ -34,7 +34,7 @@ berth_status pipeline_run(berth_cuda *cuda, const pipeline_options *o, bool *out
 
 /* The emulator's control, of the libcuda.so.1 in use, which stays open until emu_control_close. */
 typedef struct emu_control {
-    void *library;
+    void *opened;
     emu_report_fn *report;
     emu_reset_fn *reset;
 } emu_control;

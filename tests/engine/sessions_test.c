@@ -335,13 +335,71 @@ static void tiles_of_several_requests_share_a_pass(void **state)
     close_scene(&s);
 }
 
+/* What a session holds for its next request is not taken from it, so the request in front would wait for ever if it were
+ * not let by. */
+static void request_behind_may_hold_the_room(void **state)
+{
+    (void)state;
+    scene s;
+    waiting w = {0};
+    int32_t ids[480], other[480];
+    berth_error err = {0};
+    const berth_plan_config config = {.context = 512, .n_seqs = 2, .kv_tokens = 512};
+    open_scene(&s, "qwen2-text", "cpu", "single", &config);
+    berth_core_session *session = new_session(&s);
+    fill(ids, 480, 3);
+    fill(other, 480, 200);
+    berth_core_request q = text(ids, 400), large = text(other, 480);
+    q.session = session;
+    turn(&s, &q, NULL);
+    assert_true(berth_core_session_covers(session, &q, true) > 0);
+    q.n_ids = 420;
+    q.on_end = large.on_end = note_end;
+    q.user = large.user = &w;
+    golden_must(berth_core_submit(s.e.core, &large, NULL, &err), &err, "large");
+    golden_must(berth_core_submit(s.e.core, &q, NULL, &err), &err, "session's");
+    while (atomic_load(&w.n_over) < 2) continue;
+    assert_int_equal(w.n_bad, 0);
+    berth_core_session_destroy(session);
+    close_scene(&s);
+}
+
+/* Blocks that a fork shares do not come free when one of the two goes another way. */
+static void shared_blocks_are_not_counted_twice(void **state)
+{
+    (void)state;
+    scene s;
+    int32_t ids[480];
+    berth_error err = {0};
+    const berth_plan_config config = {.context = 512, .n_seqs = 2, .kv_tokens = 512};
+    open_scene(&s, "qwen2-text", "cpu", "single", &config);
+    berth_core_session *a = new_session(&s), *b = NULL;
+    fill(ids, 480, 3);
+    berth_core_request q = text(ids, 300);
+    q.session = a;
+    turn(&s, &q, NULL);
+    golden_must(berth_core_session_fork(a, &b, &err), &err, "fork");
+    fill(ids, 480, 100);
+    q.n_ids = 480;
+    assert_int_equal(turn(&s, &q, NULL), 0);
+    berth_core_session_destroy(a);
+    berth_core_session_destroy(b);
+    close_scene(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(next_turn_computes_what_is_new),  cmocka_unit_test(fork_shares_and_goes_its_own_way),
-        cmocka_unit_test(saved_session_goes_on_elsewhere), cmocka_unit_test(idle_sessions_make_room),
-        cmocka_unit_test(one_request_at_a_time),           cmocka_unit_test(common_beginning_is_computed_once),
-        cmocka_unit_test(picture_is_encoded_once),         cmocka_unit_test(tiles_of_several_requests_share_a_pass),
+        cmocka_unit_test(next_turn_computes_what_is_new),
+        cmocka_unit_test(fork_shares_and_goes_its_own_way),
+        cmocka_unit_test(saved_session_goes_on_elsewhere),
+        cmocka_unit_test(idle_sessions_make_room),
+        cmocka_unit_test(one_request_at_a_time),
+        cmocka_unit_test(common_beginning_is_computed_once),
+        cmocka_unit_test(picture_is_encoded_once),
+        cmocka_unit_test(tiles_of_several_requests_share_a_pass),
+        cmocka_unit_test(request_behind_may_hold_the_room),
+        cmocka_unit_test(shared_blocks_are_not_counted_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
