@@ -113,13 +113,6 @@ void berth_call_release(berth_call *c)
     free(c);
 }
 
-static void run_job(berth_host_job *job)
-{
-    berth_call *c = (berth_call *)(void *)((char *)job - offsetof(berth_call, job));
-    c->is_ahead = true;
-    berth_call_prepare(c);
-}
-
 static berth_status make_call(berth_engine *e, const berth_request *given, const berth_call_options *o,
                               berth_call **out, berth_error *err)
 {
@@ -140,7 +133,6 @@ static berth_status make_call(berth_engine *e, const berth_request *given, const
     c->user = o->user;
     c->on_end = o->on_end;
     c->cut = -1;
-    c->job = (berth_host_job){.run = run_job, .is_counted = true};
     c->submitted_ns = berth_now_ns();
     berth_status st = berth_request_read(given, &c->request, &c->sampling, err);
     const int32_t draft = e->plan->core->config.draft;
@@ -407,8 +399,39 @@ void berth_call_prepare(berth_call *c)
     }
 }
 
+/* ---- while a host thread is waited for ------------------------------------------------------------------------------- */
+
+static const berth_call *call_of(const berth_host_job *job)
+{
+    return (const berth_call *)(const void *)((const char *)job - offsetof(berth_call, job));
+}
+
+static void run_job(berth_host_job *job)
+{
+    berth_call *c = (berth_call *)(uintptr_t)call_of(job);
+    c->is_ahead = true;
+    berth_call_prepare(c);
+}
+
+static bool job_may_run(const berth_host_job *job)
+{
+    return may_go_on((void *)(uintptr_t)call_of(job));
+}
+
+static void drop_job(berth_host_job *job)
+{
+    berth_call *c = (berth_call *)(uintptr_t)call_of(job);
+    end_early(c, was_cancelled(c) ? BERTH_FINISH_CANCELLED : BERTH_FINISH_DEADLINE);
+}
+
 void berth_call_post(berth_call *c)
 {
-    c->job.priority = c->request.priority;
+    c->job = (berth_host_job){.run = run_job,
+                              .may_run = job_may_run,
+                              .drop = drop_job,
+                              .deadline_ns = c->deadline_ns,
+                              .is_polled = c->request.cancel != NULL,
+                              .priority = c->request.priority,
+                              .is_counted = true};
     berth_host_post(c->engine->host, &c->job);
 }

@@ -1,4 +1,5 @@
-/* host.h - a few threads that take jobs by priority: pictures and prompts of requests, ahead of need. */
+/* host.h - a few threads that take jobs by priority: pictures and prompts of requests, ahead of need; and one that ends
+ * those whose time is over before a thread was free for them. */
 #ifndef BERTH_API_HOST_H
 #define BERTH_API_HOST_H
 
@@ -12,6 +13,12 @@
 /* Embedded in what the job is about, so that posting allocates nothing. */
 typedef struct berth_host_job {
     void (*run)(struct berth_host_job *job);
+    /* While it waits: may it still be run? Once not, it is taken out and `drop` is called instead of `run`, on a thread of
+     * the host's own. Asked under a lock, so it takes none. NULL = always */
+    bool (*may_run)(const struct berth_host_job *job);
+    void (*drop)(struct berth_host_job *job);
+    int64_t deadline_ns; /* of berth_now_ns: may_run is asked then; 0 = none */
+    bool is_polled;      /* may_run is asked every few milliseconds too */
     struct berth_host_job *next;
     int32_t priority; /* larger first; of equals the oldest */
     bool is_counted;  /* holds one of the places ahead, from its run until berth_host_done */

@@ -179,7 +179,8 @@ static void every_thread_is_told_and_ends(void **state)
     berth_result r = run_request(f.engine, &a.request);
     berth_result_deinit(&r);
     fixture_close(&f);
-    static const char *const names[] = {"lane cpu:0", "lane cpu:1", "loop 0", "host 0", "host 1", "delivery"};
+    static const char *const names[] = {"lane cpu:0", "lane cpu:1", "loop 0",  "host 0",
+                                        "host 1",     "deadlines",  "delivery"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (!has_thread(&h, names[i])) fail_msg("no thread \"%s\" was told", names[i]);
     assert_int_equal(h.n_ended, h.n_begun);

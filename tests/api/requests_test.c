@@ -404,6 +404,50 @@ static void a_deadline_ends_with_what_there_is(void **state)
     fixture_close(&f);
 }
 
+/* Behind requests that fill the engine and all places ahead of it: no thread takes one more up before the first of those is
+ * over, and what ends early is told all the same. */
+static void who_waits_for_a_thread_is_told_its_end_at_once(void **state)
+{
+    (void)state;
+    enum { N = 5 }; /* one runs, and 2 * n_seqs + host_threads = 3 places are ahead */
+    fixture_options o = {.context = 16384};
+    o.engine.host_threads = 1;
+    fixture f = fixture_open(&o);
+    berth_queue *q = new_queue(&f);
+    berth_error err = {0};
+    asking a;
+    uint64_t ids[N];
+    static volatile int flag;
+    flag = 0;
+    ask(&a, "What is the total?", 16000);
+    a.request.quiet = 1;
+    for (int i = 0; i < N; i++) ids[i] = submit(&f, &a, q, NULL);
+    for (int way = 0; way < 3; way++) {
+        a.request.deadline_ms = way == 0 ? 30 : 0;
+        a.request.cancel = way == 1 ? &flag : NULL;
+        const uint64_t id = submit(&f, &a, q, NULL);
+        sleep_us(2000);
+        if (way == 1) __atomic_store_n((int *)(uintptr_t)&flag, 1, __ATOMIC_RELEASE);
+        if (way == 2) must(berth_engine_cancel(f.engine, id, &err), &err, "cancel");
+        berth_completion c = {.struct_size = sizeof c};
+        must(berth_queue_next(q, -1, &c, &err), &err, "next");
+        assert_true(c.kind == BERTH_COMPLETION_END && c.id == id); /* before any of those ahead of it */
+        assert_int_equal(c.status, BERTH_OK);
+        assert_string_equal(c.result->finish_reason, way == 0 ? "deadline" : "cancelled");
+        assert_int_equal(c.result->n_tokens, 0);
+        assert_string_equal(c.result->text, "");
+        assert_true(way != 0 || c.result->timings.total_ns >= 30000000);
+        berth_completion_deinit(&c);
+    }
+    for (int i = 0; i < N; i++) must(berth_engine_cancel(f.engine, ids[i], &err), &err, "cancel");
+    for (int i = 0; i < N; i++) {
+        berth_completion c = wait_end(q, 0);
+        berth_completion_deinit(&c);
+    }
+    berth_queue_destroy(q);
+    fixture_close(&f);
+}
+
 static void who_takes_nothing_is_ended(void **state)
 {
     (void)state;
@@ -646,6 +690,7 @@ int main(void)
         cmocka_unit_test(next_waits_no_longer_than_asked),
         cmocka_unit_test(zero_from_on_token_ends_with_that_token),
         cmocka_unit_test(a_deadline_ends_with_what_there_is),
+        cmocka_unit_test(who_waits_for_a_thread_is_told_its_end_at_once),
         cmocka_unit_test(who_takes_nothing_is_ended),
         cmocka_unit_test(a_blocked_callback_ends_only_its_own_request),
         cmocka_unit_test(a_full_queue_is_busy),

@@ -47,7 +47,7 @@ typedef struct berth_runtime_options {
     void *(*allocate)(void *user, size_t size);
     void (*release)(void *user, void *memory, size_t size); /* what `allocate` gave, with the same size */
     void *memory_user;
-    /* On each thread berth makes ("lane cpu:0", "loop 0", "host 1", "delivery"), first and last thing it does */
+    /* On each thread berth makes ("lane cpu:0", "loop 0", "host 1", "deadlines", "delivery"), first and last thing it does */
     void (*thread_begin)(void *user, const char *name);
     void (*thread_end)(void *user, const char *name); /* the same name again */
     void *thread_user;
