@@ -58,6 +58,7 @@ typedef struct layer_rows {
     berth_dtype dtype;
     size_t part;         /* bytes of a head's part of a row */
     size_t heads, block; /* of a store's block: [2, heads, block, part] */
+    int32_t device;
 } layer_rows;
 
 static bool find_layer(const berth_replica *r, int32_t layer, layer_rows *out)
@@ -70,8 +71,32 @@ static bool find_layer(const berth_replica *r, int32_t layer, layer_rows *out)
                         .dtype = p->values[v].dtype,
                         .part = (size_t)text->head_dim * berth_dtype_size(p->values[v].dtype),
                         .heads = (size_t)text->n_kv_heads,
-                        .block = (size_t)r->kv.block};
+                        .block = (size_t)r->kv.block,
+                        .device = p->values[v].device};
     return true;
+}
+
+/* Strict mode: while the host copies, no op runs in the whole engine, and the device of the layer at hand is open. */
+static void begin_copies(berth_core *core)
+{
+    if (!core->exec.strict) return;
+    pthread_mutex_lock(&core->strict_turn);
+    pthread_mutex_lock(&core->exec.strict_lock);
+}
+
+static void open_layer(berth_core *core, const layer_rows *l)
+{
+    if (!core->exec.strict) return;
+    berth_strict_only(core->exec.strict, BERTH_DEVICE_HOST);
+    berth_strict_open(core->exec.strict, l->device, true);
+}
+
+static void end_copies(berth_core *core)
+{
+    if (!core->exec.strict) return;
+    berth_strict_only(core->exec.strict, BERTH_DEVICE_HOST);
+    pthread_mutex_unlock(&core->exec.strict_lock);
+    pthread_mutex_unlock(&core->strict_turn);
 }
 
 static size_t row_bytes(const layer_rows *l)
@@ -138,14 +163,17 @@ static void save_on_loop(berth_replica *r, void *arg)
     uint8_t *at = c->bytes + sizeof c->head;
     memcpy(at, s->keys, (size_t)s->n_rows * sizeof *s->keys);
     at += (size_t)s->n_rows * sizeof *s->keys;
+    begin_copies(r->core);
     for (int32_t i = 0; i < r->core->config->text.n_layers; i++) {
         layer_rows l;
         if (!find_layer(r, i, &l)) continue;
+        open_layer(r->core, &l);
         uint32_t dtype = (uint32_t)l.dtype;
         memcpy(at, &dtype, sizeof dtype);
         at += sizeof dtype;
         for (int64_t row = 0; row < s->n_rows; row++, at += row_bytes(&l)) copy_row(&l, &s->kv, row, at, false);
     }
+    end_copies(r->core);
 }
 
 static berth_status make_head(const berth_core *core, file_head *out, berth_error *err)
@@ -159,21 +187,12 @@ static berth_status make_head(const berth_core *core, file_head *out, berth_erro
     return berth_core_fingerprint(core, out->model, err);
 }
 
-static berth_status refuse_strict(const berth_core *core, berth_error *err)
-{
-    if (!core->options.strict) return BERTH_OK;
-    return BERTH_FAIL(err, BERTH_UNSUPPORTED,
-                      "sessions are not saved or loaded in strict mode, where devices' memory "
-                      "is closed; make the engine without it");
-}
-
 berth_status berth_core_session_save(berth_core_session *s, uint8_t **out, size_t *out_size, berth_error *err)
 {
     *out = NULL;
     *out_size = 0;
     file_call c = {.session = s, .err = err};
-    berth_status st = refuse_strict(s->core, err);
-    if (st == BERTH_OK) st = make_head(s->core, &c.head, err);
+    berth_status st = make_head(s->core, &c.head, err);
     if (st != BERTH_OK) return st;
     if (atomic_exchange(&s->is_busy, true))
         return BERTH_FAIL(err, BERTH_BUSY, "the session has a request under way; wait for its end, then save");
@@ -223,13 +242,16 @@ static void load_on_loop(berth_replica *r, void *arg)
     if (c->status != BERTH_OK) return;
     berth_session_make_room(r, s, (int32_t)((n + r->kv.block - 1) / r->kv.block));
     if (!berth_block_table_grow(&s->kv, &r->kv, n)) return; /* no room now: its first request computes it again */
+    begin_copies(r->core);
     for (int32_t i = 0; i < r->core->config->text.n_layers; i++) {
         layer_rows l;
         if (!find_layer(r, i, &l)) continue;
+        open_layer(r->core, &l);
         at += sizeof(uint32_t);
         for (int64_t row = 0; row < n; row++, at += row_bytes(&l))
             copy_row(&l, &s->kv, row, (uint8_t *)(uintptr_t)at, true);
     }
+    end_copies(r->core);
     s->n_rows = n;
     s->is_foreign = true;
     berth_session_settle(r, s);
@@ -265,8 +287,7 @@ berth_status berth_core_session_load(berth_core *core, const uint8_t *data, size
 {
     file_call c = {.bytes = (uint8_t *)(uintptr_t)data, .n_bytes = size, .err = err};
     *out = NULL;
-    berth_status st = refuse_strict(core, err);
-    if (st == BERTH_OK) st = check_file(core, data, size, &c.head, err);
+    berth_status st = check_file(core, data, size, &c.head, err);
     if (st == BERTH_OK) st = berth_core_session_create(core, &c.session, err);
     if (st != BERTH_OK || c.head.n_rows == 0) {
         *out = c.session;

@@ -387,6 +387,64 @@ static void a_saved_session_goes_on_under_any_plan(void **state)
     drop_saved(&v);
 }
 
+/* A conversation with a picture on an engine of its own, saved to `path` and given as bytes. */
+static char *bytes_saved_by(const fixture_options *o, history *h, const char *path, size_t *out_n)
+{
+    fixture f = fixture_open(o);
+    berth_session *s = new_session(f.engine);
+    berth_error err = {0};
+    char *bytes = NULL;
+    say(h, long_question, PICTURE(1));
+    ask_both(f.engine, f.engine, s, h, NULL);
+    must(berth_session_save(s, path, &err), &err, "save");
+    must(berth_file_read(path, 1 << 26, &bytes, out_n, &err), &err, "read");
+    berth_session_destroy(s);
+    fixture_close(&f);
+    return bytes;
+}
+
+/* Where devices' memory is closed to the host, sessions are saved and loaded all the same, and it is closed again after. */
+static void strict_engines_save_and_load(void **state)
+{
+    (void)state;
+    static const fixture_options plain = {.model = "ivl-native", .context = 512};
+    static const fixture_options stricts[] = {
+        {.model = "ivl-native", .context = 512, .engine = {.strict = 1}},
+        {.model = "ivl-native", .context = 512, .devices = "cpu*3", .strategy = "balanced", .engine = {.strict = 1}},
+        {.model = "ivl-native", .context = 512, .devices = "cpu*2", .strategy = "replicate", .engine = {.strict = 1}},
+    };
+    char path[] = "/tmp/berth-session-XXXXXX";
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    size_t n = 0;
+    history h = {0};
+    char *want = bytes_saved_by(&plain, &h, path, &n);
+    history_deinit(&h);
+    berth_error err = {0};
+    for (size_t i = 0; i < sizeof stricts / sizeof stricts[0]; i++) {
+        size_t n_got = 0;
+        h = (history){0};
+        char *got = bytes_saved_by(&stricts[i], &h, path, &n_got);
+        assert_int_equal(n_got, n);
+        assert_memory_equal(got, want, n);
+        free(got);
+        fixture f = fixture_open(&stricts[i]), g = fixture_open(&plain);
+        berth_session *s = NULL;
+        must(berth_session_load(f.engine, path, &s, &err), &err, "load");
+        say(&h, "And the date?", NULL);
+        assert_true(ask_both(g.engine, f.engine, s, &h, NULL) >= 64); /* it goes on from the file's KV */
+        say(&h, "Who sold it?", NULL);
+        ask_both(g.engine, f.engine, s, &h, NULL);
+        berth_session_destroy(s);
+        history_deinit(&h);
+        fixture_close(&f);
+        fixture_close(&g);
+    }
+    free(want);
+    unlink(path);
+}
+
 static void write_file(const char *path, const char *data, size_t n)
 {
     FILE *f = fopen(path, "wb");
@@ -514,6 +572,7 @@ int main(void)
         cmocka_unit_test(one_request_at_a_time),
         cmocka_unit_test(a_failure_leaves_no_trace),
         cmocka_unit_test(a_saved_session_goes_on_under_any_plan),
+        cmocka_unit_test(strict_engines_save_and_load),
         cmocka_unit_test(hostile_files_are_refused_or_harmless),
         cmocka_unit_test(false_kv_reaches_no_other_request),
     };
