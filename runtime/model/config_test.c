@@ -34,9 +34,8 @@ static void run_cases(const char *base, const config_case *cases, size_t n)
     }
 }
 
-#define CONFIG "config.json"
-#define PRE    "preprocessor_config.json"
-#define GEN    "generation_config.json"
+#define PRE "preprocessor_config.json"
+#define GEN "generation_config.json"
 
 static void text_values_have_ranges(void **state)
 {

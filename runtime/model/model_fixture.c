@@ -1,6 +1,18 @@
 /* model_fixture.c - see model_fixture.h. */
 #include "model/model_fixture.h"
 
+const char *const fixture_goldens[] = {"models/ivl-native",
+                                       "models/ivl-remote",
+                                       "models/ivl-remote-6b",
+                                       "models/ivl-rms-qknorm",
+                                       "models/ivl-tied",
+                                       "models/ivl-qwen3",
+                                       "models/qwen2-text",
+                                       "hostile/bases/hf",
+                                       "hostile/bases/shards",
+                                       "hostile/bases/remote",
+                                       NULL};
+
 fixture fixture_create(void)
 {
     fixture f;
@@ -137,5 +149,57 @@ berth_model_data *fixture_accepted(const fixture *f, const char *what)
     berth_model_data *m = NULL;
     berth_error err;
     if (fixture_open(f, &m, &err) != BERTH_OK) fail_msg("%s: refused: %s", what, err.message);
+    return m;
+}
+
+berth_model_data *fixture_golden(const char *name)
+{
+    char dir[512];
+    snprintf(dir, sizeof dir, "%s%s", GOLDEN, name);
+    berth_model_data *m = NULL;
+    berth_error err = {0};
+    if (berth_model_data_open(dir, NULL, &m, &err) != BERTH_OK) fail_msg("%s: %s", name, err.message);
+    return m;
+}
+
+/* The values of a parameter, widened (caller frees). */
+static float *values_of(const berth_model_data *m, const berth_param *p, size_t *out_n)
+{
+    *out_n = 0;
+    if (!p) return NULL;
+    size_t n = p->n_bytes / berth_dtype_size(p->dtype);
+    void *bytes = malloc(p->n_bytes);
+    float *values = malloc(n * sizeof *values);
+    assert_true(bytes && values);
+    assert_int_equal(pread(berth_model_data_shard(m, p->shard)->fd, bytes, p->n_bytes, (off_t)p->offset), p->n_bytes);
+    berth_widen_f32(values, bytes, p->dtype, n);
+    free(bytes);
+    *out_n = n;
+    return values;
+}
+
+void fixture_same_weights(const berth_model_data *a, const berth_model_data *b)
+{
+    assert_int_equal(berth_model_data_n_params(a), berth_model_data_n_params(b));
+    for (int32_t i = 0; i < berth_model_data_n_params(a); i++) {
+        const berth_param *p = berth_model_data_param(a, i);
+        const berth_param *q = berth_model_data_param(b, berth_model_data_find(b, p->role, p->layer));
+        if (!q || p->n_dims != q->n_dims || memcmp(p->dims, q->dims, sizeof p->dims) != 0)
+            fail_msg("%s: other shape", p->tensor);
+        size_t n = 0, k = 0;
+        float *x = values_of(a, p, &n), *y = values_of(b, q, &k);
+        assert_int_equal(n, k);
+        if (memcmp(x, y, n * sizeof *x) != 0) fail_msg("%s and %s differ", p->tensor, q->tensor);
+        free(x);
+        free(y);
+    }
+}
+
+berth_model_data *fixture_planned(const fixture *f)
+{
+    const berth_model_data_options options = {.allow_missing_weights = true};
+    berth_model_data *m = NULL;
+    berth_error err = {0};
+    if (berth_model_data_open(f->dir, &options, &m, &err) != BERTH_OK) fail_msg("%s", err.message);
     return m;
 }

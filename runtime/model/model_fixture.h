@@ -21,7 +21,12 @@
 #include "base/file.h"
 #include "model/model.h"
 
-#define GOLDEN BERTH_SOURCE_DIR "/tests/golden/"
+#define GOLDEN  BERTH_SOURCE_DIR "/tests/golden/"
+#define CONFIG  "config.json"
+#define WEIGHTS "model.safetensors"
+#define INDEX   "model.safetensors.index.json"
+
+extern const char *const fixture_goldens[]; /* the models below GOLDEN that open; NULL ends them */
 
 typedef struct fixture {
     char dir[256];
@@ -44,5 +49,10 @@ berth_status fixture_open(const fixture *f, berth_model_data **out, berth_error 
 /* Opening must fail with this status and a message that holds all of the words (separated by '|'). */
 void fixture_refused(const fixture *f, const char *what, berth_status status, const char *words);
 berth_model_data *fixture_accepted(const fixture *f, const char *what);
+/* Opens without weights. */
+berth_model_data *fixture_planned(const fixture *f);
+berth_model_data *fixture_golden(const char *name);
+/* Same roles, same shapes, same values. */
+void fixture_same_weights(const berth_model_data *a, const berth_model_data *b);
 
 #endif
