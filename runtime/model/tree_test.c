@@ -1,5 +1,4 @@
 /* tree_test.c - the module tree: its shape and its names, the bytes and the work of its nodes, sizes as published. */
-
 #include "model/model_fixture.h"
 #include "model/model_internal.h"
 
