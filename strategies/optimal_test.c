@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "strategies/registry.h"
+#include "tests/random.h"
 
 enum { MOST_ATOMS = 9, MOST_DEVICES = 4, MOST_NODES = 1 + 2 * MOST_ATOMS, N_MODELS = 12000 };
 
@@ -28,12 +29,9 @@ typedef struct world {
 
 static uint64_t seed;
 
-static uint32_t below(uint32_t n) /* xorshift64*: the same models everywhere */
+static uint32_t below(uint32_t n)
 {
-    seed ^= seed >> 12;
-    seed ^= seed << 25;
-    seed ^= seed >> 27;
-    return (uint32_t)((seed * 0x2545F4914F6CDD1Du) >> 33) % n;
+    return test_random_below(&seed, n);
 }
 
 /* A module that stays whole, with one tensor. */

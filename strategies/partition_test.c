@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "strategies/partition.h"
+#include "tests/random.h"
 
 enum { MOST_ATOMS = 140, MOST_DEVICES = 64, N_SMALL = 4000 };
 
@@ -29,12 +30,9 @@ typedef struct world {
 
 static uint64_t seed;
 
-static uint32_t below(uint32_t n) /* xorshift64*: the same problems everywhere */
+static uint32_t below(uint32_t n)
 {
-    seed ^= seed >> 12;
-    seed ^= seed << 25;
-    seed ^= seed >> 27;
-    return (uint32_t)((seed * 0x2545F4914F6CDD1Du) >> 33) % n;
+    return test_random_below(&seed, n);
 }
 
 typedef enum shape { ALIKE, MIXED, ANY } shape; /* layers: all alike, every fourth twice as large, of any size */

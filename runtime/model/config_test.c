@@ -3,6 +3,7 @@
 #include "model/model_fixture.h"
 
 #include "model/config.h"
+#include "tests/random.h"
 
 typedef struct config_case {
     const char *file, *from, *to;
@@ -393,7 +394,7 @@ static void damaged_configs_are_safe(void **state)
 {
     (void)state;
     static const char *const bases[] = {"hostile/bases/hf", "hostile/bases/remote"};
-    uint32_t seed = 0x2545f491;
+    uint64_t seed = 0x2545f491;
     for (size_t b = 0; b < 2; b++) {
         fixture f = fixture_copy_configs(bases[b]);
         size_t n = 0;
@@ -403,8 +404,8 @@ static void damaged_configs_are_safe(void **state)
             memcpy(copy, whole, n);
             for (int k = 0; k < 2; k++) {
                 static const char likely[] = "0123456789,:[]{}\"-e.n";
-                seed = seed * 1664525 + 1013904223;
-                copy[(seed >> 8) % n] = likely[(seed >> 3) % (sizeof likely - 1)];
+                size_t at = test_random(&seed) % n;
+                copy[at] = likely[test_random(&seed) % (sizeof likely - 1)];
             }
             fixture_write(&f, CONFIG, copy, n);
             berth_model_config c;

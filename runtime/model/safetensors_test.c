@@ -7,6 +7,7 @@
 #include "model/names.h"
 #include "model/safetensors.h"
 #include "model/safetensors_internal.h"
+#include "tests/random.h"
 
 /* A file of this header and so many data bytes. */
 static void put_file(const fixture *f, const char *header, size_t n, uint64_t length, size_t n_data)
@@ -304,13 +305,6 @@ static void writer_refuses_what_does_not_agree(void **state)
     fixture_destroy(&f);
 }
 
-static uint32_t next_random(uint32_t *s)
-{
-    *s ^= *s << 13;
-    *s ^= *s >> 17;
-    return *s ^= *s << 5;
-}
-
 /* Damaged headers: a status and no fault; and what is accepted lies inside the file. */
 static void damaged_headers_are_safe(void **state)
 {
@@ -320,7 +314,7 @@ static void damaged_headers_are_safe(void **state)
     fixture source = {GOLDEN "hostile/bases/hf"};
     char *whole = fixture_read(&source, "model.safetensors", &n);
     size_t header = 8 + ((size_t)(unsigned char)whole[0] | (size_t)(unsigned char)whole[1] << 8);
-    uint32_t seed = 0x5eed1234;
+    uint64_t seed = 0x5eed1234;
     char path[512];
     fixture_write(&f, "x.safetensors", whole, n);
     fixture_path(&f, "x.safetensors", path);
@@ -330,11 +324,11 @@ static void damaged_headers_are_safe(void **state)
     assert_non_null(copy);
     for (int round = 0; round < 3000; round++) {
         memcpy(copy, whole, header);
-        for (uint32_t k = 1 + next_random(&seed) % 3; k > 0; k--) {
+        for (uint64_t k = 1 + test_random(&seed) % 3; k > 0; k--) {
             static const char likely[] = "0123456789,:[]{}\"\\-e. ";
-            size_t at = next_random(&seed) % header;
+            size_t at = test_random(&seed) % header;
             copy[at] =
-                next_random(&seed) % 4 ? likely[next_random(&seed) % (sizeof likely - 1)] : (char)next_random(&seed);
+                test_random(&seed) % 4 ? likely[test_random(&seed) % (sizeof likely - 1)] : (char)test_random(&seed);
         }
         assert_int_equal(pwrite(fd, copy, header, 0), header);
         berth_safetensors *st = NULL;

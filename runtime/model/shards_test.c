@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 
 #include "model/model_fixture.h"
+#include "tests/random.h"
 
 #define SHARD2 "model-00002-of-00003.safetensors"
 #define SHARD3 "model-00003-of-00003.safetensors"
@@ -109,13 +110,13 @@ static void damaged_indexes_are_safe(void **state)
     size_t n = 0;
     char *whole = fixture_read(&f, INDEX, &n), *copy = malloc(n);
     assert_non_null(copy);
-    uint32_t seed = 0x9e3779b9;
+    uint64_t seed = 0x9e3779b9;
     for (int round = 0; round < 600; round++) {
         memcpy(copy, whole, n);
         for (int k = 0; k < 2; k++) {
             static const char likely[] = "0123456789,:[]{}\"\\/.-";
-            seed = seed * 1664525 + 1013904223;
-            copy[(seed >> 8) % n] = likely[(seed >> 3) % (sizeof likely - 1)];
+            size_t at = test_random(&seed) % n;
+            copy[at] = likely[test_random(&seed) % (sizeof likely - 1)];
         }
         fixture_write(&f, INDEX, copy, n);
         berth_model_data *m = NULL;

@@ -12,15 +12,13 @@
 
 #include "plugin/plugin_internal.h"
 #include "small_model.h"
+#include "tests/random.h"
 
 static uint64_t seed = 0x9E3779B97F4A7C15u;
 
 static uint32_t below(uint32_t n)
 {
-    seed ^= seed >> 12;
-    seed ^= seed << 25;
-    seed ^= seed >> 27;
-    return (uint32_t)((seed * 0x2545F4914F6CDD1Du) >> 33) % n;
+    return test_random_below(&seed, n);
 }
 
 /* ---- requests ---- */

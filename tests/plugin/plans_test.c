@@ -16,6 +16,7 @@
 
 #include "base/utf8.h"
 #include "program/placement.h"
+#include "tests/random.h"
 
 enum { MAX_NODES = 64, MAX_DEVICES = 5, TREES = 4000, PLANS = 25 }; /* TREES * PLANS answers */
 
@@ -25,10 +26,7 @@ static uint64_t seed = 88172645463325252u;
 
 static uint32_t below(uint32_t n)
 {
-    seed ^= seed >> 12;
-    seed ^= seed << 25;
-    seed ^= seed >> 27;
-    return (uint32_t)((seed * 0x2545F4914F6CDD1Du) >> 33) % n;
+    return test_random_below(&seed, n);
 }
 
 static berth_node_view nodes[MAX_NODES];
