@@ -1,5 +1,5 @@
-/* strategies_alloc_test.c - every strategy, the module tree and accelerate's engine while the n-th allocation fails, for every n: always "out of memory", never a fault or
- * a leak (sanitizers look). The linker puts the wrappers below in place of malloc and its kin. */
+/* strategies_alloc_test.c - every strategy, the module tree and accelerate's engine while the n-th allocation fails, for every
+ * n: always "out of memory", never a fault or a leak (sanitizers look). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,36 +13,7 @@
 #include "strategies/accelerate_model.h"
 #include "strategies/partition.h"
 #include "strategies/registry.h"
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-
-static long countdown = -1; /* allocations until one fails; below 0 = none does */
-
-static int may_allocate(void)
-{
-    if (countdown < 0) return 1;
-    return countdown-- != 0;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return may_allocate() ? __real_malloc(n) : NULL;
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return may_allocate() ? __real_calloc(n, size) : NULL;
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-    return may_allocate() ? __real_realloc(p, n) : NULL;
-}
+#include "tests/failing.h"
 
 enum { N_LAYERS = 6, N_NODES = 1 + 2 * N_LAYERS, N_DEVICES = 3 };
 
@@ -95,6 +66,26 @@ static void add_work(berth_strategy_input *in, berth_node_view nodes[N_NODES], b
     in->hidden_bytes_per_token = 4;
 }
 
+typedef struct job {
+    const berth_strategy *strategy;
+    const berth_strategy_input *in;
+    bool fits;
+} job;
+
+/* BERTH_OK where the answer is as it should be: a placement, or that it does not fit. */
+static berth_status place(void *arg, berth_error *err)
+{
+    const job *j = arg;
+    int32_t device_of[N_DEVICES * N_NODES];
+    memset(device_of, 0xFF, sizeof device_of);
+    berth_strategy_output out = {.struct_size = sizeof out, .device_of = device_of, .max_replicas = N_DEVICES};
+    berth_status st = j->strategy->check ? j->strategy->check(j->in, err) : BERTH_OK;
+    if (st == BERTH_OK) st = j->strategy->place(j->in, &out, err);
+    if (st == BERTH_OUT_OF_MEMORY) return st;
+    if (st != (j->fits ? BERTH_OK : BERTH_DOES_NOT_FIT)) fail_msg("%s: %s", j->strategy->name, err->message);
+    return BERTH_OK;
+}
+
 static void strategies_run_out_of_memory(void **state)
 {
     (void)state;
@@ -108,34 +99,23 @@ static void strategies_run_out_of_memory(void **state)
         for (int fits = 0; fits < 3; fits++) { /* 2: and the work of a request is known */
             berth_strategy_input in = make_input(nodes, devices, fits ? 1000 : 3);
             if (fits == 2) add_work(&in, nodes, devices);
-            const berth_strategy *s = berth_strategy_find(name, &in.argument);
-            for (long fail = 0;; fail++) {
-                int32_t device_of[N_DEVICES * N_NODES];
-                memset(device_of, 0xFF, sizeof device_of);
-                berth_strategy_output out = {
-                    .struct_size = sizeof out, .device_of = device_of, .max_replicas = N_DEVICES};
-                berth_error err = {0};
-                countdown = fail;
-                berth_status st = s->check ? s->check(&in, &err) : BERTH_OK;
-                if (st == BERTH_OK) st = s->place(&in, &out, &err);
-                long left = countdown;
-                countdown = -1;
-                assert_true(st == BERTH_OK || err.message[0] != '\0');
-                if (left >= 0) { /* none failed */
-                    if (st != (fits ? BERTH_OK : BERTH_DOES_NOT_FIT)) fail_msg("%s: %s", name, err.message);
-                    assert_true(fail > 0);
-                    break;
-                }
-                if (st != BERTH_OUT_OF_MEMORY)
-                    fail_msg("%s, allocation %ld: %s %s", name, fail, berth_status_name(st), err.message);
-            }
+            job j = {.in = &in, .fits = fits > 0};
+            j.strategy = berth_strategy_find(name, &in.argument);
+            assert_true(failing_each(name, place, &j) > 0);
         }
     }
 }
 
 /* The bounded searches, which so few devices come to only when told to: no set, no table is small enough. */
-static berth_status place_bounded(const berth_strategy_input *in, int end, berth_error *err)
+typedef struct search {
+    const berth_strategy_input *in;
+    char end; /* of the pipeline: throughput, latency or capacity */
+} search;
+
+static berth_status place_bounded(void *arg, berth_error *err)
 {
+    const berth_strategy_input *in = ((search *)arg)->in;
+    const char end = ((search *)arg)->end;
     berth_chain c;
     berth_work w = {0};
     berth_hops h = {0};
@@ -155,9 +135,9 @@ static berth_status place_bounded(const berth_strategy_input *in, int end, berth
                                        .work = &w,
                                        .hops = &h,
                                        .effort = {.most_states = 1, .most_cells = 1}};
-    if (st == BERTH_OK && end == 0) st = berth_partition_throughput(&p, true, &cut, err);
-    if (st == BERTH_OK && end == 1) st = berth_partition_latency(&p, &cut, err);
-    if (st == BERTH_OK && end == 2) st = berth_partition_capacity(&p, true, 1000, &cut, err);
+    if (st == BERTH_OK && end == 't') st = berth_partition_throughput(&p, true, &cut, err);
+    if (st == BERTH_OK && end == 'l') st = berth_partition_latency(&p, &cut, err);
+    if (st == BERTH_OK && end == 'c') st = berth_partition_capacity(&p, true, 1000, &cut, err);
     berth_partition_deinit(&cut);
     berth_work_deinit(&w);
     berth_hops_deinit(&h);
@@ -172,26 +152,13 @@ static void bounded_searches_run_out_of_memory(void **state)
     berth_device_view devices[N_DEVICES];
     berth_strategy_input in = make_input(nodes, devices, 40);
     add_work(&in, nodes, devices);
-    for (int end = 0; end < 3; end++) {
-        for (long fail = 0;; fail++) {
-            berth_error err = {0};
-            countdown = fail;
-            berth_status st = place_bounded(&in, end, &err);
-            long left = countdown;
-            countdown = -1;
-            if (left >= 0) {
-                if (st != BERTH_OK) fail_msg("%s", err.message);
-                assert_true(fail > 10);
-                break;
-            }
-            if (st != BERTH_OUT_OF_MEMORY || err.message[0] == '\0')
-                fail_msg("end %d, allocation %ld: %s %s", end, fail, berth_status_name(st), err.message);
-        }
-    }
+    for (const char *end = "tlc"; *end; end++)
+        assert_true(failing_each("a bounded search", place_bounded, &(search){&in, *end}) > 10);
 }
 
-static berth_status build_and_place(berth_error *err)
+static berth_status build_and_place(void *arg, berth_error *err)
 {
+    (void)arg;
     berth_tree t = {0};
     berth_accelerate_result r = {0};
     static const char *const tied[] = {"e.w", "l.2.w"};
@@ -225,25 +192,13 @@ static berth_status build_and_place(berth_error *err)
 static void accelerate_runs_out_of_memory(void **state)
 {
     (void)state;
-    for (long fail = 0;; fail++) {
-        berth_error err = {0};
-        countdown = fail;
-        berth_status st = build_and_place(&err);
-        long left = countdown;
-        countdown = -1;
-        if (left >= 0) {
-            if (st != BERTH_OK) fail_msg("%s", err.message);
-            assert_true(fail > 20);
-            return;
-        }
-        assert_int_equal(st, BERTH_OUT_OF_MEMORY);
-        assert_true(err.message[0] != '\0');
-    }
+    assert_true(failing_each("accelerate", build_and_place, NULL) > 20);
 }
 
 /* A model's own tree: its nodes named apart, one tensor tied. */
-static berth_status place_model(berth_error *err)
+static berth_status place_model(void *arg, berth_error *err)
 {
+    (void)arg;
     berth_node_view nodes[N_NODES];
     berth_device_view devices[N_DEVICES];
     char paths[N_NODES][16];
@@ -263,20 +218,7 @@ static berth_status place_model(berth_error *err)
 static void accelerate_of_a_model_runs_out_of_memory(void **state)
 {
     (void)state;
-    for (long fail = 0;; fail++) {
-        berth_error err = {0};
-        countdown = fail;
-        berth_status st = place_model(&err);
-        long left = countdown;
-        countdown = -1;
-        if (left >= 0) {
-            if (st != BERTH_OK) fail_msg("%s", err.message);
-            assert_true(fail > 20);
-            return;
-        }
-        assert_int_equal(st, BERTH_OUT_OF_MEMORY);
-        assert_true(err.message[0] != '\0');
-    }
+    assert_true(failing_each("accelerate of a model", place_model, NULL) > 20);
 }
 
 int main(void)

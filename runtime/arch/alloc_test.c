@@ -1,5 +1,5 @@
 /* alloc_test.c - building a model's programs and every pass over them while the n-th allocation fails: a status, no
- * leak, no crash. The linker puts the wrappers below in place of malloc and its kin. */
+ * leak, no crash. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,14 +23,15 @@ static berth_status passes(berth_program *p, const berth_pass_env *env, berth_er
     if (st == BERTH_OK) st = berth_check(p, env, err);
     if (st == BERTH_OK) st = berth_allot(p, &options, err);
     if (st == BERTH_OK) st = berth_check_memory(p, env, err);
-    if (st == BERTH_OK && !berth_program_print(p, env, &text)) st = BERTH_OUT_OF_MEMORY;
-    if (st == BERTH_OK && !berth_program_json(p, env, &text)) st = BERTH_OUT_OF_MEMORY;
+    if (st == BERTH_OK && !berth_program_print(p, env, &text)) st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory");
+    if (st == BERTH_OK && !berth_program_json(p, env, &text)) st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory");
     berth_buffer_deinit(&text);
     return st;
 }
 
-static berth_status all(const fixture *f, berth_error *err)
+static berth_status all(void *arg, berth_error *err)
 {
+    const fixture *f = arg;
     const berth_build_options options = {.max_tiles = 2, .max_tokens = 32, .trace = true};
     berth_programs programs;
     berth_placement *placement = NULL;
@@ -38,8 +39,10 @@ static berth_status all(const fixture *f, berth_error *err)
     berth_buffer text = {0};
     berth_status st = berth_arch_build(f->model, &options, &programs, err);
     if (st == BERTH_OK) st = berth_placement_from_map(map, sizeof map - 1, "map", &f->in, &placement, err);
-    if (st == BERTH_OK && !berth_placement_to_map(placement, &f->in, 0, &text)) st = BERTH_OUT_OF_MEMORY;
-    if (st == BERTH_OK && !(copy = berth_program_copy(programs.step))) st = BERTH_OUT_OF_MEMORY;
+    if (st == BERTH_OK && !berth_placement_to_map(placement, &f->in, 0, &text))
+        st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory");
+    if (st == BERTH_OK && !(copy = berth_program_copy(programs.step)))
+        st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory");
     berth_pass_env env = fixture_env(f, placement);
     if (st == BERTH_OK) st = passes(programs.encode, &env, err);
     if (st == BERTH_OK) st = passes(copy, &env, err);
@@ -56,21 +59,8 @@ static void any_allocation_may_fail(void **state)
     const berth_build_options options = {0};
     fixture f;
     fixture_open(&f, "ivl-native", &options);
-    long n = 1;
-    for (;; n++) {
-        berth_error err = {0};
-        faults.n_calls = 0;
-        faults.fail_at = n;
-        berth_status st = all(&f, &err);
-        bool reached = faults.n_calls >= n;
-        faults.fail_at = 0;
-        if (!reached) { /* as many as there are */
-            assert_int_equal(st, BERTH_OK);
-            break;
-        }
-        if (st != BERTH_OUT_OF_MEMORY) fail_msg("allocation %ld: %s: %s", n, berth_status_name(st), err.message);
-    }
-    print_message("%ld allocations, each failed once\n", n - 1);
+    long n = failing_each("programs", all, &f);
+    print_message("%ld allocations, each failed once\n", n);
     assert_true(n > 100);
     fixture_close(&f);
 }
