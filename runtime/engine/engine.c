@@ -12,8 +12,7 @@
 #include "base/clock.h"
 #include "engine/team.h"
 
-/* A waiting thread sleeps after this: longer than the gap between two ops of a step, too short for anyone to see. */
-enum { SPIN_NS = 50000, DEFAULT_QUEUE = 1024 };
+enum { DEFAULT_QUEUE = 1024 };
 
 /* ---- devices ---------------------------------------------------------------------------------------------------- */
 
@@ -31,44 +30,28 @@ static size_t arena_bytes(const berth_core_plan *plan, int32_t d, uint64_t copie
     return (size_t)(b->kv + b->features + b->activations + b->workspace + copied_weights);
 }
 
-static berth_status start_threads(berth_core *core, berth_unit *u, berth_error *err)
-{
-    const berth_device *dev = u->info;
-    bool shares = dev->shares_cores || core->plan->machine->n_cores_present < 2;
-    u->spin_ns = shares ? 0 : SPIN_NS;
-    int32_t n_threads = core->options.strict ? 1 : berth_plan_threads(dev);
-    berth_thread_label helper = {.watch = core->options.threads}, lane = helper;
-    snprintf(helper.name, sizeof helper.name, "helper %s", dev->name);
-    snprintf(lane.name, sizeof lane.name, "lane %s", dev->name);
-    berth_status st =
-        berth_cpu_team_create(n_threads, dev->cores, dev->n_cores, !shares, u->spin_ns, &helper, &u->team, err);
-    if (st == BERTH_OK) st = berth_lane_init(&u->lane, dev->cores, shares ? dev->n_cores : 1, u->spin_ns, &lane, err);
-    if (st != BERTH_OK) berth_error_prefix(err, "device %s", dev->name);
-    return st;
-}
-
 static berth_status make_unit(berth_core *core, int32_t d, bool *wanted, berth_error *err)
 {
     berth_unit *u = &core->exec.units[d];
     const berth_core_plan *plan = core->plan;
     u->info = &plan->machine->devices[d];
+    u->backend = berth_backend_of(u->info->kind);
     berth_plan_wanted(plan, d, wanted);
     uint64_t weights, copied;
-    berth_weights_measure(plan->model, wanted, plan->compute[d], &weights, &copied);
-    berth_status st = berth_arena_init(&u->arena, u->info->name, arena_bytes(plan, d, copied), u->info->memory_bytes,
-                                       &core->options.memory, err);
-    if (st == BERTH_OK && core->options.strict && u->arena.base)
-        memset(u->arena.base, 0xff, u->arena.size); /* NaN: what is read before it is written does not pass for zeros */
-    if (st == BERTH_OK)
-        st =
-            berth_weights_init(&u->weights, plan->model, wanted, plan->compute[d], &u->arena, load_progress, core, err);
+    berth_weights_measure(plan->model, wanted, plan->compute[d], &u->backend->weights, &weights, &copied);
+    const berth_unit_options options = {.arena_bytes = arena_bytes(plan, d, copied),
+                                        .staging_bytes = core->exec.transport->staging_bytes,
+                                        .kernels = plan->kernels,
+                                        .memory = &core->options.memory,
+                                        .threads = &core->options.threads,
+                                        .strict = core->options.strict,
+                                        .n_cores_present = plan->machine->n_cores_present};
+    const berth_load_watch watch = {load_progress, core};
+    berth_status st = u->backend->open(u, &options, err);
+    if (st == BERTH_OK) st = u->backend->load(u, plan->model, wanted, plan->compute[d], &watch, err);
     if (st != BERTH_OK) return st;
     u->allocated.weights = u->weights.bytes;
-    u->staging_bytes = core->exec.transport->staging_bytes;
-    if (u->staging_bytes) u->staging = malloc(u->staging_bytes);
-    if (u->staging_bytes && !u->staging)
-        return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "staging memory of device %s", u->info->name);
-    return start_threads(core, u, err);
+    return u->backend->start(u, &options, err);
 }
 
 static berth_status make_units(berth_core *core, berth_error *err)
@@ -89,14 +72,10 @@ static berth_status make_units(berth_core *core, berth_error *err)
 
 static void destroy_units(berth_exec *exec)
 {
-    for (int32_t d = 0; d < exec->n_units; d++) {
-        berth_unit *u = &exec->units[d];
-        berth_lane_deinit(&u->lane);
-        berth_cpu_team_destroy(u->team);
-        berth_weights_deinit(&u->weights);
-        berth_arena_deinit(&u->arena);
-        free(u->staging);
-    }
+    for (int32_t d = 0; d < exec->n_units; d++)
+        if (exec->units[d].backend) exec->units[d].backend->stop(&exec->units[d]);
+    for (int32_t d = 0; d < exec->n_units; d++)
+        if (exec->units[d].backend) exec->units[d].backend->close(&exec->units[d]);
     free(exec->units);
 }
 
@@ -318,10 +297,6 @@ static berth_status build_core(berth_core *core, berth_error *err)
             plan->machine->devices[d].name, (unsigned long long)plan->missing_bytes,
             (unsigned long long)plan->devices[d].total, (unsigned long long)plan->devices[d].limit);
     }
-    for (int32_t d = 0; d < plan->machine->n_devices; d++)
-        if (plan->machine->devices[d].kind != BERTH_DEVICE_CPU)
-            return BERTH_FAIL(err, BERTH_UNSUPPORTED, "device %s: this build computes on cpu devices only",
-                              plan->machine->devices[d].name);
     berth_status st = choose_transport(core, err);
     if (st == BERTH_OK) st = make_units(core, err);
     if (st != BERTH_OK) return st;
@@ -359,7 +334,6 @@ berth_status berth_core_create(berth_core_plan *take_plan, const berth_core_opti
     if (getrandom(&nonce, sizeof nonce, GRND_NONBLOCK) != (ssize_t)sizeof nonce) nonce = (uint64_t)berth_now_ns();
     atomic_init(&core->nonce, nonce);
     if (options) core->options = *options;
-    core->exec.kernels = take_plan->kernels;
     pthread_mutex_init(&core->exec.strict_lock, NULL);
     pthread_mutex_init(&core->strict_turn, NULL);
     berth_status st = make_queue(core, err);

@@ -54,25 +54,26 @@ static void strict_open(void *user, int32_t device, bool writable)
         berth_strict_open(s, device, writable);
 }
 
+static berth_unit *unit_of(const berth_exec *exec, int32_t device)
+{
+    return device < 0 ? NULL : &exec->units[device];
+}
+
 static void carry_copy(op_step *s)
 {
     berth_run *r = s->run;
     const berth_exec *exec = r->exec;
     const berth_op *op = &r->bound->program->ops[s->op];
     const berth_value *from = &r->bound->program->values[op->in[0]], *to = &r->bound->program->values[op->out];
-    const berth_unit *unit = &exec->units[op->device];
-    berth_copy c = {.from = from->device,
-                    .to = to->device,
-                    .src = s->call.in[0].data,
-                    .dst = s->call.out.data,
-                    .staging = unit->staging,
-                    .staging_bytes = unit->staging_bytes};
+    berth_unit *unit = &exec->units[op->device];
+    berth_copy c = {.from = from->device, .to = to->device, .src = s->call.in[0].data, .dst = s->call.out.data};
     if (!berth_value_bytes(to, &r->sizes, &c.bytes) || c.bytes == 0) return;
     if (exec->strict) {
         c.open = strict_open;
         c.open_user = exec->strict;
     }
-    s->status = exec->transport->copy(&c, &s->error);
+    s->status =
+        unit->backend->copy(unit, NULL, exec->transport, unit_of(exec, c.from), unit_of(exec, c.to), &c, &s->error);
     int32_t n = exec->n_units, row = c.from < 0 ? n : c.from, column = c.to < 0 ? n : c.to;
     if (r->options.edge_bytes) r->options.edge_bytes[row * (n + 1) + column] += c.bytes; /* an edge is one lane's */
 }
@@ -87,10 +88,9 @@ static void carry_out(void *arg)
     }
     if (berth_tensor_elements(&s->call.out) == 0) return;
     berth_unit *unit = &s->run->exec->units[op->device];
-    s->call.team = unit->team;
     s->call.workspace = s->run->bound->workspace[op->device];
     s->call.workspace_bytes = op->workspace;
-    berth_kernels_run(s->run->exec->kernels, &s->call);
+    s->status = unit->backend->run(unit, NULL, &s->call, &s->error);
 }
 
 static const char *device_name(const berth_exec *exec, int32_t d)

@@ -12,31 +12,13 @@
 
 #include <pthread.h>
 
-#include "engine/arena.h"
-#include "engine/lane.h"
-#include "engine/plan.h"
+#include "engine/backend.h"
 #include "engine/strict.h"
-#include "engine/weights.h"
-#include "transport/transport.h"
-
-/* A virtual CPU device while an engine lives. */
-typedef struct berth_unit {
-    berth_lane lane;
-    const berth_device *info; /* borrowed */
-    berth_arena arena;
-    berth_weights weights;
-    berth_team *team;
-    void *staging; /* owned; the transport's */
-    size_t staging_bytes;
-    int64_t spin_ns;
-    berth_device_bytes allocated;
-} berth_unit;
 
 /* What all runs of an engine share. */
 typedef struct berth_exec {
     berth_unit *units; /* [n_units], one a device of the machine */
     int32_t n_units;
-    const berth_kernels *kernels;
     const berth_transport *transport;
     berth_strict *strict;        /* NULL = not strict */
     pthread_mutex_t strict_lock; /* held while one op runs in strict mode */

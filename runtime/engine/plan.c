@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/backend.h"
 #include "engine/plan_internal.h"
 #include "engine/store.h"
 #include "engine/weights.h"
@@ -108,8 +109,9 @@ static berth_status add_weight_bytes(berth_core_plan *plan, berth_error *err)
     if (!wanted) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d weights", (int)n);
     for (int32_t d = 0; d < plan->machine->n_devices; d++) {
         uint64_t copied;
+        const berth_weight_rules *rules = &berth_backend_of(plan->machine->devices[d].kind)->weights;
         berth_plan_wanted(plan, d, wanted);
-        berth_weights_measure(plan->model, wanted, plan->compute[d], &plan->devices[d].weights, &copied);
+        berth_weights_measure(plan->model, wanted, plan->compute[d], rules, &plan->devices[d].weights, &copied);
     }
     free(wanted);
     return BERTH_OK;
@@ -169,6 +171,15 @@ void berth_core_plan_judge(berth_core_plan *plan)
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
+static berth_status check_kinds(const berth_machine *machine, berth_error *err)
+{
+    for (int32_t d = 0; d < machine->n_devices; d++)
+        if (!berth_backend_of(machine->devices[d].kind))
+            return BERTH_FAIL(err, BERTH_UNSUPPORTED, "device %s: this build computes on cpu devices only",
+                              machine->devices[d].name);
+    return BERTH_OK;
+}
+
 berth_status berth_core_plan_create(const berth_model_data *model, const berth_machine *machine, const char *strategy,
                                     const char *device_map, size_t device_map_len, const berth_plan_config *config,
                                     berth_core_plan **out, berth_error *err)
@@ -180,7 +191,8 @@ berth_status berth_core_plan_create(const berth_model_data *model, const berth_m
     berth_model_data_retain((berth_model_data *)(uintptr_t)model);
     plan->machine = machine;
     if (config) plan->config = *config;
-    berth_status st = berth_plan_config_fill(model, &plan->config, &plan->kernels, err);
+    berth_status st = check_kinds(machine, err);
+    if (st == BERTH_OK) st = berth_plan_config_fill(model, &plan->config, &plan->kernels, err);
     if (st != BERTH_OK) goto fail;
     plan->block = BERTH_DEFAULT_BLOCK;
     plan->n_blocks = berth_plan_blocks(&plan->config);

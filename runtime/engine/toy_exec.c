@@ -29,7 +29,7 @@ static void *must_have(void *p)
 void toy_exec_init(toy_exec *t, int32_t n_lanes, const berth_kernels *kernels, int64_t spin_ns)
 {
     berth_error err = {0};
-    *t = (toy_exec){.exec = {.n_units = n_lanes, .kernels = kernels, .transport = berth_transport_find("local")}};
+    *t = (toy_exec){.exec = {.n_units = n_lanes, .transport = berth_transport_find("local")}};
     size_t size = (size_t)n_lanes * sizeof(berth_unit);
     t->exec.units = must_have(aligned_alloc(64, size));
     memset(t->exec.units, 0, size);
@@ -38,6 +38,8 @@ void toy_exec_init(toy_exec *t, int32_t n_lanes, const berth_kernels *kernels, i
         berth_unit *u = &t->exec.units[d];
         snprintf(t->infos[d].name, sizeof t->infos[d].name, "%s", names[d]);
         u->info = &t->infos[d];
+        u->backend = &berth_backend_cpu;
+        u->kernels = kernels;
         u->spin_ns = spin_ns;
         must(berth_lane_init(&u->lane, NULL, 0, spin_ns, NULL, &err), &err);
     }

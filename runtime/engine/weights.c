@@ -21,9 +21,9 @@ static berth_dtype dtype_on_device(const berth_param *p, berth_dtype compute)
     return compute == BERTH_F32 ? p->dtype : compute;
 }
 
-static bool is_copied(const berth_param *p, berth_dtype compute)
+static bool is_copied(const berth_param *p, berth_dtype compute, const berth_weight_rules *rules)
 {
-    return p->offset % berth_dtype_size(p->dtype) != 0 || dtype_on_device(p, compute) != p->dtype;
+    return rules->copies_all || p->offset % berth_dtype_size(p->dtype) != 0 || dtype_on_device(p, compute) != p->dtype;
 }
 
 static size_t n_elements(const berth_param *p)
@@ -32,10 +32,10 @@ static size_t n_elements(const berth_param *p)
 }
 
 /* Rounding up cannot overflow: the parameter lies in a file, and no dtype on a device is wider than in files. */
-static uint64_t bytes_on_device(const berth_param *p, berth_dtype compute)
+static uint64_t bytes_on_device(const berth_param *p, berth_dtype compute, const berth_weight_rules *rules)
 {
     size_t bytes = n_elements(p) * berth_dtype_size(dtype_on_device(p, compute)), rounded = bytes;
-    return is_copied(p, compute) && berth_round_up(bytes, BERTH_ARENA_ALIGN, &rounded) ? rounded : bytes;
+    return is_copied(p, compute, rules) && berth_round_up(bytes, rules->align, &rounded) ? rounded : bytes;
 }
 
 /* Has an earlier wanted parameter the same bytes (a tied head)? The model names such twins by shard and offset. */
@@ -52,16 +52,16 @@ static int32_t twin_before(const berth_model_data *model, const bool *wanted, in
                : -1;
 }
 
-void berth_weights_measure(const berth_model_data *model, const bool *wanted, berth_dtype compute, uint64_t *out_bytes,
-                           uint64_t *out_copied)
+void berth_weights_measure(const berth_model_data *model, const bool *wanted, berth_dtype compute,
+                           const berth_weight_rules *rules, uint64_t *out_bytes, uint64_t *out_copied)
 {
     *out_bytes = *out_copied = 0;
     for (int32_t i = 0; i < berth_model_data_n_params(model); i++) {
         if (!wanted[i] || twin_before(model, wanted, i) >= 0) continue;
         const berth_param *p = berth_model_data_param(model, i);
-        uint64_t bytes = bytes_on_device(p, compute);
+        uint64_t bytes = bytes_on_device(p, compute, rules);
         *out_bytes += bytes;
-        if (is_copied(p, compute)) *out_copied += bytes;
+        if (is_copied(p, compute, rules)) *out_copied += bytes;
     }
 }
 
@@ -120,90 +120,150 @@ static void find_too_large(const float *x, size_t n, int64_t *count, float *larg
     }
 }
 
-/* Copies a parameter into the arena in the device's dtype. */
-static berth_status round_weight(const berth_param *p, const uint8_t *at, berth_dtype to, uint8_t *out,
-                                 const berth_arena *arena, berth_error *err)
+/* What a parameter's values are while they are rounded. */
+typedef struct rounding {
+    const berth_param *p;
+    const uint8_t *at; /* as stored */
+    berth_dtype to;
+    int64_t n_too_large;
+    float largest;
+} rounding;
+
+/* Elements [first, first + n) in the device's dtype. */
+static void round_some(rounding *r, size_t first, size_t n, uint8_t *out)
 {
-    if (to == p->dtype) {
-        memcpy(out, at, p->n_bytes);
-        return BERTH_OK;
+    size_t from_size = berth_dtype_size(r->p->dtype), to_size = berth_dtype_size(r->to);
+    if (r->to == r->p->dtype) {
+        memcpy(out, r->at + first * from_size, n * from_size);
+        return;
     }
     float wide[WIDE];
-    float largest = 0;
-    int64_t too_large = 0;
-    size_t n = n_elements(p), from_size = berth_dtype_size(p->dtype), to_size = berth_dtype_size(to);
     for (size_t i = 0; i < n; i += WIDE) {
         size_t m = n - i < WIDE ? n - i : WIDE;
-        berth_widen_f32(wide, at + i * from_size, p->dtype, m);
-        if (to == BERTH_F16) find_too_large(wide, m, &too_large, &largest);
-        berth_narrow_f32(out + i * to_size, wide, to, m);
+        berth_widen_f32(wide, r->at + (first + i) * from_size, r->p->dtype, m);
+        if (r->to == BERTH_F16) find_too_large(wide, m, &r->n_too_large, &r->largest);
+        berth_narrow_f32(out + i * to_size, wide, r->to, m);
     }
-    if (too_large == 0) return BERTH_OK;
+}
+
+static berth_status check_rounded(const rounding *r, const berth_arena *arena, berth_error *err)
+{
+    if (r->n_too_large == 0) return BERTH_OK;
     return BERTH_FAIL(
         err, BERTH_UNSUPPORTED,
         "weight %s: %lld of its %zu values are over 65504 in magnitude (the largest is %g), which fp16, the dtype "
         "of device %s, cannot hold; use dtype fp32, or a device with bf16",
-        p->tensor, (long long)too_large, n, (double)largest, arena->name);
+        r->p->tensor, (long long)r->n_too_large, n_elements(r->p), (double)r->largest, arena->name);
 }
 
-static berth_status place_param(berth_weights *w, int32_t i, berth_arena *arena, berth_error *err)
+/* ---- placing ---------------------------------------------------------------------------------------------------- */
+
+typedef struct loading {
+    berth_weights *w;
+    berth_arena *arena;
+    const berth_weight_sender *sender;
+    const berth_load_watch *watch;
+} loading;
+
+static void tell(const loading *l, uint64_t bytes)
 {
+    if (l->watch && l->watch->seen) l->watch->seen(l->watch->user, bytes);
+}
+
+static berth_status send_all(const loading *l, rounding *r, uint8_t *dst, berth_error *err)
+{
+    size_t size = berth_dtype_size(r->to), n = n_elements(r->p);
+    berth_status st = BERTH_OK;
+    for (size_t first = 0, m; st == BERTH_OK && first < n; first += m) {
+        void *piece;
+        size_t room;
+        m = n - first;
+        st = l->sender->next(l->sender->user, &piece, &room, err);
+        if (st != BERTH_OK) break;
+        if (m > room / size) m = room / size;
+        round_some(r, first, m, piece);
+        st = l->sender->send(l->sender->user, dst + first * size, m * size, err);
+        tell(l, m * size);
+    }
+    return st;
+}
+
+static berth_status place_param(const loading *l, int32_t i, berth_error *err)
+{
+    berth_weights *w = l->w;
     const berth_param *p = berth_model_data_param(w->model, i);
     if (p->shard < 0 || p->shard >= w->n_maps || !w->maps[p->shard].base)
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s: the model was opened without its weights", p->tensor);
     const uint8_t *at = w->maps[p->shard].base + (p->offset - w->maps[p->shard].offset);
-    w->bytes += bytes_on_device(p, w->compute);
-    if (!is_copied(p, w->compute)) {
+    uint64_t bytes = bytes_on_device(p, w->compute, w->rules);
+    w->bytes += bytes;
+    if (!is_copied(p, w->compute, w->rules)) {
         w->data[i] = at;
-        return berth_arena_charge(arena, p->n_bytes, err);
+        return berth_arena_charge(l->arena, p->n_bytes, err);
     }
+    rounding r = {.p = p, .at = at, .to = dtype_on_device(p, w->compute)};
     void *copy;
-    berth_status st = berth_arena_take(arena, bytes_on_device(p, w->compute), &copy, err);
+    berth_status st = berth_arena_take(l->arena, bytes, &copy, err);
     if (st != BERTH_OK) return st;
     w->data[i] = copy;
-    return round_weight(p, at, dtype_on_device(p, w->compute), copy, arena, err);
+    if (l->sender)
+        st = send_all(l, &r, copy, err);
+    else
+        round_some(&r, 0, n_elements(p), copy);
+    return st == BERTH_OK ? check_rounded(&r, l->arena, err) : st;
 }
 
 /* Starts reading what is not in memory yet. What is costs nothing here: its pages are entered when first touched, many
  * at a time. */
-static void read_ahead(const berth_weights *w, void (*seen)(void *user, uint64_t bytes), void *user)
+static void read_ahead(const loading *l)
 {
-    for (int32_t s = 0; s < w->n_maps; s++) {
-        const berth_weight_map *m = &w->maps[s];
+    for (int32_t s = 0; s < l->w->n_maps; s++) {
+        const berth_weight_map *m = &l->w->maps[s];
         for (size_t at = 0; at < m->length; at += READ_AHEAD) {
             size_t n = m->length - at < READ_AHEAD ? m->length - at : READ_AHEAD;
             madvise(m->base + at, n, MADV_WILLNEED); /* advice: a refusal changes nothing */
-            if (seen) seen(user, n);
+            if (!l->sender) tell(l, n);
         }
     }
 }
 
-berth_status berth_weights_init(berth_weights *w, const berth_model_data *model, const bool *wanted,
-                                berth_dtype compute, berth_arena *arena, void (*seen)(void *user, uint64_t bytes),
-                                void *user, berth_error *err)
+static void unmap(berth_weights *w)
 {
-    *w = (berth_weights){.model = model, .compute = compute, .n_maps = berth_model_data_n_shards(model)};
+    for (int32_t s = 0; w->maps && s < w->n_maps; s++) {
+        if (w->maps[s].base) munmap(w->maps[s].base, w->maps[s].length);
+        w->maps[s] = (berth_weight_map){0};
+    }
+}
+
+berth_status berth_weights_init(berth_weights *w, const berth_model_data *model, const bool *wanted,
+                                berth_dtype compute, const berth_weight_rules *rules, berth_arena *arena,
+                                const berth_weight_sender *sender, const berth_load_watch *watch, berth_error *err)
+{
+    const loading l = {.w = w, .arena = arena, .sender = sender, .watch = watch};
+    *w =
+        (berth_weights){.model = model, .compute = compute, .rules = rules, .n_maps = berth_model_data_n_shards(model)};
     int32_t n = berth_model_data_n_params(model);
     w->maps = calloc((size_t)w->n_maps + 1, sizeof *w->maps);
     w->data = calloc((size_t)n + 1, sizeof *w->data);
     if (!w->maps || !w->data) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "table of %d weights", (int)n);
     berth_status st = map_shards(w, wanted, err);
+    if (st == BERTH_OK && sender) read_ahead(&l);
     for (int32_t i = 0; st == BERTH_OK && i < n; i++) {
         if (!wanted[i]) continue;
         int32_t twin = twin_before(model, wanted, i);
         if (twin >= 0 && w->data[twin])
             w->data[i] = w->data[twin];
         else
-            st = place_param(w, i, arena, err);
+            st = place_param(&l, i, err);
     }
-    if (st == BERTH_OK) read_ahead(w, seen, user);
+    if (st == BERTH_OK && !sender) read_ahead(&l);
+    if (st == BERTH_OK && rules->copies_all) unmap(w);
     return st;
 }
 
 void berth_weights_deinit(berth_weights *w)
 {
-    for (int32_t s = 0; w->maps && s < w->n_maps; s++)
-        if (w->maps[s].base) munmap(w->maps[s].base, w->maps[s].length);
+    unmap(w);
     free(w->maps);
     free(w->data);
     *w = (berth_weights){0};

@@ -1,4 +1,5 @@
-/* weights.h - the weights that live on one device: mapped from their files and used in place.
+/* weights.h - the weights that live on one device: mapped from their files and used in place, or copied to where the
+ * device reads them.
  *
  * Each device maps what it needs for itself (so that its weights can be closed apart from another's), and all mappings
  * of a file share the page cache: two engines of one process, or of two, hold its bytes once. A tensor whose place in
@@ -10,6 +11,17 @@
 #include "engine/arena.h"
 #include "model/model.h"
 
+typedef struct berth_load_watch { /* told of bytes as they are loaded */
+    void (*seen)(void *user, uint64_t bytes);
+    void *user;
+} berth_load_watch;
+
+/* How a kind of device holds weights. */
+typedef struct berth_weight_rules {
+    bool copies_all; /* nothing is used in place */
+    size_t align;    /* copies are rounded up to it */
+} berth_weight_rules;
+
 typedef struct berth_weight_map {
     uint8_t *base; /* owned mapping, read-only */
     size_t length;
@@ -20,23 +32,32 @@ typedef struct berth_weights {
     const berth_model_data *model; /* borrowed */
     berth_weight_map *maps;        /* owned; [n_shards]; base NULL where the device needs nothing of it */
     int32_t n_maps;
-    const void **data;   /* owned; [n_params]; NULL = not on this device */
-    uint64_t bytes;      /* of the parameters on this device, each stored one once */
-    berth_dtype compute; /* F16, BF16: weights stored otherwise are rounded to it; F32: read as stored */
+    const void **data;               /* owned; [n_params]; NULL = not on this device */
+    const berth_weight_rules *rules; /* borrowed */
+    uint64_t bytes;                  /* of the parameters on this device, each stored one once */
+    berth_dtype compute;             /* F16, BF16: weights stored otherwise are rounded to it; F32: read as stored */
 } berth_weights;
 
 /* Bytes of the parameters flagged in `wanted` [n_params]: `out_bytes` in all (bytes that two parameters share count
- * once), `out_copied` those of them that have to be copied; a copy is rounded up to the arena's alignment. `compute`: F32
- * reads weights as stored, F16 and BF16 hold them in that dtype. Pure: what a plan says and what init then does. */
-void berth_weights_measure(const berth_model_data *model, const bool *wanted, berth_dtype compute, uint64_t *out_bytes,
-                           uint64_t *out_copied);
+ * once), `out_copied` those of them that have to be copied, by `rules`. `compute`: F32 reads weights as stored, F16 and
+ * BF16 hold them in that dtype. Pure: what a plan says and what init then does. */
+void berth_weights_measure(const berth_model_data *model, const bool *wanted, berth_dtype compute,
+                           const berth_weight_rules *rules, uint64_t *out_bytes, uint64_t *out_copied);
 
-/* Maps the wanted parameters and charges those used in place to the arena; copies come out of it. `seen` is called with
- * bytes as they are asked for; may be NULL. Errors: BERTH_BAD_FILE (a shard is shorter than when it was opened),
- * BERTH_IO_ERROR, BERTH_DOES_NOT_FIT, BERTH_UNSUPPORTED (a weight that fp16 cannot hold). */
+/* The way into memory that the host does not reach: pieces are made in `next`'s host memory and sent from there. */
+typedef struct berth_weight_sender {
+    berth_status (*next)(void *user, void **out, size_t *out_room, berth_error *err); /* room: at least 16 KiB */
+    berth_status (*send)(void *user, void *dst, size_t bytes, berth_error *err); /* the last `next`'s first bytes */
+    void *user;
+} berth_weight_sender;
+
+/* Maps the wanted parameters and charges those used in place to the arena; copies come out of it, through `sender` where
+ * there is one (what was sent last may still be on its way; nothing stays mapped where all are copies). `watch` is told
+ * of bytes as they are asked for or sent. Errors: the sender's, BERTH_BAD_FILE (a shard is shorter than when it was
+ * opened), BERTH_IO_ERROR, BERTH_DOES_NOT_FIT, BERTH_UNSUPPORTED (a weight that fp16 cannot hold). */
 berth_status berth_weights_init(berth_weights *w, const berth_model_data *model, const bool *wanted,
-                                berth_dtype compute, berth_arena *arena, void (*seen)(void *user, uint64_t bytes),
-                                void *user, berth_error *err);
+                                berth_dtype compute, const berth_weight_rules *rules, berth_arena *arena,
+                                const berth_weight_sender *sender, const berth_load_watch *watch, berth_error *err);
 void berth_weights_deinit(berth_weights *w);
 
 #endif

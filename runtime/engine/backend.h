@@ -1,0 +1,97 @@
+/* backend.h - what a kind of device is to the engine: one table of functions a kind, and the device while an engine lives.
+ *
+ * Plans ask the pure part (how memory is rounded, what workspace an op needs); engine.c makes and unmakes units through
+ * it; the executor carries ops out through it, on the unit's lane; sessions and diagnosis read and write through it.
+ * Addresses on a unit are `void *` whatever its kind; the host may follow them only where `is_host` says so.
+ *
+ * An op on a unit that does not queue is over when `run` returns. One that queues puts it on its run's stream and
+ * returns: what was issued is over when a mark that was set behind it is. What a unit holds of a run in flight (a
+ * stream, marks) is made once, with the run or its program's binding, so that a step allocates nothing. */
+#ifndef BERTH_ENGINE_BACKEND_H
+#define BERTH_ENGINE_BACKEND_H
+
+#include "engine/arena.h"
+#include "engine/lane.h"
+#include "engine/plan.h"
+#include "engine/weights.h"
+#include "transport/transport.h"
+
+typedef struct berth_backend berth_backend;
+typedef struct berth_stream berth_stream; /* work in order on a unit that queues: one for each run in flight */
+typedef struct berth_mark berth_mark;     /* a point in a stream's work */
+
+/* A device while an engine lives. Must not move in memory once it is open. */
+typedef struct berth_unit {
+    berth_lane lane;
+    const berth_backend *backend;
+    const berth_device *info; /* borrowed */
+    berth_arena arena;
+    berth_weights weights;
+    berth_device_bytes allocated;
+    const berth_kernels *kernels; /* cpu: the set its ops run on */
+    berth_team *team;             /* cpu: owned */
+    void *staging;                /* owned; the transport's, in host memory */
+    size_t staging_bytes;
+    int64_t spin_ns;
+    void *own; /* the backend's */
+} berth_unit;
+
+typedef struct berth_unit_options {
+    size_t arena_bytes; /* all that will be taken out of the arena */
+    size_t staging_bytes;
+    const berth_kernels *kernels;
+    const berth_memory_source *memory; /* of the arena; cpu only */
+    const berth_thread_watch *threads;
+    bool strict; /* one thread a unit, and memory that was never written holds NaN; cpu only */
+    int32_t n_cores_present;
+} berth_unit_options;
+
+struct berth_backend {
+    const char *name; /* "cpu" */
+    berth_weight_rules weights;
+    size_t align; /* every region of the arena begins at a multiple and is rounded up to one */
+    bool is_host; /* the host can follow its addresses */
+    bool queues;  /* see above; then streams and marks below are there, else NULL */
+
+    /* ---- pure: for plans ------------------------------------------------------------------------------------------ */
+
+    /* Bytes of scratch of an op on such a device with a team of n_threads; `set` is the plan's set of cpu kernels. */
+    size_t (*workspace)(const berth_kernels *set, const berth_op_call *shapes, int32_t n_threads);
+
+    /* ---- life: on the thread that makes the engine, in this order ------------------------------------------------- */
+
+    /* u->info and u->backend are set, all else is zero: memory, and what loading needs. BERTH_DOES_NOT_FIT,
+     * BERTH_OUT_OF_MEMORY, BERTH_DEVICE_ERROR, and what the memory source gives. */
+    berth_status (*open)(berth_unit *u, const berth_unit_options *options, berth_error *err);
+    /* The wanted weights [n_params] come to lie on the unit, in `compute`. Errors: berth_weights_init's. */
+    berth_status (*load)(berth_unit *u, const berth_model_data *model, const bool *wanted, berth_dtype compute,
+                         const berth_load_watch *watch, berth_error *err);
+    /* The lane's thread and those that help it. BERTH_DEVICE_ERROR, BERTH_OUT_OF_MEMORY. */
+    berth_status (*start)(berth_unit *u, const berth_unit_options *options, berth_error *err);
+    /* Ends the threads, which carry out what was added first. No run is in flight. Also where it never started. */
+    void (*stop)(berth_unit *u);
+    /* After all units have stopped. Also where opening failed half way, or never began. */
+    void (*close)(berth_unit *u);
+
+    /* ---- bytes: from any thread, done when they return; nothing that uses those bytes is under way ---------------- */
+
+    berth_status (*read)(berth_unit *u, void *dst, const void *src, size_t bytes, berth_error *err);
+    berth_status (*write)(berth_unit *u, void *dst, const void *src, size_t bytes, berth_error *err);
+
+    /* ---- ops: on the lane's worker -------------------------------------------------------------------------------- */
+
+    /* Carries out, or queues on `s`, an op that has something to do. Data and workspace lie on the unit; `call` may be
+     * completed by it and lives until it returns. */
+    berth_status (*run)(berth_unit *u, berth_stream *s, berth_op_call *call, berth_error *err);
+    /* Carries out, or queues on `s`, a copy between two units or a unit and the host (NULL), of which u is one. What it
+     * reads is over, or queued before on `s` or on what `s` awaits. */
+    berth_status (*copy)(berth_unit *u, berth_stream *s, const berth_transport *transport, berth_unit *from,
+                         berth_unit *to, berth_copy *copy, berth_error *err);
+};
+
+extern const berth_backend berth_backend_cpu;
+
+/* NULL: there is none of this kind in this build. */
+const berth_backend *berth_backend_of(berth_device_kind kind);
+
+#endif
