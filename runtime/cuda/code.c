@@ -160,6 +160,20 @@ const berth_gpu_code_facts *berth_gpu_code_about(const berth_gpu_code *code)
     return &code->facts;
 }
 
+berth_status berth_gpu_code_prepare(berth_gpu_code *code, berth_gpu_stream *s, berth_error *err)
+{
+    (void)code;
+    (void)s;
+    (void)err;
+    return BERTH_OK;
+}
+
+void berth_gpu_code_forget(berth_gpu_code *code, berth_gpu_stream *s)
+{
+    (void)code;
+    (void)s;
+}
+
 /* ---- running --------------------------------------------------------------------------------------------------------- */
 
 /* "linear (fp32, bf16 -> fp32)" with the reason. */
@@ -197,14 +211,15 @@ berth_status berth_gpu_code_run(berth_gpu_code *code, berth_gpu_stream *s, const
     return BERTH_OK;
 }
 
-size_t berth_gpu_code_workspace(const berth_op_call *shapes)
+size_t berth_gpu_code_workspace(const berth_op_call *shapes, const berth_gpu_code_target *target)
 {
+    (void)target;
     return berth_cuda_workspace(shapes);
 }
 
-bool berth_gpu_code_has(const berth_op_call *shapes, int32_t capability)
+bool berth_gpu_code_has(const berth_op_call *shapes, const berth_gpu_code_target *target)
 {
-    (void)capability;
+    (void)target;
     berth_cuda_launch launches[BERTH_CUDA_MAX_LAUNCHES];
     return berth_cuda_launches(shapes, launches) >= 0;
 }
