@@ -115,7 +115,8 @@ berth_timings = _struct("berth_timings", (c_int64, "image_ns", "tokenize_ns", "e
 berth_result = _struct(
     "berth_result", (c_size_t, "struct_size"), (c_char_p, "text"), (POINTER(c_int32), "token_ids"),
     (c_int32, "n_tokens", "n_prompt_tokens", "n_tiles", "replica"), (c_char_p, "finish_reason"), (berth_timings, "timings"),
-    (POINTER(c_uint64), "edge_bytes"), (c_int32, "n_devices", "n_reused_tokens", "n_drafted", "n_accepted"), (c_int64, "queue_ns"))
+    (POINTER(c_uint64), "edge_bytes"), (c_int32, "n_devices", "n_reused_tokens", "n_drafted", "n_accepted"),
+    (c_int64, "queue_ns", "decode_image_ns", "tiles_ns", "project_ns"))
 berth_completion = _struct(
     "berth_completion", (c_size_t, "struct_size"), (c_int, "kind"), (c_uint64, "id"), (c_void_p, "user"), (berth_token, "token"),
     (c_int, "status"), (POINTER(berth_result), "result"), (POINTER(berth_error), "error"), (c_void_p, "memory"))
@@ -610,7 +611,7 @@ Token.__doc__ = "One generated token: `text` is what may be shown now, and may b
 
 Result = collections.namedtuple(
     "Result", "text token_ids finish_reason n_tokens n_prompt_tokens n_tiles replica timings edge_bytes n_reused_tokens n_drafted "
-    "n_accepted queue_ns")
+    "n_accepted queue_ns decode_image_ns tiles_ns project_ns")
 Result.__doc__ = "A request's answer and numbers: fields of berth_result; `timings` a dict, `edge_bytes` rows [from][to]."
 
 Completion = collections.namedtuple("Completion", "kind id user token result error")
@@ -626,7 +627,7 @@ def _result(r):
     edges = [r.edge_bytes[row * n:(row + 1) * n] for row in range(n)] if r.edge_bytes else []
     return Result(_text(r.text), r.token_ids[:r.n_tokens] if r.token_ids else [], _text(r.finish_reason), r.n_tokens,
                   r.n_prompt_tokens, r.n_tiles, r.replica, _fields(r.timings), edges, r.n_reused_tokens, r.n_drafted, r.n_accepted,
-                  r.queue_ns)
+                  r.queue_ns, r.decode_image_ns, r.tiles_ns, r.project_ns)
 
 
 class Cancel:

@@ -294,12 +294,14 @@ class Engines(unittest.TestCase):
         return [berth.Image(receipt(n)), question]
 
     def test_generate_gives_the_references_tokens(self):
-        result = self.engine.generate(self.ask(1))
+        result = self.engine.generate(self.ask(1), no_prefix_cache=True)
         self.assertEqual(result.token_ids, self.row(1)["ids"])
         self.assertEqual(result.text, self.row(1)["text"])
         self.assertEqual((result.finish_reason, result.n_prompt_tokens), ("stop", self.row(1)["n_prompt"]))
         self.assertGreater(result.timings["total_ns"], result.timings["first_token_ns"])
         self.assertEqual([len(row) for row in result.edge_bytes], [3] * 3)
+        self.assertTrue(0 < result.decode_image_ns + result.tiles_ns <= result.timings["image_ns"])
+        self.assertTrue(0 < result.project_ns < result.timings["encode_ns"])
 
     def test_a_picture_in_every_form(self):
         width, height, pixels = png_pixels(receipt(1))

@@ -7,6 +7,7 @@
 
 #include "api/prompt.h"
 #include "base/checked.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/sha256.h"
 #include "base/status.h"
@@ -86,6 +87,7 @@ static berth_status reserve_tiles(berth_prepared *p, int32_t extra, size_t tile_
 static berth_status cut(const berth_image *img, const berth_preprocess_options *o, berth_picture *out,
                         berth_prepared *p, berth_error *err)
 {
+    const int64_t begin = berth_now_ns();
     berth_grid grid;
     berth_status st =
         berth_grid_choose(img->width, img->height, o->tile, o->min_tiles, o->max_tiles, o->thumbnail, &grid, err);
@@ -93,6 +95,7 @@ static berth_status cut(const berth_image *img, const berth_preprocess_options *
     const size_t tile_floats = (size_t)3 * (size_t)o->tile * (size_t)o->tile;
     st = reserve_tiles(p, grid.n_tiles, tile_floats, err);
     if (st == BERTH_OK) st = berth_image_tiles(img, o, &grid, NULL, p->pixels + (size_t)p->n_packed * tile_floats, err);
+    p->tiles_ns += berth_now_ns() - begin;
     if (st != BERTH_OK) return st;
     out->first = p->n_packed;
     out->n_tiles = grid.n_tiles;
@@ -103,8 +106,10 @@ static berth_status cut(const berth_image *img, const berth_preprocess_options *
 static berth_status cut_encoded(const void *bytes, size_t size, const berth_preprocess_options *o, berth_picture *out,
                                 berth_prepared *p, berth_error *err)
 {
+    const int64_t begin = berth_now_ns();
     berth_image img = {0};
     berth_status st = berth_image_decode(bytes, size, NULL, &img, err);
+    p->decode_ns += berth_now_ns() - begin;
     if (st == BERTH_OK) st = cut(&img, o, out, p, err);
     berth_image_deinit(&img);
     return st;
@@ -119,8 +124,10 @@ berth_status berth_picture_add(const berth_prepare_job *job, const berth_content
     char *file = NULL;
     berth_status st = BERTH_OK;
     if (c->kind == BERTH_CONTENT_IMAGE_FILE) {
+        const int64_t begin = berth_now_ns();
         st = berth_file_read(c->data, MOST_FILE_BYTES, &file, &size, err);
         bytes = file;
+        p->decode_ns += berth_now_ns() - begin;
     }
     if (st == BERTH_OK && c->kind == BERTH_CONTENT_PIXELS) {
         const berth_image img = {.width = c->width, .height = c->height, .rgb = (uint8_t *)(uintptr_t)bytes};

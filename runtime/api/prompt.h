@@ -45,8 +45,9 @@ typedef struct berth_prepared {
     berth_picture *pictures;   /* owned; [n_pictures] */
     int32_t n_pictures;
     int64_t image_ns, tokenize_ns;
-    size_t cap_tiles; /* for which `pixels` has room */
-    bool pinned;      /* the session keeps what was found until its next submit, or unpin */
+    int64_t decode_ns, tiles_ns; /* of image_ns: reading and decoding pictures; scaling and cutting them */
+    size_t cap_tiles;            /* for which `pixels` has room */
+    bool pinned;                 /* the session keeps what was found until its next submit, or unpin */
     berth_core_session *session;
 } berth_prepared;
 

@@ -64,6 +64,9 @@ static void fill(berth_call *c)
     r->n_reused_tokens = core->n_reused;
     r->n_drafted = core->n_drafted;
     r->n_accepted = core->n_accepted;
+    r->decode_image_ns = c->prepared.decode_ns;
+    r->tiles_ns = c->prepared.tiles_ns;
+    r->project_ns = core->timing.project_ns;
     r->queue_ns = c->core_ns > 0 ? c->core_ns - c->submitted_ns + core->timing.queue_ns : r->timings.total_ns;
     core->ids = NULL;
     core->edge_bytes = NULL;

@@ -4,6 +4,7 @@
 #define BERTH_CLI_BENCH_H
 
 #include "cli/placements.h"
+#include "cli/stages.h"
 
 /* ---- statistics (bench_stats.c) -------------------------------------------------------------------------------------- */
 
@@ -99,12 +100,12 @@ berth_status bench_prompt(const bench_load *l, int32_t n_tokens, cli_conversatio
 /* A greedy request that generates n_new tokens whatever they are, and takes nothing from a cache. */
 void bench_request(const bench_load *l, const cli_conversation *c, int32_t n_new, berth_request *out);
 
-typedef struct bench_rep {       /* one repetition: all its requests together; nanoseconds */
-    int64_t prefill_ns;          /* from the first prompt's first pass to the last prompt's end */
-    int64_t decode_ns;           /* from the first first token to the last token */
-    int64_t both_ns;             /* from the first prompt's first pass to the last token */
-    int64_t n_prompt, n_decoded; /* tokens; of each answer all but the first, which the prefill makes */
-    berth_timings stages;        /* of the first request */
+typedef struct bench_rep {        /* one repetition: all its requests together; nanoseconds */
+    int64_t prefill_ns;           /* from the first prompt's first pass to the last prompt's end */
+    int64_t decode_ns;            /* from the first first token to the last token */
+    int64_t both_ns;              /* from the first prompt's first pass to the last token */
+    int64_t n_prompt, n_decoded;  /* tokens; of each answer all but the first, which the prefill makes */
+    int64_t stages[CLI_N_STAGES]; /* of one request */
     int32_t n_tiles;
 } bench_rep;
 

@@ -169,7 +169,7 @@ static berth_status collect(bench_load *l, int32_t n, bench_rep *out, berth_erro
             *err = *end.error;
         } else {
             note(end.user, end.result);
-            out->stages = end.result->timings;
+            cli_stages_of(end.result, out->stages);
             out->n_tiles = end.result->n_tiles;
         }
         berth_completion_deinit(&end);

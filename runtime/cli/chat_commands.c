@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "cli/chat.h"
 #include "cli/render.h"
+#include "cli/stages.h"
 
 enum { MAX_IMAGES = 256 };
 
@@ -156,13 +157,14 @@ static void stats_of_answer(const berth_result *r, berth_buffer *b)
     berth_buffer_printf(b, "last answer   %d prompt tokens (%d computed before), %d tiles; %d tokens, ended by %s\n",
                         (int)r->n_prompt_tokens, (int)r->n_reused_tokens, (int)r->n_tiles, (int)r->n_tokens,
                         r->finish_reason);
-    berth_buffer_printf(
-        b,
-        "              picture %.1f ms, encode %.1f ms, prefill %.1f ms (%.0f tokens/s), decode %.1f ms "
-        "(%.0f tokens/s)\n",
-        (double)t->image_ns / 1e6, (double)t->encode_ns / 1e6, (double)t->prefill_ns / 1e6,
-        rate(r->n_prompt_tokens - r->n_reused_tokens, t->prefill_ns), (double)t->decode_ns / 1e6,
-        rate(r->n_tokens - 1, t->decode_ns));
+    int64_t stages[CLI_N_STAGES];
+    cli_stages_of(r, stages);
+    berth_buffer_puts(b, "              ");
+    for (int i = 0; i < CLI_N_STAGES; i++)
+        berth_buffer_printf(b, "%s%s %.1f", i ? ", " : "", cli_stage_titles[i], (double)stages[i] / 1e6);
+    berth_buffer_printf(b, " ms; prefill %.0f tokens/s, decode %.0f tokens/s\n",
+                        rate(r->n_prompt_tokens - r->n_reused_tokens, t->prefill_ns),
+                        rate(r->n_tokens - 1, t->decode_ns));
     berth_buffer_printf(b, "              first token after %.1f ms, all after %.1f ms\n",
                         (double)t->first_token_ns / 1e6, (double)t->total_ns / 1e6);
 }

@@ -233,12 +233,10 @@ static berth_status write_row(bench *b, const bench_record *r, const char *table
 }
 
 typedef struct measured { /* a test's repetitions */
-    bench_samples ns, ts, stages[5];
+    bench_samples ns, ts, stages[CLI_N_STAGES];
     int64_t n_prompt;
     int32_t n_tiles;
 } measured;
-
-static const char *const stage_names[5] = {"image_ms", "tokenize_ms", "encode_ms", "prefill_ms", "decode_ms"};
 
 static void add_rep(measured *m, const bench_test *t, const bench_rep *rep)
 {
@@ -250,18 +248,19 @@ static void add_rep(measured *m, const bench_test *t, const bench_rep *rep)
         ns = rep->decode_ns;
         tokens = rep->n_decoded;
     }
-    const int64_t stages[5] = {rep->stages.image_ns, rep->stages.tokenize_ns, rep->stages.encode_ns,
-                               rep->stages.prefill_ns, rep->stages.decode_ns};
     bench_add(&m->ns, (double)ns);
     bench_add(&m->ts, ns > 0 ? (double)tokens * 1e9 / (double)ns : 0);
-    for (int i = 0; i < 5; i++) bench_add(&m->stages[i], (double)stages[i] / 1e6);
+    for (int i = 0; i < CLI_N_STAGES; i++) bench_add(&m->stages[i], (double)rep->stages[i] / 1e6);
     m->n_tiles = rep->n_tiles;
 }
 
 static void put_measured(const bench *b, const bench_test *t, const measured *m, bench_record *r)
 {
     const bool stages = b->args->n_list[OPT_IMAGE] > 0;
-    static const char *const titles[5] = {"image ms", "tokenize", "encode", "prefill", "decode"};
+    static const char *const keys[CLI_N_STAGES] = {"decode_image_ms", "tiles_ms",   "tokenize_ms", "encode_ms",
+                                                   "project_ms",      "prefill_ms", "decode_ms"};
+    static const char *const titles[CLI_N_STAGES] = {"image ms", "tiles",   "tokenize", "encode",
+                                                     "project",  "prefill", "decode"};
     bench_put(r, "n_prompt", NULL, BENCH_NUMBER, "%d", t->n_prompt > 0 ? (int)t->n_prompt : 0);
     bench_put(r, "n_gen", NULL, BENCH_NUMBER, "%d", (int)t->n_gen);
     bench_put(r, "n_tiles", NULL, BENCH_NUMBER, "%d", (int)m->n_tiles);
@@ -272,8 +271,8 @@ static void put_measured(const bench *b, const bench_test *t, const measured *m,
     bench_put(r, "stddev_ts", NULL, BENCH_NUMBER, "%.6f", bench_deviation(&m->ts));
     bench_put_samples(r, "samples_ns", &m->ns);
     bench_put_samples(r, "samples_ts", &m->ts);
-    for (int i = 0; i < 5; i++)
-        bench_put(r, stage_names[i], stages ? titles[i] : NULL, BENCH_NUMBER, "%.3f", bench_mean(&m->stages[i]));
+    for (int i = 0; i < CLI_N_STAGES; i++)
+        bench_put(r, keys[i], stages ? titles[i] : NULL, BENCH_NUMBER, "%.3f", bench_mean(&m->stages[i]));
     if (b->format == BENCH_MD)
         bench_put(r, "t_s", "t/s", BENCH_LIST, "%.2f ± %.2f", bench_mean(&m->ts), bench_deviation(&m->ts));
 }
@@ -313,7 +312,7 @@ static berth_status run_test(bench *b, const cli_placement *p, bench_load *l, co
     bench_record_deinit(&row);
     bench_samples_deinit(&m.ns);
     bench_samples_deinit(&m.ts);
-    for (int i = 0; i < 5; i++) bench_samples_deinit(&m.stages[i]);
+    for (int i = 0; i < CLI_N_STAGES; i++) bench_samples_deinit(&m.stages[i]);
     return st;
 }
 

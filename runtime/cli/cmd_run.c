@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "cli/render.h"
 #include "cli/setup.h"
+#include "cli/stages.h"
 
 typedef struct streamer {
     bool print;   /* text goes to standard output as it comes */
@@ -67,17 +68,14 @@ static void result_json(berth_buffer *b, const berth_plan *plan, const berth_res
                         (int)r->n_prompt_tokens, (int)r->n_tiles, r->finish_reason, (int)r->n_drafted,
                         (int)r->n_accepted);
     put_placement(b, plan, r->replica);
-    const struct {
-        const char *name;
-        int64_t ns;
-    } rows[] = {{"image", r->timings.image_ns},   {"tokenize", r->timings.tokenize_ns},
-                {"encode", r->timings.encode_ns}, {"prefill", r->timings.prefill_ns},
-                {"decode", r->timings.decode_ns}, {"first_token", r->timings.first_token_ns},
-                {"total", r->timings.total_ns}};
+    int64_t stages[CLI_N_STAGES];
+    cli_stages_of(r, stages);
     berth_buffer_puts(b, ", \"timings_ms\": {");
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        berth_buffer_printf(b, "%s\"%s\": %.3f", i ? ", " : "", rows[i].name, (double)rows[i].ns / 1e6);
-    berth_buffer_puts(b, "}, \"edges\": ");
+    for (int i = 0; i < CLI_N_STAGES; i++)
+        berth_buffer_printf(b, "\"%s\": %.3f, ", cli_stage_names[i], (double)stages[i] / 1e6);
+    berth_buffer_printf(b,
+                        "\"first_token\": %.3f, \"total\": %.3f}, \"edges\": ", (double)r->timings.first_token_ns / 1e6,
+                        (double)r->timings.total_ns / 1e6);
     put_edges(b, plan, r->edge_bytes);
     berth_buffer_puts(b, "}\n");
 }
@@ -113,22 +111,25 @@ static void show_stage(berth_buffer *b, const char *name, int64_t ns, const char
     berth_buffer_printf(b, "  %-12s %9.2f ms  %s\n", name, (double)ns / 1e6, detail);
 }
 
+static double per_second(int64_t n, int64_t ns)
+{
+    return n > 0 && ns > 0 ? (double)n * 1e9 / (double)ns : 0;
+}
+
 static void show_after(const cli_args *a, const berth_plan *plan, const berth_result *r)
 {
     const cli_style style = cli_style_of(a, STDERR_FILENO);
     berth_buffer b = {0};
-    char detail[96];
+    char detail[96], of_stage[CLI_N_STAGES][96] = {{0}};
+    int64_t stages[CLI_N_STAGES];
+    cli_stages_of(r, stages);
+    snprintf(of_stage[CLI_TILES], sizeof detail, "%d tiles", (int)r->n_tiles);
+    snprintf(of_stage[CLI_PREFILL], sizeof detail, "%d tokens, %.0f tokens/s", (int)r->n_prompt_tokens,
+             per_second(r->n_prompt_tokens, stages[CLI_PREFILL]));
+    snprintf(of_stage[CLI_DECODE], sizeof detail, "%d tokens, %.0f tokens/s", (int)r->n_tokens,
+             per_second(r->n_tokens - 1, stages[CLI_DECODE]));
     berth_buffer_putc(&b, '\n');
-    snprintf(detail, sizeof detail, "%d tiles", (int)r->n_tiles);
-    show_stage(&b, "picture", r->timings.image_ns, detail);
-    show_stage(&b, "encode", r->timings.encode_ns, detail);
-    snprintf(detail, sizeof detail, "%d tokens, %.0f tokens/s", (int)r->n_prompt_tokens,
-             r->timings.prefill_ns > 0 ? r->n_prompt_tokens * 1e9 / (double)r->timings.prefill_ns : 0.0);
-    show_stage(&b, "prefill", r->timings.prefill_ns, detail);
-    snprintf(detail, sizeof detail, "%d tokens, %.0f tokens/s", (int)r->n_tokens,
-             r->timings.decode_ns > 0 && r->n_tokens > 1 ? (r->n_tokens - 1) * 1e9 / (double)r->timings.decode_ns
-                                                         : 0.0);
-    show_stage(&b, "decode", r->timings.decode_ns, detail);
+    for (int i = 0; i < CLI_N_STAGES; i++) show_stage(&b, cli_stage_titles[i], stages[i], of_stage[i]);
     snprintf(detail, sizeof detail, "first token after %.2f ms; ended by %s", (double)r->timings.first_token_ns / 1e6,
              r->finish_reason);
     show_stage(&b, "total", r->timings.total_ns, detail);

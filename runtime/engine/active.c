@@ -220,6 +220,7 @@ static void note_times(berth_active *a)
     berth_core_timing *t = &a->result.timing;
     int64_t now = berth_now_ns(), encoded = a->encoded_ns, prefilled = a->prefilled_ns;
     t->encode_ns = encoded - a->started_ns;
+    if (t->project_ns > t->encode_ns) t->project_ns = t->encode_ns; /* it ended while its tiles were under way */
     if (prefilled) t->prefill_ns = prefilled - encoded;
     if (prefilled) t->decode_ns = now - prefilled;
     t->total_ns = now - a->job->submitted_ns;

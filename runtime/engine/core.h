@@ -5,6 +5,7 @@
  * active.c      a request under way: its memory, its end   pass.c      filling, starting and finishing a pass
  * tokens.c      what a finished pass gives its requests    session.c   what is kept between requests
  * numeric.c     where bad numbers began                    submit.c    the ways in
+ * stages.c      where the vision tower ends
  *
  * All of a replica but what is marked otherwise belongs to its loop thread, so no step takes a lock. */
 #ifndef BERTH_ENGINE_CORE_H
@@ -65,6 +66,7 @@ typedef struct berth_active {
     berth_status status;
     berth_error error;
     int64_t started_ns, encoded_ns, prefilled_ns;
+    int64_t projected_ns; /* up to when its projecting was counted */
 } berth_active;
 
 /* active.c. Blocks were made sure of (berth_active_needs); fails only for memory. */
@@ -107,6 +109,7 @@ typedef struct berth_pass { /* one of those that may be in flight, with memory o
     uint64_t order;                 /* of starting */
     const struct berth_pass *after; /* the pass whose rows it follows, as long as that is of after_order */
     uint64_t after_order;
+    int32_t tower_end; /* of encode: its last op before the projector; BERTH_NO_OP */
 } berth_pass;
 
 /* pass.c */
@@ -123,6 +126,9 @@ bool berth_schedule(berth_replica *r, berth_pass *p, const berth_pass **out_afte
 
 /* tokens.c: the requests of a finished pass go on from what it gave. */
 void berth_tokens_take(berth_pass *p);
+
+/* stages.c: the last op of the vision tower, as the projector reads it; BERTH_NO_OP where there is no projector. */
+int32_t berth_stages_tower_end(const berth_model_data *m, const berth_program *encode);
 
 /* numeric.c: the error for a's bad logits, with the op where they began. No pass is in flight. */
 void berth_numeric_diagnose(berth_active *a);

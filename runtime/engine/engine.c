@@ -161,6 +161,7 @@ static berth_status find_ends(berth_core *core, berth_pass *p, berth_error *err)
     int32_t table = berth_program_find_input(prog, BERTH_INPUT_BLOCK_TABLE);
     if (table >= 0) p->inputs.max_blocks = (int32_t)prog->values[table].dims[prog->values[table].n_dims - 1].n;
     p->pixels = input_memory(encode, BERTH_INPUT_PIXELS);
+    p->tower_end = encode->program ? berth_stages_tower_end(core->plan->model, encode->program) : BERTH_NO_OP;
     p->feature_rows = input_memory(encode, BERTH_INPUT_FEATURE_ROWS);
     for (int32_t i = 0; i < prog->n_ops; i++) {
         if (prog->ops[i].kind != BERTH_OP_LOGIT_STATS) continue;

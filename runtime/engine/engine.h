@@ -38,6 +38,7 @@ berth_device_bytes berth_core_allocated(const berth_core *core, int32_t device);
 
 typedef struct berth_core_timing { /* nanoseconds; wall clock of each stage */
     int64_t encode_ns, prefill_ns, decode_ns, sample_ns;
+    int64_t project_ns; /* of encode_ns: behind the vision tower's last op; where passes overlap counted once */
     int64_t queue_ns, first_token_ns, total_ns; /* since the submission: to its start, first token, end */
 } berth_core_timing;
 

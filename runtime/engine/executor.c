@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 typedef struct lane_share {             /* a run's ops on one lane */
     berth_share base;                   /* first; its fields are the lane's and its worker's */
     _Alignas(64) _Atomic uint32_t done; /* ops over, of this run and those before it; set by the worker */
@@ -25,6 +27,7 @@ struct berth_run {
     const berth_bound *bound;
     berth_sizes sizes;
     berth_run_options options;
+    int64_t marked_ns;      /* written by the marked op's lane */
     uint64_t lanes;         /* bit d: has ops on lane d */
     _Atomic int32_t n_left; /* lanes that are not through, and the starter */
     _Atomic bool failed, over;
@@ -232,6 +235,7 @@ static void share_carry_out(berth_share *base)
     bool is_last = base->n_left == 0;
     int32_t op = b->lane_ops[b->lane_first[s->device] + next_item(s)];
     if (!atomic_load(&r->failed)) do_op(r, op);
+    if (op + 1 == r->options.mark && !atomic_load(&r->failed)) r->marked_ns = berth_now_ns();
     s->next_wait = 0;
     atomic_store_explicit(&s->done, atomic_load_explicit(&s->done, memory_order_relaxed) + 1, memory_order_release);
     wake_lanes(r->exec, b->wakes[op]);
@@ -271,6 +275,11 @@ bool berth_run_over(const berth_run *r)
     return atomic_load(&r->over);
 }
 
+int64_t berth_run_marked_ns(const berth_run *r)
+{
+    return r->marked_ns;
+}
+
 static void prepare_shares(berth_run *r, const berth_run *after)
 {
     const berth_bound *b = r->bound;
@@ -307,6 +316,7 @@ berth_status berth_run_start(berth_run *r, const berth_bound *b, const berth_siz
     r->sizes = *sizes;
     r->options = options ? *options : (berth_run_options){0};
     r->status = BERTH_OK;
+    r->marked_ns = 0;
     atomic_store(&r->failed, false);
     atomic_store(&r->over, false);
     berth_gate_close(&r->end);

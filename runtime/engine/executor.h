@@ -67,6 +67,7 @@ typedef struct berth_run_options {
      * run's i-th op comes after that one's i-th. It may be finished and started again meanwhile. */
     const berth_run *after;
     berth_event *notify; /* advanced by one when the run is over, failed or not */
+    int32_t mark;        /* 1 + the op at whose end berth_run_marked_ns notes the time; 0 = none */
 } berth_run_options;
 
 /* Puts the run on its lanes and returns. `b` and its host memory are the run's until it is finished; `sizes` is copied.
@@ -80,6 +81,9 @@ bool berth_run_over(const berth_run *r);
 
 /* Waits for the end (asleep: the caller's core is one of those that compute). The run's status and its first error. */
 berth_status berth_run_finish(berth_run *r, berth_error *err);
+
+/* Of a run that is over: when its marked op was done, of berth_now_ns(); 0 = none was marked, or it did not come to it. */
+int64_t berth_run_marked_ns(const berth_run *r);
 
 /* Start and finish. `watch` may be NULL. */
 berth_status berth_run_program(berth_run *r, const berth_bound *b, const berth_sizes *sizes, const berth_watch *watch,

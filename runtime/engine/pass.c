@@ -122,7 +122,8 @@ berth_status berth_pass_start(berth_pass *p, const berth_pass *after, const bert
     const berth_run_options options = {.watch = watch ? &p->watch : NULL,
                                        .edge_bytes = p->edge_bytes,
                                        .after = after ? after->run : NULL,
-                                       .notify = &p->replica->wake};
+                                       .notify = &p->replica->wake,
+                                       .mark = p->which == BERTH_ENCODE ? p->tower_end + 1 : 0};
     berth_status st = sizes_of(p, &sizes, err);
     if (st == BERTH_OK) st = berth_run_start(p->run, &p->bound[p->which], &sizes, &options, err);
     p->after = after;

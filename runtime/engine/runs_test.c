@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "engine/team.h"
 #include "engine/toy_exec.h"
 
@@ -233,6 +234,51 @@ static void a_run_that_comes_back_does_not_block_the_next(void **state)
         assert_true(*(float *)slots[i].bound.output == (float)(i ? FREE_RUN : HELD) + 3);
     }
     free_slots(slots, 2);
+    berth_program_destroy(p);
+    toy_exec_deinit(&t);
+}
+
+/* ---- marks ------------------------------------------------------------------------------------------------------ */
+
+enum { TIMED_OPS = 6 };
+static int64_t begun_at[TIMED_OPS + 1], done_at[TIMED_OPS + 1]; /* of the op that reads this number */
+
+static void add_one_timed(const berth_op_call *call)
+{
+    const int32_t k = (int32_t) * (const float *)call->in[0].data;
+    begun_at[k] = berth_now_ns();
+    add_one(call);
+    done_at[k] = berth_now_ns();
+}
+
+static void a_mark_tells_when_its_op_was_done(void **state)
+{
+    (void)state;
+    const berth_kernels kernels = {.name = "timed", .run = {[BERTH_OP_GELU] = add_one_timed}};
+    toy_exec t;
+    slot s;
+    toy_exec_init(&t, 3, &kernels, 0);
+    berth_program *p = toy_chain(3, TIMED_OPS, 1);
+    make_slots(&s, 1, &t, p);
+    int32_t k = 0; /* ops of the chain before op i, which may be a copy */
+    for (int32_t i = -1; i < p->n_ops; i++) {
+        const berth_run_options options = {.mark = i + 1};
+        fill(&s, 0);
+        const int64_t before = berth_now_ns();
+        start(&s, &options);
+        finish(&s);
+        const int64_t at = berth_run_marked_ns(s.run);
+        if (i < 0) {
+            assert_true(at == 0);
+            continue;
+        }
+        k += p->ops[i].kind == BERTH_OP_GELU;
+        assert_true(at >= before && at <= berth_now_ns());
+        if (p->ops[i].kind != BERTH_OP_GELU) continue;
+        assert_true(at >= done_at[k - 1] && (k == TIMED_OPS || at <= begun_at[k]));
+    }
+    assert_int_equal(k, TIMED_OPS);
+    free_slots(&s, 1);
     berth_program_destroy(p);
     toy_exec_deinit(&t);
 }
@@ -511,6 +557,7 @@ int main(void)
         cmocka_unit_test(runs_in_flight_give_what_they_give_alone),
         cmocka_unit_test(a_run_follows_the_one_it_is_after),
         cmocka_unit_test(a_run_that_comes_back_does_not_block_the_next),
+        cmocka_unit_test(a_mark_tells_when_its_op_was_done),
         cmocka_unit_test(a_run_does_not_overtake_the_one_it_is_after),
         cmocka_unit_test(a_failure_is_one_runs),
         cmocka_unit_test(what_cannot_be_started_is_refused),

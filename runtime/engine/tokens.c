@@ -7,16 +7,27 @@
 
 /* ---- pictures --------------------------------------------------------------------------------------------------- */
 
-static void take_tile(const berth_pass_item *item)
+/* From the tower's end to now, as far as no other pass with its tiles has counted it. */
+static void count_projecting(berth_active *a, int64_t tower_end_ns, int64_t now)
+{
+    int64_t from = tower_end_ns > a->projected_ns ? tower_end_ns : a->projected_ns;
+    if (tower_end_ns == 0 || from >= now) return;
+    a->result.timing.project_ns += now - from;
+    a->projected_ns = now;
+}
+
+static void take_tile(const berth_pass_item *item, int64_t tower_end_ns)
 {
     berth_active *a = item->who;
     berth_replica *r = a->replica;
+    int64_t now = berth_now_ns();
+    count_projecting(a, tower_end_ns, now);
     a->tile_state[item->tile] = BERTH_TILE_DONE;
     a->n_tiles_left--;
     if (a->keeps && a->request->tile_digests)
         berth_blocks_publish(&r->features, a->tile_blocks[item->tile], a->request->tile_digests[item->tile]);
     if (a->n_tiles_left > 0 || a->phase != BERTH_PHASE_ENCODE) return;
-    a->encoded_ns = berth_now_ns();
+    a->encoded_ns = now;
     a->phase = BERTH_PHASE_PREFILL;
 }
 
@@ -127,10 +138,11 @@ void berth_tokens_take(berth_pass *p)
 {
     berth_replica *r = p->replica;
     size_t vocab = (size_t)r->core->config->text.vocab, row = 0;
+    int64_t tower_end_ns = p->which == BERTH_ENCODE ? berth_run_marked_ns(p->run) : 0;
     for (int32_t i = 0; i < p->n_items; i++) {
         const berth_pass_item *item = &p->items[i];
         if (p->which == BERTH_ENCODE)
-            take_tile(item);
+            take_tile(item, tower_end_ns);
         else
             take_rows(item, p->logits + row * vocab, p->stats + row * BERTH_LOGIT_STATS);
         row += (size_t)item->n_logits;

@@ -214,6 +214,35 @@ static void a_picture_is_the_same_from_file_bytes_and_pixels(void **state)
     fixture_close(&f);
 }
 
+/* The stages of a picture's request: each has taken time, and parts lie within their wholes. */
+static void stages_are_timed_apart(void **state)
+{
+    (void)state;
+    static const fixture_options engines[] = {
+        {.model = "ivl-native"},
+        {.model = "ivl-remote", .devices = "cpu*3", .strategy = "balanced"},
+        {.model = "ivl-native", .devices = "cpu*2", .strategy = "replicate"},
+        {.model = "ivl-native", .engine = {.strict = 1}},
+    };
+    for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++) {
+        fixture f = fixture_open(&engines[i]);
+        asking a;
+        ask_picture(&a, PICTURE, "What is the total?", 3);
+        a.request.no_prefix_cache = 1;
+        berth_result r = run_request(f.engine, &a.request);
+        const berth_timings *t = &r.timings;
+        assert_true(r.decode_image_ns > 0 && r.tiles_ns > 0 && r.decode_image_ns + r.tiles_ns <= t->image_ns);
+        assert_true(r.project_ns > 0 && r.project_ns < t->encode_ns);
+        assert_true(t->image_ns + t->tokenize_ns + t->encode_ns + t->prefill_ns + t->decode_ns <= t->total_ns);
+        berth_result_deinit(&r);
+        ask(&a, "What is the total?", 3);
+        r = run_request(f.engine, &a.request);
+        assert_true(r.decode_image_ns == 0 && r.tiles_ns == 0 && r.project_ns == 0 && r.timings.prefill_ns > 0);
+        berth_result_deinit(&r);
+        fixture_close(&f);
+    }
+}
+
 /* What is submitted is copied: the caller's memory may change at once. */
 static void submitting_copies_the_request(void **state)
 {
@@ -684,6 +713,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(three_ways_say_the_same),
         cmocka_unit_test(a_picture_is_the_same_from_file_bytes_and_pixels),
+        cmocka_unit_test(stages_are_timed_apart),
         cmocka_unit_test(submitting_copies_the_request),
         cmocka_unit_test(errors_of_preparing_come_with_the_end),
         cmocka_unit_test(an_epoll_loop_gets_everything),

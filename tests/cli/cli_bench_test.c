@@ -173,7 +173,8 @@ static void a_picture_is_timed_by_stage(void **state)
     const berth_json_node *row = berth_json_next(berth_json_first(berth_json_root(json)));
     assert_string_equal(berth_json_as_string(berth_json_get(row, "test")), "image+tg4");
     assert_true(number(row, "n_tiles") == 5);
-    assert_true(number(row, "image_ms") > 0 && number(row, "encode_ms") > 0);
+    assert_true(number(row, "decode_image_ms") > 0 && number(row, "tiles_ms") > 0);
+    assert_true(number(row, "encode_ms") > 0 && number(row, "project_ms") > 0);
     assert_true(number(row, "prefill_ms") > 0 && number(row, "decode_ms") > 0);
     berth_json_destroy(json);
 }

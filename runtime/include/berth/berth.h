@@ -383,6 +383,9 @@ typedef struct berth_result {
     int32_t n_reused_tokens;       /* of the prompt, computed before */
     int32_t n_drafted, n_accepted; /* speculation */
     int64_t queue_ns;              /* from submission to the first pass */
+    int64_t decode_image_ns;       /* of timings.image_ns: reading and decoding pictures */
+    int64_t tiles_ns;        /* of timings.image_ns: scaling pictures and cutting tiles */
+    int64_t project_ns;            /* of timings.encode_ns: behind the vision tower's last op, in the projector */
 } berth_result;
 
 /* Runs one request to its end; the calling thread waits. Errors: BERTH_INVALID_ARGUMENT (options, roles, over the context), BERTH_BAD_FILE / BERTH_NOT_FOUND (pictures), BERTH_NUMERIC (non-finite or constant
