@@ -47,9 +47,10 @@ static berth_status apply_max_memory(const char *list, berth_machine *m, berth_e
     return BERTH_OK;
 }
 
-/* "INDEX/cores=...": the first cores of a device; each keeps one at least. */
+/* "INDEX/cores=...": the first cores of a device; each keeps one at least. GPUs mostly have none of their own. */
 static void put_cores(const berth_device *d, int32_t index, int64_t most, berth_buffer *out)
 {
+    if (d->n_cores == 0) return;
     berth_buffer_printf(out, ",%d", (int)index);
     for (int32_t i = 0; i < d->n_cores && i < most; i++)
         berth_buffer_printf(out, "%s%d", i == 0 ? "/cores=" : "+", (int)d->cores[i]);

@@ -77,6 +77,22 @@ static berth_status read_topology(berth_computer *out, berth_error *err)
     return BERTH_OK;
 }
 
+/* "driver for CUDA 12.4; 2 GPUs", or why there is none. */
+static berth_status read_cuda(berth_computer *out, berth_error *err)
+{
+    berth_gpus gpus;
+    berth_gpus_read(&gpus);
+    if (gpus.n > 0)
+        snprintf(out->cuda, sizeof out->cuda, "driver for CUDA %d.%d; %d GPU%s", (int)gpus.driver / 1000,
+                 (int)gpus.driver % 1000 / 10, (int)gpus.n, gpus.n == 1 ? "" : "s");
+    else
+        snprintf(out->cuda, sizeof out->cuda, "none: %.300s", gpus.why.message);
+    const bool no_memory = gpus.n == 0 && gpus.why.status == BERTH_OUT_OF_MEMORY && gpus.why.native_code == 0;
+    if (no_memory && err) *err = gpus.why;
+    berth_gpus_deinit(&gpus);
+    return no_memory ? BERTH_OUT_OF_MEMORY : BERTH_OK;
+}
+
 berth_status berth_computer_read(berth_computer *out, berth_error *err)
 {
     *out = (berth_computer){0};
@@ -88,6 +104,5 @@ berth_status berth_computer_read(berth_computer *out, berth_error *err)
     if (st != BERTH_OK) return st;
     out->memory_bytes = host.memory_bytes;
     berth_host_deinit(&host);
-    snprintf(out->cuda, sizeof out->cuda, "%s", "none: this build has no CUDA backend");
-    return BERTH_OK;
+    return read_cuda(out, err);
 }

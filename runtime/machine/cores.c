@@ -49,7 +49,7 @@ static berth_status share_out(const berth_parser *p, const int32_t *pool, int32_
         d->n_cores = count;
         for (int32_t k = 0; k < count; k++) {
             const berth_core *core = &p->host->cores[pool[next++ % n_pool]];
-            if (k == 0) d->physical = core->node;
+            if (k == 0 && d->kind == BERTH_DEVICE_CPU) d->physical = core->node;
             d->cores[k] = core->number;
         }
         qsort(d->cores, (size_t)count, sizeof *d->cores, by_value);
@@ -114,7 +114,7 @@ berth_status berth_cores_give_others(const berth_parser *p)
         return BERTH_FAIL(p->err, BERTH_OUT_OF_MEMORY, "the core sets of the devices");
     }
     for (int32_t i = 0; i < m->n_devices; i++) {
-        if (m->devices[i].n_cores == 0) devices[n++] = &m->devices[i];
+        if (m->devices[i].n_cores == 0 && m->devices[i].kind == BERTH_DEVICE_CPU) devices[n++] = &m->devices[i];
         for (int32_t k = 0; k < m->devices[i].n_cores; k++)
             taken[berth_host_core(p->host, m->devices[i].cores[k])] = true;
     }

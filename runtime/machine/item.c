@@ -184,15 +184,14 @@ static berth_status read_worn(const berth_parser *p, berth_item *it, const char 
 /* cpu, cpu:N, cuda:N, all: what stands before '*' and '/'. */
 static berth_status read_kind(const berth_parser *p, berth_item *it, const char **at, const char *end)
 {
-    bool is_all = false;
     if (skip_word(at, end, "cuda")) {
         it->is_cuda = true;
     } else if (skip_word(at, end, "all")) {
-        is_all = true; /* no CUDA device can be there, so all devices of this computer are its cpu */
+        it->is_all = true;
     } else if (!skip_word(at, end, "cpu")) {
         return read_worn(p, it, at, end);
     }
-    if (*at < end && **at == ':' && !is_all) {
+    if (*at < end && **at == ':' && !it->is_all) {
         (*at)++;
         if (*at < end && **at == '-') return berth_bad_item(p, it, "a device number cannot be negative");
         if (!berth_read_digits(at, end, &it->number))
@@ -200,7 +199,7 @@ static berth_status read_kind(const berth_parser *p, berth_item *it, const char 
         if (it->number > BERTH_MOST_DEVICE_NUMBER)
             return berth_bad_item(p, it, "the device number is out of range; the largest is 999");
     } else if (it->is_cuda) {
-        return berth_bad_item(p, it, "a CUDA device needs its number, as in cuda:0");
+        return berth_bad_item(p, it, "a CUDA device needs its number, as in cuda:0; all is every one");
     }
     if (*at < end && **at != '*' && **at != '/')
         return berth_bad_item(
@@ -235,11 +234,5 @@ berth_status berth_item_read(const berth_parser *p, berth_item *it)
         st = read_setting(p, it, setting, at);
         if (st != BERTH_OK) return st;
     }
-    if (it->is_cuda)
-        return BERTH_FAIL(
-            p->err, BERTH_DEVICE_ERROR,
-            "device item \"%s\": this build has no CUDA backend, so the device is not there; run on cpu devices, as "
-            "in cpu*4, or wear what is to be studied, as in 2xA10 or 4xV100-SXM2-16GB",
-            it->quoted);
     return BERTH_OK;
 }

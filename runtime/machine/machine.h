@@ -7,11 +7,13 @@
  *   list  = item *("," item)
  *   item  = ("cpu" | "cpu:" N | "cuda:" N | "all" | [K "x"] PROFILE [":" N] | MACHINE | FILE) ["*" K] *setting
  *         | INDEX 1*setting
- *   setting = "/mem=" SIZE                     limit; default: physical memory divided by the cpu devices
+ *   setting = "/mem=" SIZE                     limit; default of cpu devices: physical memory divided by their number
  *           | "/cores=" N["-"N]*("+" N["-"N])  core numbers of the operating system
  * "cpu" is one device with all cores; "cpu*4" four devices that share the cores out, disjoint where there are enough,
  * shared otherwise; "cpu:N" names the device's number. An item without a number takes the lowest numbers still free,
- * "cpu:2*3" is cpu:2, cpu:3, cpu:4. "all" is every CUDA device, or "cpu" where there is none. Where a core has
+ * "cpu:2*3" is cpu:2, cpu:3, cpu:4. "cuda:N" is the GPU that CUDA counts as N; "cuda:0*4" makes four logical devices of
+ * one GPU, cuda:0.0 to cuda:0.3, with memories of their own: what is there beside the CUDA context is shared out among
+ * those without mem=. "all" is every GPU that can be used, or "cpu" where there is none. Where a core has
  * several hardware threads, devices get one of them unless cores= names more or there would not be one each. PROFILE
  * is a device that a cpu device wears ("A10", "4xL4"): its memory limit, its arithmetic, its rates; MACHINE several
  * with the links between them ("4xV100-SXM2-16GB"); FILE a path with a '/' before it or ".json" behind it, holding
@@ -39,17 +41,19 @@ typedef struct berth_link_rate {
 
 typedef struct berth_device {
     berth_device_kind kind;
-    char name[24];         /* "cpu:2", "A10:0"; unique in its machine */
-    int32_t number;        /* 2 */
-    int32_t physical;      /* logical devices of one physical device share it; cpu devices: NUMA node or 0 */
+    char name[24];         /* "cpu:2", "A10:0", "cuda:1", "cuda:0.3"; unique in its machine */
+    int32_t number;        /* 2; of a GPU its ordinal */
+    int32_t physical;      /* logical devices of one GPU share its ordinal; cpu devices: NUMA node or 0 */
+    char model[64];        /* what the driver calls a GPU: "NVIDIA A10"; "" on cpu devices */
     uint64_t memory_bytes; /* limit for weights, KV, activations together */
     bool memory_given;     /* by the user, or by what it wears */
     bool limit_asked;      /* by the user, for this device: /mem= */
-    int32_t *cores;        /* owned; operating-system core numbers, ascending */
-    int32_t n_cores;
-    bool shares_cores; /* another device of this machine uses one of them */
-    /* What it wears; zeros and "" for a plain cpu device. */
+    int32_t *cores;        /* owned; operating-system core numbers, ascending; of a GPU those for its host thread */
+    int32_t n_cores;       /* of a GPU 0 = any */
+    bool shares_cores;     /* another device of this machine uses one of them */
+    /* What it wears, or is predicted to be like; zeros and "" where that is not known, as of a plain cpu device. */
     char profile[20];
+    char measured[48];      /* when and under which driver the rates were measured; "" = they were not */
     int32_t capability;     /* 70 = compute capability 7.0; 0 = none: computes in fp32 */
     uint64_t context_bytes; /* what a backend takes for itself; not part of memory_bytes */
     double flops[BERTH_BF16 +
@@ -78,7 +82,8 @@ typedef struct berth_machine {
 
 /* Reads a device list; NULL means "cpu", and an empty list is an error, so that an unset variable in a script is
  * seen. On failure *out is {0}. Errors: BERTH_INVALID_ARGUMENT quoting the
- * item and what is allowed; BERTH_DEVICE_ERROR for cuda items in a build or on a computer without it. */
+ * item and what is allowed; BERTH_DEVICE_ERROR for GPUs that are not there or cannot be used, with what to do. The CUDA
+ * driver is opened only when an item asks for it, and closed again. */
 berth_status berth_machine_parse(const char *list, berth_machine *out, berth_error *err);
 void berth_machine_deinit(berth_machine *m);
 
@@ -98,7 +103,7 @@ typedef struct berth_computer {
     int32_t packages, numa_nodes, cores, threads; /* threads this process may use */
     uint64_t memory_bytes, l2_bytes, l3_bytes;    /* caches: all instances together */
     char isa[64];                                 /* "avx2 fma f16c", what kernels look for */
-    char cuda[160];                               /* why there is no CUDA, or the driver's version */
+    char cuda[320];                               /* why there is no CUDA, or the driver's version */
 } berth_computer;
 berth_status berth_computer_read(berth_computer *out, berth_error *err);
 

@@ -16,7 +16,12 @@
 #include "tests/failing.h"
 
 static berth_core four_cores[4] = {{.number = 0}, {.number = 1}, {.number = 2}, {.number = 3}};
-static const berth_host host = {.cores = four_cores, .n_cores = 4, .memory_bytes = 1 << 30};
+static berth_gpu_info two_a10[2] = {
+    {.ordinal = 0, .name = "NVIDIA A10", .capability = 86, .memory_bytes = (uint64_t)22 << 30},
+    {.ordinal = 1, .name = "NVIDIA A10", .capability = 86, .memory_bytes = (uint64_t)22 << 30}};
+static bool peers[4] = {false, true, true, false};
+static const berth_gpus gpus = {.list = two_a10, .peer = peers, .n = 2, .driver = 12040};
+static const berth_host host = {.cores = four_cores, .n_cores = 4, .memory_bytes = 1 << 30, .gpus = &gpus};
 
 static void every_allocation_may_fail(void **state)
 {
@@ -28,7 +33,8 @@ static void every_allocation_may_fail(void **state)
     close(mkstemp(path));
     assert_int_equal(berth_file_write(path, text, strlen(text), NULL), BERTH_OK);
     snprintf(with_file, sizeof with_file, "%s,A10", path);
-    const char *const lists[] = {"cpu*2,cpu/cores=1", "4xV100", "2xA100,A10/cores=0-1,0/cores=2", with_file};
+    const char *const lists[] = {"cpu*2,cpu/cores=1", "4xV100", "2xA100,A10/cores=0-1,0/cores=2",
+                                 with_file,           "all",    "cuda:0*3/cores=0,cpu"};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         for (int for_ever = 0; for_ever < 2; for_ever++) {
             berth_status st = BERTH_OUT_OF_MEMORY;

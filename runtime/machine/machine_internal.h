@@ -5,6 +5,7 @@
 #ifndef BERTH_MACHINE_INTERNAL_H
 #define BERTH_MACHINE_INTERNAL_H
 
+#include "cuda/device.h"
 #include "machine/machine.h"
 
 /* A logical processor that this process may use. */
@@ -15,10 +16,24 @@ typedef struct berth_core {
     bool is_sibling;       /* a second thread of a core whose first thread stands earlier in the list */
 } berth_core;
 
+/* What the CUDA driver says of this computer's GPUs, copied. */
+typedef struct berth_gpus {
+    berth_gpu_info *list; /* owned, [n] */
+    bool *peer;           /* owned, [n * n]: the copy engine of GPU i reaches GPU k at i * n + k */
+    int32_t n;
+    int32_t driver;  /* 12040: it serves CUDA 12.4 */
+    berth_error why; /* where n is 0 */
+} berth_gpus;
+
+/* Opens the driver, reads, closes it. */
+void berth_gpus_read(berth_gpus *out);
+void berth_gpus_deinit(berth_gpus *gpus);
+
 typedef struct berth_host {
     berth_core *cores; /* owned; ordered by node, package, core, number */
     int32_t n_cores;   /* at least 1 */
     uint64_t memory_bytes;
+    const berth_gpus *gpus; /* borrowed; NULL = the driver is asked when a device list names them */
 } berth_host;
 
 berth_status berth_host_read(berth_host *out, berth_error *err);

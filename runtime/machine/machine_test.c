@@ -15,10 +15,13 @@
 
 #define GIB ((uint64_t)1 << 30)
 
+static const berth_gpus no_gpus = {.why = {.status = BERTH_NOT_FOUND, .message = "there is no driver; install one"}};
+
 /* n cores; `per_node` of them a NUMA node, `threads` of them a physical core. */
 static berth_host made_up_host(int32_t n, int32_t per_node, int32_t threads)
 {
-    berth_host host = {.cores = calloc((size_t)n, sizeof(berth_core)), .n_cores = n, .memory_bytes = 24 * GIB};
+    berth_host host = {
+        .cores = calloc((size_t)n, sizeof(berth_core)), .n_cores = n, .memory_bytes = 24 * GIB, .gpus = &no_gpus};
     assert_non_null(host.cores);
     for (int32_t i = 0; i < n; i++)
         host.cores[i] =
@@ -157,7 +160,7 @@ static const bad_case bad_cases[] = {
     {"all:0", BERTH_INVALID_ARGUMENT, "all:0"},
     {"cuda", BERTH_INVALID_ARGUMENT, "needs its number"},
     {"cuda:x", BERTH_INVALID_ARGUMENT, "number is expected"},
-    {"cuda:0", BERTH_DEVICE_ERROR, "\"cuda:0\": this build has no CUDA backend"},
+    {"cuda:0", BERTH_DEVICE_ERROR, "\"cuda:0\": there is no driver; install one"},
     {"cuda:99", BERTH_DEVICE_ERROR, "cuda:99"},
     {"cuda:0*4/mem=16GiB", BERTH_DEVICE_ERROR, "cuda:0*4/mem=16GiB"},
     {"cpu,cuda:1", BERTH_DEVICE_ERROR, "cuda:1"},
@@ -386,7 +389,7 @@ static void this_computer(void **state)
     assert_int_equal(c.threads, m.n_cores_present); /* hwloc and the affinity mask agree */
     assert_int_equal(c.memory_bytes, m.physical_memory);
     assert_true(c.cores >= 1 && c.cores <= c.threads && c.packages >= 0 && c.numa_nodes >= 1);
-    assert_non_null(strstr(c.cuda, "no CUDA"));
+    assert_true(strlen(c.cuda) > 0);
     berth_machine_deinit(&m);
     berth_machine_deinit(&m);
 }

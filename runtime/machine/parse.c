@@ -1,8 +1,8 @@
 /* parse.c - from the text of a device list to a machine. Pure but for berth_machine_parse, which reads the host
- * first.
+ * first, and for GPUs, which are asked for when an item names them.
  *
- * Two passes: items become devices (numbers, limits, cores that were asked for), then the cores nobody asked for are
- * shared out among the devices that named none. Easy to get wrong: "cpu" without a number takes the lowest number
+ * Two passes: items become devices (numbers, limits, cores that were asked for), then what nobody asked for is shared
+ * out among the devices that named none: memory of GPUs, cores. Easy to get wrong: "cpu" without a number takes the lowest number
  * still free. */
 #include "machine/parse.h"
 
@@ -17,7 +17,7 @@
 static bool has_number(const berth_machine *m, int32_t number)
 {
     for (int32_t i = 0; i < m->n_devices; i++)
-        if (m->devices[i].number == number) return true;
+        if (m->devices[i].kind == BERTH_DEVICE_CPU && m->devices[i].number == number) return true;
     return false;
 }
 
@@ -75,23 +75,32 @@ static bool add_peers(berth_machine *m, const berth_link_rate *peer, int32_t fir
     return true;
 }
 
+berth_status berth_too_many(const berth_parser *p, const berth_item *it)
+{
+    return BERTH_FAIL(p->err, BERTH_INVALID_ARGUMENT,
+                      "device item \"%s\": the list names more than %d devices, which is the limit", it->quoted,
+                      BERTH_MAX_DEVICES);
+}
+
 static berth_status add_devices(const berth_parser *p, const berth_item *it)
 {
     berth_machine *m = p->machine;
     const berth_worn *w = &it->worn;
     int32_t each = w->n_devices > 0 ? w->n_devices : 1, first = m->n_devices;
-    if (it->count * each > BERTH_MAX_DEVICES - m->n_devices) {
-        return BERTH_FAIL(p->err, BERTH_INVALID_ARGUMENT,
-                          "device item \"%s\": the list names more than %d devices, which is the limit", it->quoted,
-                          BERTH_MAX_DEVICES);
-    }
     berth_status st = BERTH_OK;
-    bool ok = true;
+    bool ok = true, is_gpus = it->is_cuda;
+    if (it->is_cuda) st = berth_gpus_add(p, it);
+    if (it->is_all) st = berth_gpus_add_all(p, it, &is_gpus);
+    if (st != BERTH_OK || is_gpus) return st;
+    if (it->count * each > BERTH_MAX_DEVICES - m->n_devices) return berth_too_many(p, it);
     for (int32_t k = 0; st == BERTH_OK && k < it->count; k++) {
         int32_t begin = m->n_devices;
         for (int32_t i = 0; st == BERTH_OK && i < each; i++) {
             int32_t given = it->number >= 0 ? it->number + k : w->is_machine && k == 0 ? w->devices[i].number : -1;
-            st = add_device(p, it, w->n_devices > 0 ? &w->devices[i] : NULL, given);
+            if (w->n_devices > 0 && w->devices[i].kind == BERTH_DEVICE_CUDA)
+                st = berth_gpus_add_worn(p, it, i, begin);
+            else
+                st = add_device(p, it, w->n_devices > 0 ? &w->devices[i] : NULL, given);
         }
         ok = ok && add_links(m, w, begin);
     }
@@ -117,9 +126,11 @@ static berth_status change_device(const berth_parser *p, const berth_item *it)
 static void default_memory(berth_machine *m)
 {
     int32_t n = 0;
-    for (int32_t i = 0; i < m->n_devices; i++) n += !m->devices[i].memory_given;
     for (int32_t i = 0; i < m->n_devices; i++)
-        if (!m->devices[i].memory_given) m->devices[i].memory_bytes = m->physical_memory / (uint64_t)n;
+        n += m->devices[i].kind == BERTH_DEVICE_CPU && !m->devices[i].memory_given;
+    for (int32_t i = 0; i < m->n_devices; i++)
+        if (m->devices[i].kind == BERTH_DEVICE_CPU && !m->devices[i].memory_given)
+            m->devices[i].memory_bytes = m->physical_memory / (uint64_t)n;
 }
 
 /* ---- the list ---------------------------------------------------------------------------------------------------- */
@@ -144,7 +155,8 @@ berth_status berth_machine_parse_on(const berth_host *host, const char *list, co
                                     berth_machine *out, berth_error *err)
 {
     *out = (berth_machine){.n_cores_present = host->n_cores, .physical_memory = host->memory_bytes};
-    const berth_parser p = {.host = host, .profile_dir = profile_dir, .machine = out, .err = err};
+    berth_parser_own own = {0};
+    const berth_parser p = {.host = host, .profile_dir = profile_dir, .machine = out, .own = &own, .err = err};
     if (!list) list = "cpu";
     if (list[strspn(list, " ")] == '\0')
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "the device list is empty; %s", BERTH_LIST_GRAMMAR);
@@ -156,6 +168,8 @@ berth_status berth_machine_parse_on(const berth_host *host, const char *list, co
         st = parse_item(&p, at, end);
         if (*end == '\0') break;
     }
+    if (st == BERTH_OK) st = berth_gpus_finish(&p);
+    berth_gpus_deinit(&own.gpus);
     if (st == BERTH_OK) st = berth_cores_give_others(&p);
     if (st == BERTH_OK && !berth_machine_fill_links(out))
         st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "the links of the devices");

@@ -182,6 +182,22 @@ static void wear_profile(reader *r, const berth_json_node *node, const char *nam
     if (st == BERTH_OK) berth_worn_deinit(&w);
 }
 
+/* "kind": "cuda" is a GPU of this computer, `physical` its number; anything else that a cpu device may wear. */
+static void read_kind(reader *r, const berth_json_node *node, berth_device *d)
+{
+    const berth_json_node *at = berth_json_get(node, "kind");
+    const char *kind = berth_json_as_string(at);
+    const char *model = berth_json_as_string(berth_json_get(node, "model"));
+    const char *measured = berth_json_as_string(berth_json_get(node, "measured"));
+    if (at && (!kind || (strcmp(kind, "cpu") != 0 && strcmp(kind, "cuda") != 0)))
+        bad(r, "kind", "must be \"cpu\" or \"cuda\"");
+    d->kind = kind && strcmp(kind, "cuda") == 0 ? BERTH_DEVICE_CUDA : BERTH_DEVICE_CPU;
+    if (d->kind == BERTH_DEVICE_CUDA && !berth_json_get(node, "physical"))
+        bad(r, "physical", "is missing: the number of the GPU");
+    snprintf(d->model, sizeof d->model, "%s", model ? model : "");
+    snprintf(d->measured, sizeof d->measured, "%s", measured ? measured : "");
+}
+
 static void read_device(reader *r, const berth_json_node *node, berth_device *d)
 {
     *d = (berth_device){.kind = BERTH_DEVICE_CPU};
@@ -204,6 +220,7 @@ static void read_device(reader *r, const berth_json_node *node, berth_device *d)
         bad(r, "physical", "must be 0 to 999");
     d->number = (int32_t)number;
     d->physical = (int32_t)physical;
+    read_kind(r, node, d);
     capability(r, node, &d->capability);
     uint64_t limit = d->memory_bytes;
     bytes(r, node, "limit_bytes", &limit);
@@ -313,13 +330,14 @@ berth_status berth_worn_read(const char *path, const char *profile_dir, berth_wo
     return st;
 }
 
-static berth_status has_alias(const berth_bundled *b, const char *name, bool *out, berth_error *err)
+/* Is `name` in the file's list `key`? */
+static berth_status lists_name(const berth_bundled *b, const char *key, const char *name, bool *out, berth_error *err)
 {
     berth_json *json;
     *out = false;
     berth_status st = berth_json_parse((const char *)b->text, b->size, b->name, &json, err);
     if (st != BERTH_OK) return st;
-    const berth_json_node *list = berth_json_get(berth_json_root(json), "aliases");
+    const berth_json_node *list = berth_json_get(berth_json_root(json), key);
     for (const berth_json_node *e = berth_json_first(list); e && !*out; e = berth_json_next(e)) {
         const char *alias = berth_json_as_string(e);
         *out = alias && strcasecmp(alias, name) == 0;
@@ -337,7 +355,7 @@ static berth_status find_bundled(const char *name, const berth_bundled **out, be
         if (strcasecmp(berth_bundled_profiles[i].name, name) == 0) *out = &berth_bundled_profiles[i];
     for (int32_t i = 0; st == BERTH_OK && i < berth_n_bundled_profiles && !*out; i++) {
         bool found = false;
-        st = has_alias(&berth_bundled_profiles[i], name, &found, err);
+        st = lists_name(&berth_bundled_profiles[i], "aliases", name, &found, err);
         if (found) *out = &berth_bundled_profiles[i];
     }
     return st;
@@ -392,4 +410,17 @@ berth_status berth_worn_find(const char *name, const char *profile_dir, berth_wo
     if (st != BERTH_OK) return st;
     if (!b) return not_found(name, err);
     return berth_worn_parse((const char *)b->text, b->size, b->name, profile_dir, out, err);
+}
+
+berth_status berth_worn_find_gpu(const char *model, berth_worn *out, berth_error *err)
+{
+    *out = (berth_worn){0};
+    for (int32_t i = 0; i < berth_n_bundled_profiles; i++) {
+        const berth_bundled *b = &berth_bundled_profiles[i];
+        bool found = false;
+        berth_status st = lists_name(b, "gpu_names", model, &found, err);
+        if (st != BERTH_OK) return st;
+        if (found) return berth_worn_parse((const char *)b->text, b->size, b->name, NULL, out, err);
+    }
+    return BERTH_NOT_FOUND;
 }

@@ -32,6 +32,8 @@ berth_status berth_worn_parse(const char *text, size_t n, const char *what, cons
                               berth_error *err);
 /* By name or alias, in profile_dir (may be NULL) and then among the bundled. BERTH_NOT_FOUND, with what there is. */
 berth_status berth_worn_find(const char *name, const char *profile_dir, berth_worn *out, berth_error *err);
+/* The bundled profile of the GPU that the driver calls so ("gpu_names"). BERTH_NOT_FOUND, without a message. */
+berth_status berth_worn_find_gpu(const char *model, berth_worn *out, berth_error *err);
 berth_status berth_worn_read(const char *path, const char *profile_dir, berth_worn *out, berth_error *err);
 void berth_worn_deinit(berth_worn *w);
 

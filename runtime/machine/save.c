@@ -27,9 +27,21 @@ static void put_worn(berth_buffer *b, const berth_device *d)
 {
     static const char *const names[] = {[BERTH_F32] = "fp32", [BERTH_F16] = "fp16", [BERTH_BF16] = "bf16"};
     berth_buffer_puts(b, ",\n     ");
-    put_string(b, "profile", d->profile);
+    if (d->kind == BERTH_DEVICE_CUDA) {
+        berth_buffer_puts(b, "\"kind\": \"cuda\", ");
+        put_string(b, "model", d->model);
+        berth_buffer_puts(b, ", ");
+    }
+    if (d->measured[0]) {
+        put_string(b, "measured", d->measured);
+        berth_buffer_puts(b, ", ");
+    }
+    if (d->profile[0]) {
+        put_string(b, "profile", d->profile);
+        berth_buffer_puts(b, ", ");
+    }
     berth_buffer_printf(
-        b, ", \"compute_capability\": \"%d.%d\", \"context_bytes\": %" PRIu64 ", \"bytes_per_second\": %.17g",
+        b, "\"compute_capability\": \"%d.%d\", \"context_bytes\": %" PRIu64 ", \"bytes_per_second\": %.17g",
         (int)d->capability / 10, (int)d->capability % 10, d->context_bytes, d->bytes_per_second);
     berth_buffer_puts(b, ",\n     \"gemm_flops\": {");
     for (int i = 0; i <= BERTH_BF16; i++)
@@ -45,7 +57,7 @@ static void put_device(berth_buffer *b, const berth_device *d)
                         (int)d->number, (int)d->physical, d->memory_bytes);
     for (int32_t k = 0; k < d->n_cores; k++) berth_buffer_printf(b, "%s%d", k ? ", " : "", (int)d->cores[k]);
     berth_buffer_puts(b, "]");
-    if (d->profile[0]) put_worn(b, d);
+    if (d->profile[0] || d->measured[0] || d->kind == BERTH_DEVICE_CUDA) put_worn(b, d);
     berth_buffer_puts(b, "}");
 }
 
