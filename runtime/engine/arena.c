@@ -43,12 +43,18 @@ static berth_status take_from_source(berth_arena *a, size_t page, berth_error *e
     return BERTH_OK;
 }
 
+berth_status berth_arena_init_over(berth_arena *a, const char *name, void *base, size_t size, size_t align,
+                                   uint64_t limit, berth_error *err)
+{
+    *a = (berth_arena){.base = base, .size = size, .align = align, .limit = limit};
+    snprintf(a->name, sizeof a->name, "%s", name);
+    return berth_arena_charge(a, size, err);
+}
+
 berth_status berth_arena_init(berth_arena *a, const char *name, size_t size, uint64_t limit,
                               const berth_memory_source *source, berth_error *err)
 {
-    *a = (berth_arena){.size = size, .limit = limit};
-    snprintf(a->name, sizeof a->name, "%s", name);
-    berth_status st = berth_arena_charge(a, size, err);
+    berth_status st = berth_arena_init_over(a, name, NULL, size, BERTH_ARENA_ALIGN, limit, err);
     if (st != BERTH_OK || size == 0) return st;
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     if (!berth_round_up(size, page, &a->mapped))
@@ -67,9 +73,9 @@ berth_status berth_arena_init(berth_arena *a, const char *name, size_t size, uin
 
 void berth_arena_deinit(berth_arena *a)
 {
-    if (a->base && a->source.release)
+    if (a->base && a->mapped && a->source.release)
         a->source.release(a->source.user, a->base, a->mapped);
-    else if (a->base)
+    else if (a->base && a->mapped)
         munmap(a->base, a->mapped);
     *a = (berth_arena){0};
 }
@@ -80,7 +86,7 @@ berth_status berth_arena_take(berth_arena *a, size_t bytes, void **out, berth_er
     *out = nothing;
     if (bytes == 0) return BERTH_OK;
     size_t start, end;
-    if (!berth_round_up(a->used, BERTH_ARENA_ALIGN, &start) || !berth_add_size(start, bytes, &end) || end > a->size)
+    if (!berth_round_up(a->used, a->align, &start) || !berth_add_size(start, bytes, &end) || end > a->size)
         return BERTH_FAIL(err, BERTH_INTERNAL, "arena of device %s: %zu bytes after %zu do not fit the planned %zu",
                           a->name, bytes, a->used, a->size);
     a->used = end;

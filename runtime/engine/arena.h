@@ -1,5 +1,5 @@
-/* arena.h - the memory of one virtual device: one page-aligned mapping of its own, and the account of all that lies on
- * the device.
+/* arena.h - the memory of one device: one page-aligned mapping of its own (a GPU's: one allocation), and the account of all
+ * that lies on the device.
  *
  * What is mapped elsewhere but lives on the device (weights, used in place) is charged to the same account. Nothing is
  * freed singly: what a device holds lives as long as its engine. Not thread-safe: used while an engine is made. */
@@ -22,10 +22,11 @@ typedef struct berth_memory_source {
 
 typedef struct berth_arena {
     char name[24];    /* the device's, for errors */
-    uint8_t *base;    /* owned mapping; NULL when size is 0 */
+    uint8_t *base;    /* owned mapping where `mapped` is not 0; NULL when size is 0 */
     size_t size;      /* asked for */
     size_t mapped;    /* size rounded up to pages */
     size_t used;      /* taken so far */
+    size_t align;     /* of what is taken */
     uint64_t charged; /* size plus what lies elsewhere */
     uint64_t limit;
     berth_memory_source source;
@@ -36,12 +37,16 @@ typedef struct berth_arena {
  * does not begin on a page). */
 berth_status berth_arena_init(berth_arena *a, const char *name, size_t size, uint64_t limit,
                               const berth_memory_source *source, berth_error *err);
+/* An arena over `size` bytes at `base` that someone else allocates and frees, BERTH_DOES_NOT_FIT as above; `base` may be
+ * set later, before anything is taken. The host need not reach them. */
+berth_status berth_arena_init_over(berth_arena *a, const char *name, void *base, size_t size, size_t align,
+                                   uint64_t limit, berth_error *err);
 void berth_arena_deinit(berth_arena *a);
 
 /* Accounts for `bytes` that lie outside of the mapping. BERTH_DOES_NOT_FIT as above. */
 berth_status berth_arena_charge(berth_arena *a, uint64_t bytes, berth_error *err);
 
-/* The next `bytes`, BERTH_ARENA_ALIGN aligned; zero bytes give a valid pointer. BERTH_INTERNAL when the mapping is used
+/* The next `bytes`, aligned as the arena is (a mapped one: BERTH_ARENA_ALIGN); zero bytes give a valid pointer. BERTH_INTERNAL when the mapping is used
  * up: what is taken was planned. */
 berth_status berth_arena_take(berth_arena *a, size_t bytes, void **out, berth_error *err);
 

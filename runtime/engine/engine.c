@@ -105,15 +105,22 @@ static berth_status take_stores(berth_core *core, berth_replica *r, berth_error 
     return st;
 }
 
-/* Values between ops lie in the pass's own memory, which its two programs use in turn; workspace is the replica's. */
+static berth_status take_workspace(berth_core *core, const berth_replica_plan *plan, int32_t d, void **out,
+                                   berth_error *err)
+{
+    size_t bytes = berth_replica_workspace(plan, d);
+    core->exec.units[d].allocated.workspace += bytes;
+    return berth_arena_take(&core->exec.units[d].arena, bytes, out, err);
+}
+
+/* Values between ops lie in the pass's own memory, which its two programs use in turn; workspace is the replica's where
+ * ops run one at a time. */
 static berth_status take_memory(berth_core *core, berth_replica *r, void **workspace, berth_error *err)
 {
     const berth_replica_plan *plan = &core->plan->replicas[r->index];
     berth_status st = BERTH_OK;
     for (int32_t d = 0; st == BERTH_OK && d < core->exec.n_units; d++) {
-        size_t bytes = berth_replica_workspace(plan, d);
-        st = berth_arena_take(&core->exec.units[d].arena, bytes, &workspace[d], err);
-        core->exec.units[d].allocated.workspace += bytes;
+        if (!core->exec.units[d].backend->queues) st = take_workspace(core, plan, d, &workspace[d], err);
     }
     return st;
 }
@@ -127,6 +134,8 @@ static berth_status bind_pass(berth_core *core, berth_pass *p, void *const *work
     for (int32_t d = 0; st == BERTH_OK && d < core->exec.n_units; d++) {
         size_t bytes = berth_replica_activations(plan, d);
         memory.workspace[d] = workspace[d];
+        if (core->exec.units[d].backend->queues) st = take_workspace(core, plan, d, &memory.workspace[d], err);
+        if (st != BERTH_OK) break;
         st = berth_arena_take(&core->exec.units[d].arena, bytes, &memory.activations[d], err);
         core->exec.units[d].allocated.activations += bytes;
     }

@@ -25,15 +25,15 @@ berth_pass_env berth_core_plan_env(const berth_core_plan *plan, int32_t replica,
 static berth_status make_programs(berth_core_plan *plan, berth_error *err)
 {
     const char *names[BERTH_MAX_DEVICES];
-    int32_t n_threads[BERTH_MAX_DEVICES];
+    berth_plan_device devices[BERTH_MAX_DEVICES];
     for (int32_t d = 0; d < plan->machine->n_devices; d++)
-        n_threads[d] = berth_plan_threads(&plan->machine->devices[d]);
+        devices[d] = berth_plan_device_of(&plan->machine->devices[d]);
     plan->replicas = calloc((size_t)plan->placement->n_replicas, sizeof *plan->replicas);
     if (!plan->replicas) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d replicas", (int)plan->placement->n_replicas);
     berth_status st = BERTH_OK;
     for (int32_t r = 0; st == BERTH_OK && r < plan->placement->n_replicas; r++) {
         berth_pass_env env = berth_core_plan_env(plan, r, names);
-        st = berth_plan_programs(plan->model, &plan->config, &env, plan->kernels, n_threads, &plan->replicas[r], err);
+        st = berth_plan_programs(plan->model, &plan->config, &env, plan->kernels, devices, &plan->replicas[r], err);
     }
     return st;
 }
@@ -64,18 +64,25 @@ static void count_passes(berth_core_plan *plan)
 
 /* ---- bytes ------------------------------------------------------------------------------------------------------ */
 
+static size_t larger(const berth_replica_plan *r, int32_t device, size_t encode, size_t step)
+{
+    return berth_plan_round(encode > step ? encode : step, r->backends[device]->align);
+}
+
 size_t berth_replica_activations(const berth_replica_plan *r, int32_t device)
 {
-    size_t encode = r->encode ? berth_plan_round(r->encode->regions[device].activations) : 0;
-    size_t step = berth_plan_round(r->step->regions[device].activations);
-    return encode > step ? encode : step;
+    return larger(r, device, r->encode ? r->encode->regions[device].activations : 0,
+                  r->step->regions[device].activations);
 }
 
 size_t berth_replica_workspace(const berth_replica_plan *r, int32_t device)
 {
-    size_t encode = r->encode ? berth_plan_round(r->encode->regions[device].workspace) : 0;
-    size_t step = berth_plan_round(r->step->regions[device].workspace);
-    return encode > step ? encode : step;
+    return larger(r, device, r->encode ? r->encode->regions[device].workspace : 0, r->step->regions[device].workspace);
+}
+
+int32_t berth_replica_workspaces(const berth_replica_plan *r, int32_t device, int32_t passes)
+{
+    return r->backends[device]->queues ? passes : 1;
 }
 
 static berth_status add_replica_bytes(berth_core_plan *plan, const berth_replica_plan *r, berth_error *err)
@@ -97,7 +104,8 @@ static berth_status add_replica_bytes(berth_core_plan *plan, const berth_replica
     free(stores);
     for (int32_t d = 0; d < plan->machine->n_devices; d++) {
         plan->devices[d].activations += (uint64_t)plan->config.passes * berth_replica_activations(r, d);
-        plan->devices[d].workspace += berth_replica_workspace(r, d);
+        plan->devices[d].workspace +=
+            (uint64_t)berth_replica_workspaces(r, d, plan->config.passes) * berth_replica_workspace(r, d);
     }
     return BERTH_OK;
 }
@@ -171,15 +179,6 @@ void berth_core_plan_judge(berth_core_plan *plan)
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
-static berth_status check_kinds(const berth_machine *machine, berth_error *err)
-{
-    for (int32_t d = 0; d < machine->n_devices; d++)
-        if (!berth_backend_of(machine->devices[d].kind))
-            return BERTH_FAIL(err, BERTH_UNSUPPORTED, "device %s: this build computes on cpu devices only",
-                              machine->devices[d].name);
-    return BERTH_OK;
-}
-
 berth_status berth_core_plan_create(const berth_model_data *model, const berth_machine *machine, const char *strategy,
                                     const char *device_map, size_t device_map_len, const berth_plan_config *config,
                                     berth_core_plan **out, berth_error *err)
@@ -191,7 +190,7 @@ berth_status berth_core_plan_create(const berth_model_data *model, const berth_m
     berth_model_data_retain((berth_model_data *)(uintptr_t)model);
     plan->machine = machine;
     if (config) plan->config = *config;
-    berth_status st = check_kinds(machine, err);
+    berth_status st = berth_plan_check_kinds(machine, err);
     if (st == BERTH_OK) st = berth_plan_config_fill(model, &plan->config, &plan->kernels, err);
     if (st != BERTH_OK) goto fail;
     plan->block = BERTH_DEFAULT_BLOCK;

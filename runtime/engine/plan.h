@@ -36,7 +36,7 @@ typedef struct berth_plan_config {
     int64_t kv_tokens;            /* KV tokens of all sequences together, at least a context; 0 = context * n_seqs */
     int32_t draft;                /* rows for tokens guessed ahead, of each sequence in a step */
     /* passes in flight at once on a replica; 0 = as many as it has devices, at most n_seqs. Each has activations of its
-     * own; workspace is a device's, of whichever op runs */
+     * own; workspace is a device's, of whichever op runs, or, on a GPU, the pass's too */
     int32_t passes;
 } berth_plan_config;
 
@@ -46,9 +46,12 @@ typedef struct berth_device_bytes { /* of one device, all replicas on it */
     uint64_t context; /* what a backend takes for itself, outside of limit and total */
 } berth_device_bytes;
 
+typedef struct berth_backend berth_backend; /* backend.h */
+
 typedef struct berth_replica_plan {
     berth_program *encode; /* NULL: text-only model */
     berth_program *step;
+    const berth_backend *backends[BERTH_MAX_DEVICES];
 } berth_replica_plan;
 
 typedef struct berth_core_plan {
@@ -90,9 +93,11 @@ void berth_strategy_input_deinit(berth_strategy_input *in);
  * text, text.embed, text.layer.3, text.norm, head. The caller frees; NULL: out of memory. */
 berth_alias *berth_plan_aliases(const berth_model_data *model, int32_t *out_n);
 
-/* What a device gives each pass in flight for values between ops (of one program at a time), and what all share. */
+/* What a device gives each pass in flight for values between ops (of one program at a time), and as scratch of one op:
+ * once for all passes where ops run one at a time, to each of `passes` where the device queues them. */
 size_t berth_replica_activations(const berth_replica_plan *r, int32_t device);
 size_t berth_replica_workspace(const berth_replica_plan *r, int32_t device);
+int32_t berth_replica_workspaces(const berth_replica_plan *r, int32_t device, int32_t passes);
 
 /* The environment of the passes for replica r (names of devices and nodes). `names` [machine->n_devices] is the
  * caller's storage. */

@@ -1,6 +1,8 @@
 /* plan_build.c - the settings of a plan with their defaults, and the passes that make one replica's programs ready. */
 #include "arch/arch.h"
+#include "engine/backend.h"
 #include "engine/plan_internal.h"
+#include "engine/store.h"
 
 enum {
     DEFAULT_CONTEXT = 4096,
@@ -81,10 +83,28 @@ int64_t berth_plan_feature_rows(const berth_model_data *model, const berth_plan_
     return m->has_vision ? (int64_t)c->max_tiles * m->vision.tokens_per_tile : 0;
 }
 
-static berth_status run_passes(berth_program *p, const berth_pass_env *env, const berth_kernels *kernels,
-                               const int32_t *n_threads, berth_error *err)
+berth_plan_device berth_plan_device_of(const berth_device *device)
 {
-    const berth_allot_options allot = {.kernels = kernels, .n_threads = n_threads};
+    return (berth_plan_device){.backend = berth_backend_of(device->kind), .n_threads = berth_plan_threads(device)};
+}
+
+typedef struct scratch {
+    const berth_kernels *kernels;
+    const berth_plan_device *devices;
+} scratch;
+
+static size_t workspace_on(void *user, int32_t device, const berth_op_call *shapes)
+{
+    const scratch *s = user;
+    const berth_plan_device *d = &s->devices[device];
+    return d->backend->workspace(s->kernels, shapes, d->n_threads);
+}
+
+static berth_status run_passes(berth_program *p, const berth_pass_env *env, const berth_kernels *kernels,
+                               const berth_plan_device *devices, berth_error *err)
+{
+    scratch s = {kernels, devices};
+    const berth_allot_options allot = {.workspace = workspace_on, .user = &s};
     if (!p) return BERTH_OK;
     berth_status st = berth_place(p, env, err);
     if (st == BERTH_OK) berth_dtypes(p, env);
@@ -96,8 +116,8 @@ static berth_status run_passes(berth_program *p, const berth_pass_env *env, cons
 }
 
 berth_status berth_plan_programs(const berth_model_data *model, const berth_plan_config *c, const berth_pass_env *env,
-                                 const berth_kernels *kernels, const int32_t *n_threads, berth_replica_plan *out,
-                                 berth_error *err)
+                                 const berth_kernels *kernels, const berth_plan_device *devices,
+                                 berth_replica_plan *out, berth_error *err)
 {
     berth_build_options options = {
         .max_tiles = c->tiles,
@@ -114,8 +134,9 @@ berth_status berth_plan_programs(const berth_model_data *model, const berth_plan
     berth_status st = berth_arch_build(model, &options, &programs, err);
     if (st != BERTH_OK) return st;
     *out = (berth_replica_plan){.encode = programs.encode, .step = programs.step};
-    st = run_passes(out->encode, env, kernels, n_threads, err);
-    if (st == BERTH_OK) st = run_passes(out->step, env, kernels, n_threads, err);
+    for (int32_t d = 0; d < env->n_devices; d++) out->backends[d] = devices[d].backend;
+    st = run_passes(out->encode, env, kernels, devices, err);
+    if (st == BERTH_OK) st = run_passes(out->step, env, kernels, devices, err);
     if (st != BERTH_OK) berth_replica_plan_deinit(out);
     return st;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/backend.h"
 #include "engine/plan_internal.h"
 #include "engine/store.h"
 
@@ -15,7 +16,8 @@ static berth_status add_up_reserved(const berth_replica_plan *r, int32_t n_passe
     int32_t n = 0;
     berth_status st = berth_stores_collect(r, &stores, &n, err);
     if (st != BERTH_OK) return st;
-    *out = (uint64_t)n_passes * berth_replica_activations(r, 0) + berth_replica_workspace(r, 0);
+    *out = (uint64_t)n_passes * berth_replica_activations(r, 0) +
+           (uint64_t)berth_replica_workspaces(r, 0, n_passes) * berth_replica_workspace(r, 0);
     for (int32_t i = 0; i < n; i++)
         if (stores[i].key == BERTH_STATE_FEATURES) *out += stores[i].bytes;
     free(stores);
@@ -23,8 +25,9 @@ static berth_status add_up_reserved(const berth_replica_plan *r, int32_t n_passe
 }
 
 static berth_status measure_reserved(const berth_model_data *model, const berth_plan_config *config,
-                                     const berth_kernels *kernels, int32_t n_threads, const berth_dtype *compute,
-                                     const berth_strategy_input *in, uint64_t *out, berth_error *err)
+                                     const berth_kernels *kernels, const berth_plan_device *device,
+                                     const berth_dtype *compute, const berth_strategy_input *in, uint64_t *out,
+                                     berth_error *err)
 {
     static const char all_on_first[] = "{\"\": 0}";
     const char *name = berth_device_at(in, 0)->name;
@@ -41,7 +44,7 @@ static berth_status measure_reserved(const berth_model_data *model, const berth_
                           .device_names = &name,
                           .placement = placement,
                           .compute = compute};
-    st = berth_plan_programs(model, config, &env, kernels, &n_threads, &r, err);
+    st = berth_plan_programs(model, config, &env, kernels, device, &r, err);
     int32_t n_passes = config->passes;
     if (n_passes == 0) n_passes = in->n_devices < config->n_seqs ? in->n_devices : config->n_seqs;
     if (st == BERTH_OK) st = add_up_reserved(&r, n_passes, out, err);
@@ -104,24 +107,36 @@ static void add_nodes(const berth_model_data *model, const berth_dtype *compute,
     out->nodes = nodes;
 }
 
-/* For each device what measure_reserved says of its dtype. */
+/* An earlier device that measures alike; `d` itself: none. */
+static int32_t like_before(const berth_machine *machine, const berth_dtype *compute, int32_t d)
+{
+    for (int32_t e = 0; e < d; e++)
+        if (compute[e] == compute[d] && machine->devices[e].kind == machine->devices[d].kind) return e;
+    return d;
+}
+
+/* For each device what measure_reserved says of its kind and dtype; and what rounding can add to the weights, which
+ * strategies count as they are. */
 static berth_status add_reserved(const berth_model_data *model, const berth_machine *machine,
                                  const berth_plan_config *config, const berth_kernels *kernels,
                                  const berth_dtype *compute, berth_strategy_input *out, berth_error *err)
 {
     berth_device_view *devices = (berth_device_view *)(uintptr_t)out->devices;
     int32_t n_threads = 1;
-    bool known[BERTH_BF16 + 1] = {false};
-    uint64_t reserved[BERTH_BF16 + 1] = {0};
     for (int32_t d = 0; d < machine->n_devices; d++)
         if (berth_plan_threads(&machine->devices[d]) > n_threads) n_threads = berth_plan_threads(&machine->devices[d]);
     for (int32_t d = 0; d < out->n_devices; d++) {
-        berth_dtype dtype = compute[d];
-        berth_status st = BERTH_OK;
-        if (!known[dtype]) st = measure_reserved(model, config, kernels, n_threads, &dtype, out, &reserved[dtype], err);
-        if (st != BERTH_OK) return st;
-        known[dtype] = true;
-        devices[d].reserved_bytes = reserved[dtype];
+        int32_t like = like_before(machine, compute, d);
+        uint64_t reserved = devices[like].reserved_bytes;
+        if (like == d) {
+            const berth_plan_device one = {.backend = berth_backend_of(machine->devices[d].kind),
+                                           .n_threads = n_threads};
+            berth_status st = measure_reserved(model, config, kernels, &one, &compute[d], out, &reserved, err);
+            if (st != BERTH_OK) return st;
+            if (one.backend->weights.copies_all)
+                reserved += (uint64_t)berth_model_data_n_params(model) * one.backend->weights.align;
+        }
+        devices[d].reserved_bytes = reserved;
     }
     return BERTH_OK;
 }
@@ -149,7 +164,8 @@ berth_status berth_strategy_input_init(const berth_model_data *model, const bert
     const berth_kernels *kernels;
     berth_dtype compute[BERTH_MAX_DEVICES];
     uint32_t dtypes[BERTH_MAX_DEVICES];
-    berth_status st = berth_plan_config_fill(model, &c, &kernels, err);
+    berth_status st = berth_plan_check_kinds(machine, err);
+    if (st == BERTH_OK) st = berth_plan_config_fill(model, &c, &kernels, err);
     if (st == BERTH_OK) st = berth_plan_policy(machine, c.dtype, compute, dtypes, err);
     if (st == BERTH_OK) st = add_devices(machine, compute, (size_t)berth_model_data_n_nodes(model), out, err);
     if (st == BERTH_OK) {

@@ -14,14 +14,23 @@ berth_status berth_plan_config_fill(const berth_model_data *model, berth_plan_co
 berth_status berth_plan_policy(const berth_machine *machine, berth_plan_dtype want, berth_dtype *out_compute,
                                uint32_t *out_dtypes, berth_error *err);
 
+/* BERTH_UNSUPPORTED: a device of a kind that this build has no backend for. */
+berth_status berth_plan_check_kinds(const berth_machine *machine, berth_error *err);
+
 /* KV blocks for the whole plan, and rows of the feature store. */
 int32_t berth_plan_blocks(const berth_plan_config *config);
 int64_t berth_plan_feature_rows(const berth_model_data *model, const berth_plan_config *config);
 
-/* build -> place -> route -> check -> allot -> check_memory of both programs. */
+typedef struct berth_plan_device { /* what memory is planned by */
+    const berth_backend *backend;
+    int32_t n_threads; /* of its team */
+} berth_plan_device;
+berth_plan_device berth_plan_device_of(const berth_device *device);
+
+/* build -> place -> route -> check -> allot -> check_memory of both programs, on devices [env->n_devices]. */
 berth_status berth_plan_programs(const berth_model_data *model, const berth_plan_config *config,
-                                 const berth_pass_env *env, const berth_kernels *kernels, const int32_t *n_threads,
-                                 berth_replica_plan *out, berth_error *err);
+                                 const berth_pass_env *env, const berth_kernels *kernels,
+                                 const berth_plan_device *devices, berth_replica_plan *out, berth_error *err);
 void berth_replica_plan_deinit(berth_replica_plan *r);
 
 /* The bytes of each device for the plan's replicas, and whether they fit. */

@@ -1,10 +1,20 @@
 /* policy.c - what each device of a plan multiplies in. */
+#include "engine/backend.h"
 #include "engine/plan_internal.h"
 
 static berth_dtype automatic(const berth_device *d)
 {
     if (d->capability == 0) return BERTH_F32;
     return berth_device_has_dtype(d, BERTH_BF16) ? BERTH_BF16 : BERTH_F16;
+}
+
+berth_status berth_plan_check_kinds(const berth_machine *machine, berth_error *err)
+{
+    for (int32_t d = 0; d < machine->n_devices; d++)
+        if (!berth_backend_of(machine->devices[d].kind))
+            return BERTH_FAIL(err, BERTH_UNSUPPORTED, "device %s: this build computes on cpu devices only",
+                              machine->devices[d].name);
+    return BERTH_OK;
 }
 
 berth_status berth_plan_policy(const berth_machine *machine, berth_plan_dtype want, berth_dtype *out_compute,

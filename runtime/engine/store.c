@@ -4,12 +4,12 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "engine/arena.h"
+#include "engine/backend.h"
 
-size_t berth_plan_round(size_t bytes)
+size_t berth_plan_round(size_t bytes, size_t align)
 {
     size_t rounded;
-    return berth_round_up(bytes, BERTH_ARENA_ALIGN, &rounded) ? rounded : SIZE_MAX;
+    return berth_round_up(bytes, align, &rounded) ? rounded : SIZE_MAX;
 }
 
 int32_t berth_plan_threads(const berth_device *device)
@@ -17,7 +17,8 @@ int32_t berth_plan_threads(const berth_device *device)
     return device->n_cores > 0 ? device->n_cores : 1;
 }
 
-static berth_status add_stores(const berth_program *p, berth_store *stores, int32_t *n, berth_error *err)
+static berth_status add_stores(const berth_replica_plan *r, const berth_program *p, berth_store *stores, int32_t *n,
+                               berth_error *err)
 {
     for (int32_t i = 0; p && i < p->n_values; i++) {
         const berth_value *v = &p->values[i];
@@ -25,7 +26,7 @@ static berth_status add_stores(const berth_program *p, berth_store *stores, int3
         size_t bytes;
         if (!berth_value_bytes(v, &p->bounds, &bytes))
             return BERTH_FAIL(err, BERTH_DOES_NOT_FIT, "%s: its size overflows; use a shorter context", v->name);
-        berth_store s = {v->state, v->layer, v->device, berth_plan_round(bytes), NULL};
+        berth_store s = {v->state, v->layer, v->device, berth_plan_round(bytes, r->backends[v->device]->align), NULL};
         int32_t at = 0;
         while (at < *n && (stores[at].key != s.key || stores[at].layer != s.layer)) at++;
         if (at == *n)
@@ -43,8 +44,8 @@ berth_status berth_stores_collect(const berth_replica_plan *replica, berth_store
     *out_n = 0;
     *out = calloc((size_t)most + 1, sizeof **out);
     if (!*out) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "list of stores");
-    berth_status st = add_stores(replica->encode, *out, out_n, err);
-    if (st == BERTH_OK) st = add_stores(replica->step, *out, out_n, err);
+    berth_status st = add_stores(replica, replica->encode, *out, out_n, err);
+    if (st == BERTH_OK) st = add_stores(replica, replica->step, *out, out_n, err);
     if (st != BERTH_OK) {
         free(*out);
         *out = NULL;

@@ -9,7 +9,7 @@
 typedef struct berth_store {
     berth_state_key key;
     int32_t layer, device;
-    size_t bytes; /* rounded up to the arena's alignment */
+    size_t bytes; /* as the arena gives them out */
     void *data;   /* in an engine; NULL in a plan */
 } berth_store;
 
@@ -20,8 +20,8 @@ berth_status berth_stores_collect(const berth_replica_plan *replica, berth_store
 /* Flags the parameters that replicas of the plan read on `device`; wanted [n_params] is set whole. */
 void berth_plan_wanted(const berth_core_plan *plan, int32_t device, bool *wanted);
 
-/* A region's bytes as the arena gives them out. */
-size_t berth_plan_round(size_t bytes);
+/* A region's bytes as the arena gives them out; `align` is its backend's. */
+size_t berth_plan_round(size_t bytes, size_t align);
 
 /* How many threads the device's team has. */
 int32_t berth_plan_threads(const berth_device *device);

@@ -178,6 +178,12 @@ static berth_status place_all(allotter *a, berth_error *err)
 
 /* ---- workspace and waits ----------------------------------------------------------------------------------------- */
 
+static size_t workspace_of(const berth_allot_options *o, int32_t device, const berth_op_call *call)
+{
+    if (o->workspace) return o->workspace(o->user, device, call);
+    return berth_kernels_workspace(o->kernels, call, o->n_threads ? o->n_threads[device] : 1);
+}
+
 static void find_workspaces(allotter *a)
 {
     berth_program *p = a->p;
@@ -185,11 +191,10 @@ static void find_workspaces(allotter *a)
     for (int32_t i = 0; i < p->n_ops; i++) {
         berth_op *op = &p->ops[i];
         op->workspace = 0;
-        if (!a->options->kernels) continue;
+        if (!a->options->kernels && !a->options->workspace) continue;
         berth_op_call call;
         berth_program_shapes(p, op, &p->bounds, &call);
-        int32_t n_threads = a->options->n_threads ? a->options->n_threads[op->device] : 1;
-        size_t bytes = berth_kernels_workspace(a->options->kernels, &call, n_threads);
+        size_t bytes = workspace_of(a->options, op->device, &call);
         if (!berth_round_up(bytes, ALIGN, &op->workspace)) op->workspace = SIZE_MAX - ALIGN;
         if (op->workspace > p->regions[op->device].workspace) p->regions[op->device].workspace = op->workspace;
     }

@@ -48,6 +48,9 @@ typedef struct berth_allot_options {
     const berth_kernels *kernels; /* whose workspace is planned */
     const int32_t *n_threads;     /* [n_devices] */
     bool keep_traced;             /* values with is_traced are never overwritten within a run */
+    /* Where devices have other kernels: bytes of scratch of an op on `device`, instead of `kernels`; NULL = none has */
+    size_t (*workspace)(void *user, int32_t device, const berth_op_call *shapes);
+    void *user;
 } berth_allot_options;
 berth_status berth_allot(berth_program *p, const berth_allot_options *options, berth_error *err);
 

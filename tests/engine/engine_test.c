@@ -448,12 +448,11 @@ static void add_mirrored_replica(berth_core_plan *plan)
     p->n_replicas = 2;
     plan->replicas = realloc(plan->replicas, 2 * sizeof *plan->replicas);
     const char *names[BERTH_MAX_DEVICES];
-    int32_t n_threads[BERTH_MAX_DEVICES];
-    for (int32_t d = 0; d < 2; d++) n_threads[d] = berth_plan_threads(&plan->machine->devices[d]);
+    berth_plan_device devices[2];
+    for (int32_t d = 0; d < 2; d++) devices[d] = berth_plan_device_of(&plan->machine->devices[d]);
     berth_pass_env env = berth_core_plan_env(plan, 1, names);
-    golden_must(
-        berth_plan_programs(plan->model, &plan->config, &env, plan->kernels, n_threads, &plan->replicas[1], &err), &err,
-        "second replica");
+    golden_must(berth_plan_programs(plan->model, &plan->config, &env, plan->kernels, devices, &plan->replicas[1], &err),
+                &err, "second replica");
     golden_must(berth_plan_add_up(plan, &err), &err, "bytes");
     assert_true(plan->fits);
 }
