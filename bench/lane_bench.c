@@ -33,7 +33,8 @@ static void measure(int32_t n_lanes, int32_t n_ops, int32_t run, int64_t spin_ns
     toy_exec_init(&t, n_lanes, &kernels, spin_ns);
     berth_program *p = toy_chain(n_lanes, n_ops, run);
     toy_bind(&b, &t, p);
-    berth_run *r = berth_run_create(&t.exec);
+    berth_run *r = NULL;
+    if (berth_run_create(&t.exec, UINT64_MAX, &r, NULL) != BERTH_OK) abort();
     static double ns[ROUNDS];
     uint64_t edges[(TOY_LANES + 1) * (TOY_LANES + 1)] = {0};
     for (int i = 0; i < ROUNDS; i++) {
@@ -67,7 +68,8 @@ static void time_passes(int32_t n_lanes, int64_t spin_ns, double out[2])
     toy_exec_init(&t, n_lanes, &kernels, spin_ns);
     berth_program *p = toy_chain(n_lanes, 2 * STAGE_OPS, STAGE_OPS);
     toy_bind(&b, &t, p);
-    berth_run *r = berth_run_create(&t.exec);
+    berth_run *r = NULL;
+    if (berth_run_create(&t.exec, UINT64_MAX, &r, NULL) != BERTH_OK) abort();
     double ns[PASSES];
     for (int i = 0; i < PASSES; i++) {
         int64_t start = berth_now_ns();

@@ -33,7 +33,9 @@ typedef struct berth_unit {
     void *staging;                /* owned; the transport's, in host memory */
     size_t staging_bytes;
     int64_t spin_ns;
-    void *own; /* the backend's */
+    berth_lane
+        *waiter; /* where the unit queues: its items wait for marks, in the order of their setting; the backend's */
+    void *own;   /* the backend's */
 } berth_unit;
 
 typedef struct berth_unit_options {
@@ -51,7 +53,7 @@ struct berth_backend {
     berth_weight_rules weights;
     size_t align; /* every region of the arena begins at a multiple and is rounded up to one */
     bool is_host; /* the host can follow its addresses */
-    bool queues;  /* see above; then streams and marks below are there, else NULL */
+    bool queues;  /* see above; then what stands under "queueing" is there, else it is NULL */
 
     /* ---- pure: for plans ------------------------------------------------------------------------------------------ */
 
@@ -87,6 +89,24 @@ struct berth_backend {
      * reads is over, or queued before on `s` or on what `s` awaits. */
     berth_status (*copy)(berth_unit *u, berth_stream *s, const berth_transport *transport, berth_unit *from,
                          berth_unit *to, berth_copy *copy, berth_error *err);
+
+    /* ---- queueing ------------------------------------------------------------------------------------------------- */
+
+    berth_status (*stream_create)(berth_unit *u, berth_stream **out, berth_error *err);
+    void (*stream_destroy)(berth_stream *s);                        /* NULL is fine; waits for its work */
+    berth_status (*stream_wait)(berth_stream *s, berth_error *err); /* the host waits for all that was queued */
+
+    berth_status (*mark_create)(berth_unit *u, berth_mark **out, berth_error *err);
+    void (*mark_destroy)(berth_mark *m); /* NULL is fine */
+    /* The point that `s`, of the mark's unit, has come to. On an error it marks nothing new. */
+    berth_status (*mark_set)(berth_mark *m, berth_stream *s, berth_error *err);
+    /* What `s`, of any unit of the kind, queues from now on waits for the mark as it was set last. */
+    berth_status (*mark_await)(berth_mark *m, berth_stream *s, berth_error *err);
+    berth_status (*mark_wait)(berth_mark *m, berth_error *err); /* the host waits; from any thread */
+
+    /* Host memory that copies to and from the unit reach by themselves, zeroed, on a page of its own. */
+    berth_status (*pin)(berth_unit *u, size_t bytes, void **out, berth_error *err);
+    void (*unpin)(berth_unit *u, void *memory);
 };
 
 extern const berth_backend berth_backend_cpu;

@@ -64,9 +64,53 @@ static berth_status find_wakes(berth_bound *b, berth_error *err)
     return BERTH_OK;
 }
 
-static berth_status map_host(berth_bound *b, berth_error *err)
+uint64_t berth_program_lanes(const berth_program *program)
+{
+    uint64_t lanes = 0;
+    for (int32_t i = 0; program && i < program->n_ops; i++) lanes |= (uint64_t)1 << program->ops[i].device;
+    return lanes;
+}
+
+/* A mark for every op of a queueing lane that another lane waits for. */
+static berth_status make_notes(berth_bound *b, const berth_exec *exec, berth_error *err)
+{
+    const berth_program *p = b->program;
+    if (!(exec->queueing & b->lanes)) return BERTH_OK;
+    b->notes = calloc((size_t)p->n_ops + 1, sizeof *b->notes);
+    if (!b->notes) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "program %s: tables", p->name);
+    berth_status st = BERTH_OK;
+    for (int32_t i = 0; st == BERTH_OK && i < p->n_ops; i++) {
+        berth_unit *u = &exec->units[p->ops[i].device];
+        if (b->wakes[i] && u->backend->queues) st = u->backend->mark_create(u, &b->notes[i].mark, err);
+    }
+    return st;
+}
+
+static void destroy_notes(berth_bound *b)
+{
+    for (int32_t i = 0; b->notes && i < b->program->n_ops; i++)
+        if (b->notes[i].mark) b->exec->units[b->program->ops[i].device].backend->mark_destroy(b->notes[i].mark);
+    free(b->notes);
+}
+
+static berth_status pin_host(berth_bound *b, berth_unit *u, berth_error *err)
+{
+    void *p;
+    berth_status st = u->backend->pin(u, b->host_bytes + 1, &p, err);
+    if (st != BERTH_OK) {
+        berth_error_prefix(err, "program %s: %zu bytes of host memory", b->program->name, b->host_bytes);
+        return st;
+    }
+    b->host = p;
+    b->pinner = u;
+    return BERTH_OK;
+}
+
+static berth_status map_host(berth_bound *b, const berth_exec *exec, berth_error *err)
 {
     b->host_bytes = b->program->host_bytes;
+    uint64_t queueing = exec->queueing & b->lanes;
+    if (queueing) return pin_host(b, &exec->units[__builtin_ctzll(queueing)], err);
     void *p = mmap(NULL, b->host_bytes + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) {
         int code = errno;
@@ -80,7 +124,7 @@ static berth_status map_host(berth_bound *b, berth_error *err)
 berth_status berth_bound_init(berth_bound *b, const berth_program *program, const berth_exec *exec,
                               const berth_bound_memory *memory, berth_error *err)
 {
-    *b = (berth_bound){.program = program};
+    *b = (berth_bound){.program = program, .exec = exec};
     for (int32_t d = 0; d < exec->n_units; d++) b->workspace[d] = memory->workspace[d];
     b->data = calloc((size_t)program->n_values + 1, sizeof *b->data);
     b->lane_ops = calloc((size_t)program->n_ops + 1, sizeof *b->lane_ops);
@@ -88,16 +132,22 @@ berth_status berth_bound_init(berth_bound *b, const berth_program *program, cons
     b->wakes = calloc((size_t)program->n_ops + 1, sizeof *b->wakes);
     if (!b->data || !b->lane_ops || !b->lane_index || !b->wakes)
         return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "program %s: tables", program->name);
-    berth_status st = map_host(b, err);
+    berth_status st = share_out_ops(b, exec, err);
+    b->lanes = st == BERTH_OK ? berth_program_lanes(program) : 0;
+    if (st == BERTH_OK) st = map_host(b, exec, err);
     for (int32_t i = 0; st == BERTH_OK && i < program->n_values; i++) st = bind_value(b, i, exec, memory, err);
-    if (st == BERTH_OK) st = share_out_ops(b, exec, err);
     if (st == BERTH_OK) st = find_wakes(b, err);
+    if (st == BERTH_OK) st = make_notes(b, exec, err);
     return st;
 }
 
 void berth_bound_deinit(berth_bound *b)
 {
-    if (b->host) munmap(b->host, b->host_bytes + 1);
+    destroy_notes(b);
+    if (b->pinner)
+        b->pinner->backend->unpin(b->pinner, b->host);
+    else if (b->host)
+        munmap(b->host, b->host_bytes + 1);
     free(b->data);
     free(b->lane_ops);
     free(b->lane_index);

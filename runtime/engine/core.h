@@ -113,7 +113,7 @@ typedef struct berth_pass { /* one of those that may be in flight, with memory o
 } berth_pass;
 
 /* pass.c */
-berth_status berth_pass_init(berth_pass *p, berth_replica *r, berth_error *err); /* the bounds are there */
+berth_status berth_pass_init(berth_pass *p, berth_replica *r, berth_error *err); /* all but the bounds */
 void berth_pass_deinit(berth_pass *p);
 void berth_pass_begin(berth_pass *p, int which);
 void berth_pass_add_tile(berth_pass *p, berth_active *a, int32_t tile);

@@ -2,7 +2,12 @@
  *
  * What a run has done on a lane is a count that grows over all runs its object ever makes, so that another run that goes
  * on after it needs no more than a count to compare with, even when it has been started anew. The thing easy to get
- * wrong is the end: once the last lane has let go of a run, its owner may use or free it at once. */
+ * wrong is the end: once the last lane has let go of a run, its owner may use or free it at once.
+ *
+ * A share of a lane that queues has two counts: `done`, what the worker has issued, and `over`, what the unit's waiter has
+ * seen the end of. Who goes by which follows from one rule: what is queued may wait for what was queued before it, the
+ * host must know. The waiter's items are notes, one for each op that a lane of the other sort waits for and one for the
+ * share's end; they come in the order of issue, so a note may be used again once its run is over. */
 #include "engine/executor.h"
 
 #include <stdatomic.h>
@@ -11,15 +16,20 @@
 
 #include "base/clock.h"
 
-typedef struct lane_share {             /* a run's ops on one lane */
+typedef struct berth_lane_share {       /* a run's ops on one lane */
     berth_share base;                   /* first; its fields are the lane's and its worker's */
-    _Alignas(64) _Atomic uint32_t done; /* ops over, of this run and those before it; set by the worker */
+    _Alignas(64) _Atomic uint32_t done; /* ops over (issued), of this run and those before it; set by the worker */
     uint32_t first;                     /* `done` before this run's first op */
     int32_t device;
     int32_t next_wait; /* of the next op: those before it are satisfied; the worker's */
     berth_run *run;
-    const struct lane_share *after; /* NULL = none */
-    uint32_t after_first;           /* its `first` at this run's start */
+    const struct berth_lane_share *after; /* NULL = none */
+    uint32_t after_first;                 /* its `first` at this run's start */
+    /* Of a lane that queues */
+    berth_stream *stream;    /* owned; NULL: it does not */
+    _Atomic uint32_t over;   /* as `done`; set by the waiter */
+    berth_note end, timed;   /* timed: the op whose time is noted */
+    berth_status end_marked; /* of setting the end's mark */
 } lane_share;
 
 struct berth_run {
@@ -27,7 +37,8 @@ struct berth_run {
     const berth_bound *bound;
     berth_sizes sizes;
     berth_run_options options;
-    int64_t marked_ns;      /* written by the marked op's lane */
+    int64_t marked_ns;      /* written by the marked op's lane, or its waiter */
+    uint64_t may_use;       /* bit d: made for programs with ops on lane d */
     uint64_t lanes;         /* bit d: has ops on lane d */
     _Atomic int32_t n_left; /* lanes that are not through, and the starter */
     _Atomic bool failed, over;
@@ -57,6 +68,13 @@ static void strict_open(void *user, int32_t device, bool writable)
         berth_strict_open(s, device, writable);
 }
 
+static const berth_transport *transport_of(const berth_exec *exec, int32_t from, int32_t to)
+{
+    int32_t n = exec->n_units, row = from < 0 ? n : from, column = to < 0 ? n : to;
+    const berth_transport *t = exec->edges ? exec->edges[row * (n + 1) + column] : NULL;
+    return t ? t : exec->transport;
+}
+
 static berth_unit *unit_of(const berth_exec *exec, int32_t device)
 {
     return device < 0 ? NULL : &exec->units[device];
@@ -75,8 +93,8 @@ static void carry_copy(op_step *s)
         c.open = strict_open;
         c.open_user = exec->strict;
     }
-    s->status =
-        unit->backend->copy(unit, NULL, exec->transport, unit_of(exec, c.from), unit_of(exec, c.to), &c, &s->error);
+    s->status = unit->backend->copy(unit, r->shares[op->device].stream, transport_of(exec, c.from, c.to),
+                                    unit_of(exec, c.from), unit_of(exec, c.to), &c, &s->error);
     int32_t n = exec->n_units, row = c.from < 0 ? n : c.from, column = c.to < 0 ? n : c.to;
     if (r->options.edge_bytes) r->options.edge_bytes[row * (n + 1) + column] += c.bytes; /* an edge is one lane's */
 }
@@ -93,7 +111,7 @@ static void carry_out(void *arg)
     berth_unit *unit = &s->run->exec->units[op->device];
     s->call.workspace = s->run->bound->workspace[op->device];
     s->call.workspace_bytes = op->workspace;
-    s->status = unit->backend->run(unit, NULL, &s->call, &s->error);
+    s->status = unit->backend->run(unit, s->run->shares[op->device].stream, &s->call, &s->error);
 }
 
 static const char *device_name(const berth_exec *exec, int32_t d)
@@ -142,24 +160,70 @@ static void carry_out_strict(op_step *s)
     if (!berth_strict_guard(carry_out, s, &address)) fail_access(s, address);
 }
 
-static void note_failure(berth_run *r, const op_step *s)
+static void note_failure(berth_run *r, berth_status st, const berth_error *why)
 {
     pthread_mutex_lock(&r->lock);
     if (!atomic_load(&r->failed)) {
-        r->status = s->status;
-        r->error = s->error;
+        r->status = st;
+        r->error = *why;
         atomic_store(&r->failed, true);
     }
     pthread_mutex_unlock(&r->lock);
 }
 
-static void show(berth_run *r, const op_step *s)
+static void show(berth_run *r, const op_step *s, const berth_op_call *call)
 {
     const berth_watch *watch = r->options.watch;
-    if (!watch) return;
     pthread_mutex_lock(&r->lock);
-    watch->see(watch->user, r->bound, s->op, &s->call);
+    watch->see(watch->user, r->bound, s->op, call);
     pthread_mutex_unlock(&r->lock);
+}
+
+berth_status berth_exec_fetch(const berth_exec *exec, int32_t device, berth_tensor *t, void **out_owned,
+                              berth_error *err)
+{
+    *out_owned = NULL;
+    berth_unit *u = unit_of(exec, device);
+    if (!u || u->backend->is_host) return BERTH_OK;
+    size_t bytes = (size_t)berth_tensor_elements(t) * berth_dtype_size(t->dtype);
+    void *copy = malloc(bytes + 1);
+    if (!copy) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%zu bytes of a value of %s", bytes, u->info->name);
+    berth_status st = u->backend->read(u, copy, t->data, bytes, err);
+    if (st != BERTH_OK) {
+        free(copy);
+        return st;
+    }
+    *out_owned = t->data = copy;
+    return BERTH_OK;
+}
+
+/* Waits for the op first where it was only queued. */
+static void show_if_wanted(op_step *s)
+{
+    berth_run *r = s->run;
+    const berth_watch *watch = r->options.watch;
+    if (!watch || (watch->wants && !watch->wants(watch->user, r->bound, s->op))) return;
+    const berth_program *p = r->bound->program;
+    const berth_op *op = &p->ops[s->op];
+    berth_stream *stream = r->shares[op->device].stream;
+    berth_op_call seen = s->call;
+    void *copy = NULL;
+    if (stream) s->status = r->exec->units[op->device].backend->stream_wait(stream, &s->error);
+    if (s->status == BERTH_OK)
+        s->status = berth_exec_fetch(r->exec, p->values[op->out].device, &seen.out, &copy, &s->error);
+    if (s->status == BERTH_OK) show(r, s, &seen);
+    free(copy);
+}
+
+/* Says where it was, when what failed below could not know. */
+static void name_op(op_step *s)
+{
+    const berth_op *op = &s->run->bound->program->ops[s->op];
+    const berth_unit *u = &s->run->exec->units[op->device];
+    if (u->backend->is_host) return;
+    s->error.device = op->device;
+    berth_error_append(&s->error, "; at op %s (%s, program %s) of device %s", berth_op_infos[op->kind].name,
+                       s->run->bound->program->values[op->out].name, s->run->bound->program->name, u->info->name);
 }
 
 static void do_op(berth_run *r, int32_t op)
@@ -172,25 +236,39 @@ static void do_op(berth_run *r, int32_t op)
     if (r->exec->strict) {
         pthread_mutex_lock(&r->exec->strict_lock);
         carry_out_strict(&s);
-        if (s.status == BERTH_OK) show(r, &s);
+        if (s.status == BERTH_OK) show_if_wanted(&s);
         pthread_mutex_unlock(&r->exec->strict_lock);
     } else {
         carry_out(&s);
-        if (s.status == BERTH_OK) show(r, &s);
+        if (s.status == BERTH_OK) show_if_wanted(&s);
     }
-    if (s.status != BERTH_OK) note_failure(r, &s);
+    if (s.status == BERTH_OK) return;
+    name_op(&s);
+    note_failure(r, s.status, &s.error);
 }
 
 /* ---- a run's share of a lane ------------------------------------------------------------------------------------ */
 
-static bool has_done(const lane_share *s, uint32_t first, int32_t n)
+static bool reached(const _Atomic uint32_t *count, uint32_t first, int32_t n)
 {
-    return (int32_t)(atomic_load_explicit(&s->done, memory_order_acquire) - (first + (uint32_t)n)) >= 0;
+    return (int32_t)(atomic_load_explicit(count, memory_order_acquire) - (first + (uint32_t)n)) >= 0;
+}
+
+/* n ops of `other`, of the run that is or was there since `first`, are far enough for `s` to go on. */
+static bool has_done(const lane_share *s, const lane_share *other, uint32_t first, int32_t n)
+{
+    return reached(other->stream && !s->stream ? &other->over : &other->done, first, n);
 }
 
 static int32_t next_item(const lane_share *s)
 {
     return (int32_t)(atomic_load_explicit(&s->done, memory_order_relaxed) - s->first);
+}
+
+static int32_t n_items(const lane_share *s)
+{
+    const berth_bound *b = s->run->bound;
+    return b->lane_first[s->device + 1] - b->lane_first[s->device];
 }
 
 static bool share_is_ready(berth_share *base)
@@ -200,14 +278,15 @@ static bool share_is_ready(berth_share *base)
     const berth_bound *b = r->bound;
     const berth_program *p = b->program;
     int32_t item = next_item(s);
-    /* Also for a run that failed: what comes after it comes after those before it too. */
-    if (s->after && !has_done(s->after, s->after_first, item + 1)) return false;
+    /* Also for a run that failed: what comes after it comes after those before it too. Where ops are queued, all of this
+     * run's come after all of that one's, whose end is marked. */
+    if (s->after && !has_done(s, s->after, s->after_first, s->stream ? n_items(s) : item + 1)) return false;
     if (atomic_load(&r->failed)) return true;
     const berth_op *op = &p->ops[b->lane_ops[b->lane_first[s->device] + item]];
     for (; s->next_wait < op->n_waits; s->next_wait++) {
         int32_t on = p->waits[op->first_wait + s->next_wait], lane = p->ops[on].device;
         const lane_share *other = &r->shares[lane];
-        if (lane != s->device && !has_done(other, other->first, b->lane_index[on] + 1)) return false;
+        if (lane != s->device && !has_done(s, other, other->first, b->lane_index[on] + 1)) return false;
     }
     return true;
 }
@@ -242,30 +321,185 @@ static void share_carry_out(berth_share *base)
     if (is_last) let_go(r);
 }
 
+/* ---- a share of a lane that queues ------------------------------------------------------------------------------ */
+
+/* On the waiter: the host knows now. */
+static void see_note(berth_share *base)
+{
+    const berth_note *note = (const berth_note *)(void *)base;
+    lane_share *s = note->share;
+    berth_run *r = s->run;
+    const berth_unit *u = &r->exec->units[s->device];
+    berth_error err = {0};
+    berth_status st = u->backend->mark_wait(note->mark, &err);
+    if (st != BERTH_OK) {
+        berth_error_append(&err, "; found when work of program %s on device %s was waited for", r->bound->program->name,
+                           u->info->name);
+        err.device = s->device;
+        note_failure(r, st, &err);
+    }
+    atomic_store_explicit(&s->over, note->upto, memory_order_release);
+    wake_lanes(r->exec, note->wakes);
+}
+
+static void see_timed(berth_share *base)
+{
+    berth_run *r = ((const berth_note *)(void *)base)->share->run;
+    see_note(base);
+    if (!atomic_load(&r->failed)) r->marked_ns = berth_now_ns();
+}
+
+static void see_end(berth_share *base)
+{
+    lane_share *s = ((const berth_note *)(void *)base)->share;
+    berth_run *r = s->run;
+    /* Where the end could not be marked, or the wait for it failed, all of the stream is waited for: what was issued
+     * uses memory that the next run uses. If that fails too, nothing runs there any more. */
+    if (s->end_marked == BERTH_OK) see_note(base);
+    if (s->end_marked != BERTH_OK || atomic_load(&r->failed)) {
+        (void)r->exec->units[s->device].backend->stream_wait(s->stream, NULL);
+        atomic_store_explicit(&s->over, s->end.upto, memory_order_release);
+    }
+    let_go(r);
+}
+
+static bool always(berth_share *base)
+{
+    (void)base;
+    return true;
+}
+
+static void hand_to_waiter(berth_note *note, lane_share *s, uint64_t wakes, void (*see)(berth_share *base))
+{
+    note->base.is_ready = always;
+    note->base.carry_out = see;
+    note->base.n_left = 1;
+    note->share = s;
+    note->upto = atomic_load_explicit(&s->done, memory_order_relaxed);
+    note->wakes = wakes;
+    berth_lane_add(s->run->exec->units[s->device].waiter, &note->base);
+}
+
+/* What the run is after comes first, also where it failed: a third one may be after this. */
+static berth_status await_before(lane_share *s, berth_error *err)
+{
+    const lane_share *after = s->after;
+    const berth_backend *backend = s->run->exec->units[s->device].backend;
+    if (!after || reached(&after->over, s->after_first, n_items(s))) return BERTH_OK;
+    berth_status st =
+        after->end_marked == BERTH_OK ? backend->mark_await(after->end.mark, s->stream, err) : BERTH_INTERNAL;
+    if (st == BERTH_OK) return st;
+    return backend->stream_wait(after->stream, err); /* the host waits where the stream cannot */
+}
+
+static berth_status await_others(lane_share *s, int32_t index, berth_error *err)
+{
+    const berth_run *r = s->run;
+    const berth_bound *b = r->bound;
+    const berth_backend *backend = r->exec->units[s->device].backend;
+    const berth_op *op = &b->program->ops[index];
+    berth_status st = BERTH_OK;
+    for (int32_t k = 0; st == BERTH_OK && k < op->n_waits; k++) {
+        int32_t on = b->program->waits[op->first_wait + k], lane = b->program->ops[on].device;
+        if (lane != s->device && r->shares[lane].stream) st = backend->mark_await(b->notes[on].mark, s->stream, err);
+    }
+    return st;
+}
+
+static void fail_at(berth_run *r, int32_t op, berth_status st, const berth_error *why)
+{
+    op_step s = {.run = r, .op = op, .error = *why};
+    if (st == BERTH_OK) return;
+    name_op(&s);
+    note_failure(r, st, &s.error);
+}
+
+static void issue_op(lane_share *s, int32_t index)
+{
+    berth_run *r = s->run;
+    const berth_backend *backend = r->exec->units[s->device].backend;
+    const berth_note *note = &r->bound->notes[index];
+    berth_error err = {0};
+    berth_status st = await_others(s, index, &err);
+    if (st == BERTH_OK) do_op(r, index);
+    if (st == BERTH_OK && note->mark && !atomic_load(&r->failed)) st = backend->mark_set(note->mark, s->stream, &err);
+    if (st == BERTH_OK && index + 1 == r->options.mark) st = backend->mark_set(s->timed.mark, s->stream, &err);
+    fail_at(r, index, st, &err);
+}
+
+static void share_issue(berth_share *base)
+{
+    lane_share *s = (lane_share *)(void *)base;
+    berth_run *r = s->run;
+    const berth_bound *b = r->bound;
+    bool is_last = base->n_left == 0;
+    int32_t op = b->lane_ops[b->lane_first[s->device] + next_item(s)];
+    uint64_t wakes = b->wakes[op], of_host = wakes & ~r->exec->queueing;
+    berth_error err = {0};
+    if (next_item(s) == 0) fail_at(r, op, await_before(s, &err), &err);
+    if (!atomic_load(&r->failed)) issue_op(s, op);
+    if (is_last) {
+        s->end_marked = r->exec->units[s->device].backend->mark_set(s->end.mark, s->stream, &err);
+        fail_at(r, op, s->end_marked, &err);
+    }
+    s->next_wait = 0;
+    atomic_store_explicit(&s->done, atomic_load_explicit(&s->done, memory_order_relaxed) + 1, memory_order_release);
+    /* Of a run that failed nobody waits for anything. One that fails after this look has a note on its way. */
+    bool failed = atomic_load(&r->failed);
+    if (op + 1 == r->options.mark && !failed) hand_to_waiter(&s->timed, s, 0, see_timed);
+    if (of_host && !failed) hand_to_waiter(&b->notes[op], s, of_host, see_note);
+    wake_lanes(r->exec, failed ? wakes : wakes & r->exec->queueing);
+    if (is_last) hand_to_waiter(&s->end, s, 0, see_end);
+}
+
 /* ---- runs ------------------------------------------------------------------------------------------------------- */
 
-berth_run *berth_run_create(berth_exec *exec)
+static berth_status make_share(berth_run *r, int32_t d, bool has_ops, berth_error *err)
 {
+    lane_share *s = &r->shares[d];
+    berth_unit *u = &r->exec->units[d];
+    bool queues = u->backend->queues;
+    s->base = (berth_share){.is_ready = share_is_ready, .carry_out = queues ? share_issue : share_carry_out};
+    s->run = r;
+    s->device = d;
+    if (!queues || !has_ops) return BERTH_OK;
+    berth_status st = u->backend->stream_create(u, &s->stream, err);
+    if (st == BERTH_OK) st = u->backend->mark_create(u, &s->end.mark, err);
+    return st == BERTH_OK ? u->backend->mark_create(u, &s->timed.mark, err) : st;
+}
+
+berth_status berth_run_create(berth_exec *exec, uint64_t lanes, berth_run **out, berth_error *err)
+{
+    *out = NULL;
     size_t size = sizeof(berth_run) + (size_t)exec->n_units * sizeof(lane_share);
     berth_run *r = aligned_alloc(_Alignof(berth_run), size);
-    if (!r) return NULL;
+    if (!r) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a run over %d devices", (int)exec->n_units);
     memset(r, 0, size);
     r->exec = exec;
+    r->may_use = lanes;
     pthread_mutex_init(&r->lock, NULL);
     berth_gate_init(&r->end);
     atomic_init(&r->over, true);
-    for (int32_t d = 0; d < exec->n_units; d++) {
-        lane_share *s = &r->shares[d];
-        s->base = (berth_share){.is_ready = share_is_ready, .carry_out = share_carry_out};
-        s->run = r;
-        s->device = d;
+    berth_status st = BERTH_OK;
+    for (int32_t d = 0; st == BERTH_OK && d < exec->n_units; d++) st = make_share(r, d, lanes >> d & 1, err);
+    if (st != BERTH_OK) {
+        berth_run_destroy(r);
+        return st;
     }
-    return r;
+    *out = r;
+    return BERTH_OK;
 }
 
 void berth_run_destroy(berth_run *r)
 {
     if (!r) return;
+    for (int32_t d = 0; d < r->exec->n_units; d++) {
+        const berth_backend *backend = r->exec->units[d].backend;
+        if (!backend->queues) continue;
+        backend->stream_destroy(r->shares[d].stream);
+        backend->mark_destroy(r->shares[d].end.mark);
+        backend->mark_destroy(r->shares[d].timed.mark);
+    }
     pthread_mutex_destroy(&r->lock);
     free(r);
 }
@@ -311,6 +545,9 @@ berth_status berth_run_start(berth_run *r, const berth_bound *b, const berth_siz
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
                           "program %s cannot go after program %s, which is in flight: ops are matched one by one",
                           b->program->name, after->bound->program->name);
+    if (b->lanes & ~r->may_use)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "program %s has ops on lanes that the run was not made for",
+                          b->program->name);
     berth_gate_wait(&r->end); /* over, but its last lane may not have let go yet */
     r->bound = b;
     r->sizes = *sizes;

@@ -46,20 +46,29 @@ static bool take_all_finished(berth_replica *r)
     }
 }
 
+static int which_of(const berth_active *a, const berth_bound *b)
+{
+    return b == &a->replica->passes[0].bound[BERTH_ENCODE] ? BERTH_ENCODE : BERTH_STEP;
+}
+
+static bool tap_wants(void *user, const berth_bound *b, int32_t op)
+{
+    const berth_active *a = user;
+    return a->wanted[which_of(a, b)][b->program->ops[op].out];
+}
+
 static void tap_see(void *user, const berth_bound *b, int32_t op, const berth_op_call *call)
 {
     const berth_active *a = user;
-    int which = b == &a->replica->passes[0].bound[BERTH_ENCODE] ? BERTH_ENCODE : BERTH_STEP;
-    int32_t v = b->program->ops[op].out;
     const berth_tap *tap = a->request->tap;
-    if (a->wanted[which][v])
-        tap->see(tap->user, b->program->name, b->program->values[v].name, a->n_passes[which], &call->out);
+    tap->see(tap->user, b->program->name, b->program->values[b->program->ops[op].out].name, a->n_passes[which_of(a, b)],
+             &call->out);
 }
 
 static void start(berth_pass *p, const berth_pass *after)
 {
     berth_active *first = p->items[0].who;
-    const berth_watch watch = {.see = tap_see, .user = first};
+    const berth_watch watch = {.see = tap_see, .user = first, .wants = tap_wants};
     berth_error err = {0};
     berth_status st = berth_pass_start(p, after, first->request->tap ? &watch : NULL, &err);
     if (st == BERTH_OK) return;

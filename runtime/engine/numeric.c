@@ -70,8 +70,12 @@ static void find_bad_operand(const scan *c, const berth_bound *b, const berth_op
     for (int32_t k = 0; k < op->n_in && !f->n_operand; k++) {
         const char *name = outside_name(c->a, b->program, op->in[k]);
         if (!name || !berth_dtype_is_float(call->in[k].dtype)) continue;
-        int64_t n_nan, n_inf;
-        count_bad(&call->in[k], &n_nan, &n_inf);
+        int64_t n_nan = 0, n_inf = 0;
+        berth_tensor t = call->in[k];
+        void *owned;
+        if (berth_exec_fetch(&c->a->replica->core->exec, op->device, &t, &owned, NULL) != BERTH_OK) continue;
+        count_bad(&t, &n_nan, &n_inf);
+        free(owned);
         f->n_operand = n_nan + n_inf;
         if (f->n_operand) {
             strncpy(f->operand, name, sizeof f->operand - 1);
@@ -80,13 +84,18 @@ static void find_bad_operand(const scan *c, const berth_bound *b, const berth_op
     }
 }
 
+static bool scan_wants(void *user, const berth_bound *b, int32_t index)
+{
+    const berth_op *op = &b->program->ops[index];
+    (void)user;
+    return op->kind != BERTH_OP_COPY && !berth_op_infos[op->kind].writes_state && op->kind != BERTH_OP_LOGIT_STATS &&
+           berth_dtype_is_float(b->program->values[op->out].dtype);
+}
+
 static void scan_see(void *user, const berth_bound *b, int32_t index, const berth_op_call *call)
 {
     scan *c = user;
     const berth_op *op = &b->program->ops[index];
-    if (op->kind == BERTH_OP_COPY || berth_op_infos[op->kind].writes_state || op->kind == BERTH_OP_LOGIT_STATS ||
-        !berth_dtype_is_float(call->out.dtype))
-        return;
     if (c->is_constant) {
         c->is_constant[index] = all_equal(&call->out);
         return;
@@ -159,7 +168,7 @@ static int32_t encode_again(berth_active *a, berth_pass *p, int32_t first, const
 
 static void run_again(berth_active *a, scan *c, berth_error *err)
 {
-    const berth_watch watch = {.see = scan_see, .user = c};
+    const berth_watch watch = {.see = scan_see, .user = c, .wants = scan_wants};
     berth_pass *p = &a->replica->passes[0];
     berth_status st = BERTH_OK;
     berth_error why = {0};

@@ -18,13 +18,15 @@ berth_status berth_pass_init(berth_pass *p, berth_replica *r, berth_error *err)
     const berth_plan_config *c = &r->core->plan->config;
     size_t n_seqs = (size_t)c->n_seqs, n_items = c->tiles > c->n_seqs ? (size_t)c->tiles : n_seqs;
     p->replica = r;
-    p->run = berth_run_create(&r->core->exec);
     p->edge_bytes = calloc(n_edges(r->core), sizeof *p->edge_bytes);
     p->items = calloc(n_items, sizeof *p->items);
     p->batch = calloc(n_seqs, sizeof *p->batch);
     p->tables = calloc(n_seqs, sizeof *p->tables);
-    bool ok = p->run && p->edge_bytes && p->items && p->batch && p->tables;
-    return ok ? BERTH_OK : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a pass of %zu sequences", n_seqs);
+    if (!p->edge_bytes || !p->items || !p->batch || !p->tables)
+        return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a pass of %zu sequences", n_seqs);
+    const berth_replica_plan *plan = &r->core->plan->replicas[r->index];
+    uint64_t lanes = berth_program_lanes(plan->encode) | berth_program_lanes(plan->step);
+    return berth_run_create(&r->core->exec, lanes, &p->run, err);
 }
 
 void berth_pass_deinit(berth_pass *p)

@@ -43,7 +43,7 @@ static void make_slots(slot *slots, int n, toy_exec *t, const berth_program *p)
 {
     for (int i = 0; i < n; i++) {
         toy_bind(&slots[i].bound, t, p);
-        slots[i].run = berth_run_create(&t->exec);
+        assert_int_equal(berth_run_create(&t->exec, UINT64_MAX, &slots[i].run, NULL), BERTH_OK);
         assert_non_null(slots[i].run);
     }
 }
