@@ -25,6 +25,7 @@ typedef struct berth_gpu_stream berth_gpu_stream; /* work in order */
 typedef struct berth_gpu_event berth_gpu_event;   /* a point in a stream's work */
 typedef struct berth_gpu_module berth_gpu_module; /* loaded device code */
 typedef struct berth_gpu_ring berth_gpu_ring;     /* pinned host memory for uploads */
+typedef struct berth_gpu_graph berth_gpu_graph;   /* work captured once, queued again and again */
 
 /* ---- what there is --------------------------------------------------------------------------------------------------- */
 
@@ -84,13 +85,23 @@ void berth_gpu_stream_destroy(berth_gpu_stream *s);                        /* wa
 berth_status berth_gpu_stream_wait(berth_gpu_stream *s, berth_error *err); /* until all queued work is over */
 berth_status berth_gpu_stream_over(berth_gpu_stream *s, bool *out, berth_error *err); /* without waiting */
 
-/* Without timing. */
+/* An event for ordering streams: without timing; a host that waits for it may spin. */
 berth_status berth_gpu_event_create(berth_gpu *gpu, berth_gpu_event **out, berth_error *err);
+enum {
+    BERTH_GPU_EVENT_SLEEPS = 1, /* the host waits for it asleep: no CPU taken, awake some ten microseconds after */
+    BERTH_GPU_EVENT_TIMED = 2   /* berth_gpu_event_elapsed; its record costs the GPU a little */
+};
+berth_status berth_gpu_event_create_as(berth_gpu *gpu, uint32_t uses, berth_gpu_event **out, berth_error *err);
 void berth_gpu_event_destroy(berth_gpu_event *e);
 /* The event is over when what `s` has queued so far is; `s` is of the event's GPU. */
 berth_status berth_gpu_event_record(berth_gpu_event *e, berth_gpu_stream *s, berth_error *err);
 berth_status berth_gpu_event_wait(berth_gpu_event *e, berth_error *err); /* the host waits */
 berth_status berth_gpu_event_over(berth_gpu_event *e, bool *out, berth_error *err);
+/* As berth_gpu_event_wait, but asks up to `n_asks` times first, about a microsecond each: what is almost over is then seen at once, and only what is not is
+ * waited for asleep. */
+berth_status berth_gpu_event_wait_asking(berth_gpu_event *e, int32_t n_asks, berth_error *err);
+/* Nanoseconds on the GPU from the last record of `from` to that of `to`, to half a microsecond. Both are timed, of one GPU, recorded, and over. */
+berth_status berth_gpu_event_elapsed(berth_gpu_event *from, berth_gpu_event *to, int64_t *out_ns, berth_error *err);
 /* What `s`, of any GPU, queues from now on waits for the last record of `e`; nothing waits when there was none. */
 berth_status berth_gpu_stream_await(berth_gpu_stream *s, berth_gpu_event *e, berth_error *err);
 
@@ -112,7 +123,28 @@ berth_status berth_gpu_copy_peer(berth_gpu_stream *s, const berth_gpu *to, berth
 berth_status berth_gpu_prove(berth_gpu *from, berth_gpu_ptr src, berth_gpu *to, berth_gpu_ptr dst, size_t bytes,
                              berth_error *err);
 
-/* Pinned host memory, usable with every GPU; freed on the GPU it came from. */
+/* ---- graphs ---------------------------------------------------------------------------------------------------------- */
+
+/* From now on what this thread queues on `s` is not carried out but captured, until berth_gpu_capture_end on the same stream and thread. Calls of other threads on
+ * other streams go on undisturbed.
+ *   Captured: launches, fills, copies of device and pinned memory. Arguments are read now, pinned memory when the graph runs: what changes from one launch to the
+ *   next is passed in memory.
+ *   Other streams: one that awaits an event recorded in the capture is captured too from then on; `s` must await its last work before the end. Only this thread may
+ *   use the streams of the capture. An event recorded in a capture orders work within it only, and is recorded anew before it is used outside; events from outside
+ *   are awaited before the capture begins.
+ *   Refused: waiting for and asking about anything, copies of unpinned memory, allocation, pinning, loading, graphs. The capture is void after a refusal.
+ * Both errors of rules and of the driver are BERTH_DEVICE_ERROR. */
+berth_status berth_gpu_capture_begin(berth_gpu_stream *s, berth_error *err);
+/* Ends the capture whatever happened, unless stream or thread are wrong. On failure *out is NULL and the stream may be used as before. Some microseconds a launch. */
+berth_status berth_gpu_capture_end(berth_gpu_stream *s, berth_gpu_graph **out, berth_error *err);
+/* Queues all of it on `s`, of the GPU it was captured on: after what `s` has queued, and after earlier launches of the same graph. What it names must still be
+ * there: memory, modules. */
+berth_status berth_gpu_graph_launch(berth_gpu_stream *s, berth_gpu_graph *g, berth_error *err);
+void berth_gpu_graph_destroy(berth_gpu_graph *g); /* after its launches are over; NULL is fine */
+
+/* ---- pinned host memory ---------------------------------------------------------------------------------------------- */
+
+/* Usable with every GPU; freed on the GPU it came from. */
 berth_status berth_gpu_pin(berth_gpu *gpu, size_t bytes, void **out, berth_error *err);
 void berth_gpu_unpin(berth_gpu *gpu, void *memory);
 

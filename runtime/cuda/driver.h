@@ -23,6 +23,10 @@ typedef struct berth_cu_stream_st *berth_cu_stream;
 typedef struct berth_cu_event_st *berth_cu_event;
 typedef struct berth_cu_module_st *berth_cu_module;
 typedef struct berth_cu_function_st *berth_cu_function;
+typedef int32_t berth_cu_capture_mode;   /* CUstreamCaptureMode */
+typedef int32_t berth_cu_capture_status; /* CUstreamCaptureStatus */
+typedef struct berth_cu_graph_st *berth_cu_graph;
+typedef struct berth_cu_graph_exec_st *berth_cu_graph_exec;
 typedef struct berth_cu_uuid {
     char bytes[16];
 } berth_cu_uuid;
@@ -48,6 +52,7 @@ enum {
     BERTH_CU_UNSUPPORTED_PTX_VERSION = 222,
     BERTH_CU_CONTAINED = 226,
     BERTH_CU_INVALID_HANDLE = 400,
+    BERTH_CU_ILLEGAL_STATE = 401,
     BERTH_CU_NOT_FOUND = 500,
     BERTH_CU_NOT_READY = 600,
     BERTH_CU_ILLEGAL_ADDRESS = 700,
@@ -69,6 +74,15 @@ enum {
     BERTH_CU_SYSTEM_NOT_READY = 802,
     BERTH_CU_SYSTEM_DRIVER_MISMATCH = 803,
     BERTH_CU_COMPAT_NOT_SUPPORTED_ON_DEVICE = 804,
+    BERTH_CU_CAPTURE_UNSUPPORTED = 900, /* CUDA_ERROR_STREAM_CAPTURE_... */
+    BERTH_CU_CAPTURE_INVALIDATED = 901,
+    BERTH_CU_CAPTURE_MERGE = 902,
+    BERTH_CU_CAPTURE_UNMATCHED = 903,
+    BERTH_CU_CAPTURE_UNJOINED = 904,
+    BERTH_CU_CAPTURE_ISOLATION = 905,
+    BERTH_CU_CAPTURE_IMPLICIT = 906,
+    BERTH_CU_CAPTURED_EVENT = 907,
+    BERTH_CU_CAPTURE_WRONG_THREAD = 908,
     BERTH_CU_UNKNOWN = 999
 };
 
@@ -89,7 +103,12 @@ enum {
     BERTH_CU_COMPUTE_EXCLUSIVE_PROCESS = 3,
 
     BERTH_CU_STREAM_NON_BLOCKING = 1,
+    BERTH_CU_EVENT_BLOCKING_SYNC = 1,
     BERTH_CU_EVENT_DISABLE_TIMING = 2,
+    BERTH_CU_CAPTURE_THREAD_LOCAL = 1,
+    BERTH_CU_CAPTURE_NONE = 0,
+    BERTH_CU_CAPTURE_ACTIVE = 1,
+    BERTH_CU_CAPTURE_VOID = 2,
     BERTH_CU_HOST_ALLOC_PORTABLE = 1
 };
 
@@ -137,6 +156,15 @@ enum {
     X(cuEventRecord, "cuEventRecord", (berth_cu_event event, berth_cu_stream stream))                                  \
     X(cuEventSynchronize, "cuEventSynchronize", (berth_cu_event event))                                                \
     X(cuEventQuery, "cuEventQuery", (berth_cu_event event))                                                            \
+    X(cuEventElapsedTime, "cuEventElapsedTime", (float *ms, berth_cu_event from, berth_cu_event to))                   \
+    X(cuStreamBeginCapture, "cuStreamBeginCapture_v2", (berth_cu_stream stream, berth_cu_capture_mode mode))           \
+    X(cuStreamIsCapturing, "cuStreamIsCapturing", (berth_cu_stream stream, berth_cu_capture_status * status))          \
+    X(cuStreamEndCapture, "cuStreamEndCapture", (berth_cu_stream stream, berth_cu_graph * graph))                      \
+    X(cuGraphInstantiate, "cuGraphInstantiateWithFlags",                                                               \
+      (berth_cu_graph_exec * exec, berth_cu_graph graph, unsigned long long flags))                                    \
+    X(cuGraphLaunch, "cuGraphLaunch", (berth_cu_graph_exec exec, berth_cu_stream stream))                              \
+    X(cuGraphExecDestroy, "cuGraphExecDestroy", (berth_cu_graph_exec exec))                                            \
+    X(cuGraphDestroy, "cuGraphDestroy", (berth_cu_graph graph))                                                        \
     X(cuModuleLoadData, "cuModuleLoadData", (berth_cu_module * module, const void *image))                             \
     X(cuModuleUnload, "cuModuleUnload", (berth_cu_module module))                                                      \
     X(cuModuleGetFunction, "cuModuleGetFunction",                                                                      \

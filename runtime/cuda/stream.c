@@ -65,6 +65,11 @@ berth_status berth_gpu_stream_over(berth_gpu_stream *s, bool *out, berth_error *
 
 berth_status berth_gpu_event_create(berth_gpu *gpu, berth_gpu_event **out, berth_error *err)
 {
+    return berth_gpu_event_create_as(gpu, 0, out, err);
+}
+
+berth_status berth_gpu_event_create_as(berth_gpu *gpu, uint32_t uses, berth_gpu_event **out, berth_error *err)
+{
     *out = NULL;
     berth_gpu_event *e = calloc(1, sizeof *e);
     if (!e)
@@ -72,7 +77,9 @@ berth_status berth_gpu_event_create(berth_gpu *gpu, berth_gpu_event **out, berth
     e->gpu = gpu;
     berth_status st = berth_gpu_enter(gpu, err);
     if (st == BERTH_OK) {
-        const berth_cu_result code = driver(gpu)->cuEventCreate(&e->handle, BERTH_CU_EVENT_DISABLE_TIMING);
+        const unsigned flags = (uses & BERTH_GPU_EVENT_SLEEPS ? BERTH_CU_EVENT_BLOCKING_SYNC : 0) |
+                               (uses & BERTH_GPU_EVENT_TIMED ? 0 : BERTH_CU_EVENT_DISABLE_TIMING);
+        const berth_cu_result code = driver(gpu)->cuEventCreate(&e->handle, flags);
         if (code != BERTH_CU_SUCCESS) e->handle = NULL;
         st = berth_gpu_leave(gpu, code, "cuEventCreate", err);
     }
@@ -117,6 +124,31 @@ berth_status berth_gpu_event_over(berth_gpu_event *e, bool *out, berth_error *er
     *out = code == BERTH_CU_SUCCESS;
     if (code == BERTH_CU_NOT_READY) code = BERTH_CU_SUCCESS;
     return berth_gpu_leave(e->gpu, code, "cuEventQuery", err);
+}
+
+berth_status berth_gpu_event_wait_asking(berth_gpu_event *e, int32_t n_asks, berth_error *err)
+{
+    const berth_status st = berth_gpu_enter(e->gpu, err);
+    if (st != BERTH_OK) return st;
+    const char *call = "cuEventQuery";
+    berth_cu_result code = BERTH_CU_NOT_READY;
+    for (int32_t i = 0; i < n_asks && code == BERTH_CU_NOT_READY; i++) code = driver(e->gpu)->cuEventQuery(e->handle);
+    if (code == BERTH_CU_NOT_READY) {
+        call = "cuEventSynchronize";
+        code = driver(e->gpu)->cuEventSynchronize(e->handle);
+    }
+    return berth_gpu_leave(e->gpu, code, call, err);
+}
+
+berth_status berth_gpu_event_elapsed(berth_gpu_event *from, berth_gpu_event *to, int64_t *out_ns, berth_error *err)
+{
+    *out_ns = 0;
+    const berth_status st = berth_gpu_enter(from->gpu, err);
+    if (st != BERTH_OK) return st;
+    float ms = 0;
+    const berth_cu_result code = driver(from->gpu)->cuEventElapsedTime(&ms, from->handle, to->handle);
+    if (code == BERTH_CU_SUCCESS) *out_ns = (int64_t)((double)ms * 1e6);
+    return berth_gpu_leave(from->gpu, code, "cuEventElapsedTime", err);
 }
 
 berth_status berth_gpu_stream_await(berth_gpu_stream *s, berth_gpu_event *e, berth_error *err)

@@ -8,6 +8,8 @@
  *   name=TEXT        default "Emulated GPU"                 busy=0      1: another process holds it (mode 3)
  *   peer=1           peer access; peer.0.1=0: not from 0 to 1           driver=12040  version
  *   lie.0.1=1    copies from 0 to 1 succeed and bring zeros; 2: bring nothing; 3: spoil a byte a page from 64 KiB on
+ *   host_gbps=12     GB/s of copies from and to the host, on the emulated clock that timed events read
+ *   peer_gbps=25     the same between GPUs; peer_gbps.0.1=5
  *   init=0           what cuInit returns                    seed=1      order of execution
  *   fail=12:700      the 12th call returns 700 (calls of cuGetErrorName and cuGetErrorString are not counted)
  *   exit=97          end the process with this status when it ends with leaks or misuse
@@ -24,7 +26,9 @@
 typedef struct emu_report {
     uint64_t calls; /* that could have been failed */
     uint64_t executed;
-    int32_t contexts, allocations, pinned, streams, events, modules; /* alive now */
+    int32_t contexts, allocations, pinned, streams, events, modules; /* alive now, as the two below */
+    int32_t graphs;                                                  /* executable ones counted in */
+    int32_t library_objects;                                         /* handles of cuBLAS, communicators of NCCL */
     int32_t misuses;
     char misuse[200]; /* the last one */
 } emu_report;

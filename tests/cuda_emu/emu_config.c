@@ -29,6 +29,8 @@ static bool set_gpu(emu_config *c, int g, const char *key, int peer, const char 
         c->gpu[g].mode = atoi(value);
     else if (strcmp(key, "busy") == 0)
         c->gpu[g].busy = atoi(value);
+    else if (strcmp(key, "host_gbps") == 0)
+        c->gpu[g].host_gbps = atoi(value) > 0 ? atoi(value) : 1;
     else if (strcmp(key, "name") == 0)
         snprintf(c->gpu[g].name, sizeof c->gpu[g].name, "%s", value);
     else if (strcmp(key, "peer") == 0) {
@@ -38,6 +40,10 @@ static bool set_gpu(emu_config *c, int g, const char *key, int peer, const char 
     } else if (strcmp(key, "lie") == 0) {
         for (int p = 0; p < EMU_MAX_GPUS; p++) {
             if (peer < 0 || peer == p) c->gpu[g].lie[p] = atoi(value);
+        }
+    } else if (strcmp(key, "peer_gbps") == 0) {
+        for (int p = 0; p < EMU_MAX_GPUS; p++) {
+            if (peer < 0 || peer == p) c->gpu[g].peer_gbps[p] = atoi(value) > 0 ? atoi(value) : 1;
         }
     } else
         return false;
@@ -108,7 +114,11 @@ bool emu_config_read(emu_config *c, const char *text)
         c->gpu[g].capability = 80;
         c->gpu[g].memory = 256u << 20;
         snprintf(c->gpu[g].name, sizeof c->gpu[g].name, "Emulated GPU");
-        for (int p = 0; p < EMU_MAX_GPUS; p++) c->gpu[g].peer[p] = 1;
+        c->gpu[g].host_gbps = 12;
+        for (int p = 0; p < EMU_MAX_GPUS; p++) {
+            c->gpu[g].peer[p] = 1;
+            c->gpu[g].peer_gbps[p] = 25;
+        }
     }
     char copy[8192] = "";
     if (text && text[0] == '@') {

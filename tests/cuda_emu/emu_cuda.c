@@ -12,6 +12,7 @@
 #include "emu_entry.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 
 enum { STACK_MAX = 16 };
 static _Thread_local struct {
@@ -33,6 +34,7 @@ int emu_enter(void)
     emu_start(getenv("CUDA_EMU"));
     if (++emu.report.calls != emu.config.fail_call) return BERTH_CU_SUCCESS;
     const int code = emu.config.fail_code;
+    emu_capture_fail();
     if (is_sticky(code) && current.depth > 0) {
         emu_object *context = emu_find(current.contexts[current.depth - 1], EMU_CONTEXT);
         if (context) emu_latch(context, code);
@@ -44,6 +46,16 @@ int emu_leave(int code)
 {
     pthread_mutex_unlock(&lock);
     return code;
+}
+
+void emu_wait_change(void)
+{
+    pthread_cond_wait(&changed, &lock);
+}
+
+void emu_changed(void)
+{
+    pthread_cond_broadcast(&changed);
 }
 
 int emu_current(emu_object **out)
@@ -111,6 +123,7 @@ static const struct {
     {214, "CUDA_ERROR_ECC_UNCORRECTABLE"},
     {217, "CUDA_ERROR_PEER_ACCESS_UNSUPPORTED"},
     {400, "CUDA_ERROR_INVALID_HANDLE"},
+    {401, "CUDA_ERROR_ILLEGAL_STATE"},
     {500, "CUDA_ERROR_NOT_FOUND"},
     {600, "CUDA_ERROR_NOT_READY"},
     {700, "CUDA_ERROR_ILLEGAL_ADDRESS"},
@@ -119,10 +132,21 @@ static const struct {
     {704, "CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED"},
     {705, "CUDA_ERROR_PEER_ACCESS_NOT_ENABLED"},
     {710, "CUDA_ERROR_ASSERT"},
+    {712, "CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED"},
+    {713, "CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED"},
     {719, "CUDA_ERROR_LAUNCH_FAILED"},
     {802, "CUDA_ERROR_SYSTEM_NOT_READY"},
     {803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"},
     {804, "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE"},
+    {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
+    {901, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"},
+    {902, "CUDA_ERROR_STREAM_CAPTURE_MERGE"},
+    {903, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED"},
+    {904, "CUDA_ERROR_STREAM_CAPTURE_UNJOINED"},
+    {905, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION"},
+    {906, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT"},
+    {907, "CUDA_ERROR_CAPTURED_EVENT"},
+    {908, "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD"},
     {999, "CUDA_ERROR_UNKNOWN"},
 };
 
@@ -312,6 +336,7 @@ EMU_API int cuCtxEnablePeerAccess(berth_cu_context peer, unsigned flags)
     int code = emu_enter();
     emu_object *context = NULL;
     if (code == 0) code = emu_current(&context);
+    if (code == 0) code = emu_unsafe("cuCtxEnablePeerAccess");
     const emu_object *other = code == 0 ? emu_find(peer, EMU_CONTEXT) : NULL;
     if (code == 0 && !other) code = BERTH_CU_INVALID_CONTEXT;
     if (code == 0 && (flags || other == context)) code = BERTH_CU_INVALID_VALUE;
@@ -328,6 +353,7 @@ EMU_API int cuMemGetInfo_v2(size_t *free_bytes, size_t *total)
     int code = emu_enter();
     emu_object *context = NULL;
     if (code == 0) code = emu_current(&context);
+    if (code == 0) code = emu_unsafe("cuMemGetInfo");
     if (code == 0) {
         *total = emu.config.gpu[context->gpu].memory;
         *free_bytes = *total - emu.gpus[context->gpu].used;
@@ -340,6 +366,7 @@ EMU_API int cuMemAlloc_v2(berth_cu_ptr *ptr, size_t bytes)
     int code = emu_enter();
     emu_object *context = NULL;
     if (code == 0) code = emu_current(&context);
+    if (code == 0) code = emu_unsafe("cuMemAlloc");
     if (code == 0) code = emu_alloc(context->gpu, bytes, ptr);
     return emu_leave(code);
 }
@@ -349,6 +376,7 @@ EMU_API int cuMemFree_v2(berth_cu_ptr ptr)
     const int told = emu_enter();
     emu_object *context = NULL;
     int code = emu_current(&context);
+    if (code == 0) code = emu_unsafe("cuMemFree");
     if (context) {
         const int freed = emu_free(context->gpu, ptr);
         if (code == 0) code = freed;
@@ -361,6 +389,7 @@ EMU_API int cuMemHostAlloc(void **ptr, size_t bytes, unsigned flags)
     int code = emu_enter();
     emu_object *context = NULL;
     if (code == 0) code = emu_current(&context);
+    if (code == 0) code = emu_unsafe("cuMemHostAlloc");
     if (code == 0 && (flags & ~(unsigned)BERTH_CU_HOST_ALLOC_PORTABLE))
         code = emu_misuse(BERTH_CU_INVALID_VALUE, "flags %u of pinned memory are not known to the emulator", flags);
     if (code == 0) code = emu_host_alloc(ptr, bytes);
@@ -372,6 +401,7 @@ EMU_API int cuMemFreeHost(void *ptr)
     const int told = emu_enter();
     emu_object *context = NULL;
     int code = emu_current(&context);
+    if (code == 0) code = emu_unsafe("cuMemFreeHost");
     if (context) {
         const int freed = emu_host_free(ptr);
         if (code == 0) code = freed;
@@ -442,19 +472,14 @@ EMU_API int cuModuleLoadData(berth_cu_module *module, const void *image)
     int code = emu_enter();
     emu_object *context = NULL;
     if (code == 0) code = emu_current(&context);
+    if (code == 0) code = emu_unsafe("cuModuleLoadData");
     if (code == 0) code = load(context, image, module);
     return emu_leave(code);
 }
 
-static bool is_launch_queued(const emu_object *module)
+static bool is_launch_of(const emu_op *op, const void *opened)
 {
-    for (size_t i = 0; i < emu.n_objects; i++) {
-        if (emu.objects[i]->kind != EMU_STREAM || emu.objects[i]->context != module->context) continue;
-        for (const emu_op *op = emu.objects[i]->head; op; op = op->next) {
-            if (op->kind == EMU_LAUNCH && op->opened == module->opened) return true;
-        }
-    }
-    return false;
+    return op->kind == EMU_LAUNCH && op->opened == opened;
 }
 
 EMU_API int cuModuleUnload(berth_cu_module handle)
@@ -462,12 +487,13 @@ EMU_API int cuModuleUnload(berth_cu_module handle)
     const int told = emu_enter();
     emu_object *context = NULL;
     int code = emu_current(&context);
+    if (code == 0) code = emu_unsafe("cuModuleUnload");
     emu_object *module = context ? emu_find(handle, EMU_MODULE) : NULL;
     if (context && !module) code = BERTH_CU_INVALID_HANDLE;
     if (module && module->context != context) {
         code = emu_misuse(BERTH_CU_INVALID_CONTEXT, "a module is unloaded in another context");
     } else if (module) {
-        if (is_launch_queued(module)) {
+        if (emu_any_queued(is_launch_of, module->opened)) {
             code = emu_misuse(BERTH_CU_ILLEGAL_ADDRESS, "a module is unloaded while its kernel is queued");
             emu_drain_context(context);
         }
@@ -485,6 +511,7 @@ EMU_API int cuModuleGetFunction(berth_cu_function *function, berth_cu_module han
     int code = emu_enter();
     emu_object *context = NULL;
     if (code == 0) code = emu_current(&context);
+    if (code == 0) code = emu_unsafe("cuModuleGetFunction");
     const emu_object *module = code == 0 ? emu_find(handle, EMU_MODULE) : NULL;
     if (code == 0 && !module) code = BERTH_CU_INVALID_HANDLE;
     const emu_image_kernel *kernel = module ? module->image->find(name) : NULL;
@@ -503,6 +530,7 @@ EMU_API int cuFuncSetAttribute(berth_cu_function function, int attribute, int va
     int code = emu_enter();
     emu_object *context = NULL;
     if (code == 0) code = emu_current(&context);
+    if (code == 0) code = emu_unsafe("cuFuncSetAttribute");
     if (code == 0 && !emu_find(function, EMU_FUNCTION)) code = BERTH_CU_INVALID_HANDLE;
     if (code == 0 && attribute != BERTH_CU_FUNC_MAX_DYNAMIC_SHARED)
         code = emu_misuse(BERTH_CU_INVALID_VALUE, "function attribute %d is not known to the emulator", attribute);

@@ -15,4 +15,8 @@ int emu_leave(int code); /* gives the lock back */
 /* The thread's context, and its sticky error if it has one: *out is set then too. */
 int emu_current(emu_object **out);
 
+/* The stream of a call: NULL is the current context's legacy default stream. A stream of another context than the current one is refused, though hardware takes
+ * it for some calls: it is the mistake of a wrong current device. */
+int emu_stream(berth_cu_stream handle, emu_object **out);
+
 #endif

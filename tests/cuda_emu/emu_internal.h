@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "cuda/driver.h"
+#include "door.h"
 #include "emu.h"
 #include "image.h"
 
@@ -18,7 +19,7 @@ typedef struct emu_config {
     uint64_t seed, fail_call;
     int fail_code, exit_code;
     struct {
-        int capability, mode, busy, peer[EMU_MAX_GPUS], lie[EMU_MAX_GPUS];
+        int capability, mode, busy, host_gbps, peer[EMU_MAX_GPUS], lie[EMU_MAX_GPUS], peer_gbps[EMU_MAX_GPUS];
         uint64_t memory;
         char name[64];
     } gpu[EMU_MAX_GPUS];
@@ -43,14 +44,16 @@ typedef struct emu_gpu {
 typedef struct emu_mark { /* one record of an event */
     int refs;
     bool done;
+    uint64_t at_ns; /* of the emulated clock */
 } emu_mark;
 
-typedef enum emu_op_kind { EMU_COPY, EMU_SET, EMU_LAUNCH, EMU_RECORD, EMU_WAIT } emu_op_kind;
+typedef enum emu_op_kind { EMU_COPY, EMU_SET, EMU_LAUNCH, EMU_RECORD, EMU_WAIT, EMU_WORK, EMU_GRAPH } emu_op_kind;
 
 typedef struct emu_op {
     emu_op_kind kind;
-    uint64_t seq;         /* order of all calls */
-    int dst_gpu, src_gpu; /* -1 = host */
+    uint64_t seq;               /* order of all calls */
+    struct emu_object *context; /* of the stream it was queued on */
+    int dst_gpu, src_gpu;       /* -1 = host */
     uint8_t *dst;
     const uint8_t *src;
     size_t bytes;
@@ -61,10 +64,53 @@ typedef struct emu_op {
     const void *opened; /* the kernel's image */
     size_t owned_bytes;
     emu_image_launch launch;
+    emu_work work;
+    struct emu_run *run; /* of a graph */
     struct emu_op *next;
 } emu_op;
 
-typedef enum emu_kind { EMU_CONTEXT = 1, EMU_STREAM, EMU_EVENT, EMU_MODULE, EMU_FUNCTION } emu_kind;
+typedef struct emu_node { /* of a graph: goes when the nodes before it are over */
+    emu_op op;
+    size_t *after; /* [n_after] */
+    size_t n_after;
+} emu_node;
+
+typedef struct emu_nodes { /* what a graph and its executables share */
+    int refs;
+    emu_node *nodes;
+    size_t n;
+} emu_nodes;
+
+typedef struct emu_run { /* one launch of a graph */
+    emu_nodes *nodes;
+    bool *done;   /* [nodes->n] */
+    void **users; /* [nodes->n]; of a library's work, for this run */
+    size_t n_left;
+} emu_run;
+
+/* Where a stream or an event is in a capture: after these nodes. */
+typedef struct emu_point {
+    uint64_t capture; /* 0 = none */
+    size_t *nodes;    /* [n] */
+    size_t n;
+} emu_point;
+
+typedef struct emu_capture {
+    uint64_t id, thread;
+    struct emu_object *origin; /* the stream it was begun on */
+    bool is_void;
+    emu_nodes *nodes;
+} emu_capture;
+
+typedef enum emu_kind {
+    EMU_CONTEXT = 1,
+    EMU_STREAM,
+    EMU_EVENT,
+    EMU_MODULE,
+    EMU_FUNCTION,
+    EMU_GRAPH_OBJECT,
+    EMU_EXEC
+} emu_kind;
 
 typedef struct emu_object {
     emu_kind kind;
@@ -79,8 +125,13 @@ typedef struct emu_object {
     /* stream */
     bool non_blocking, is_null;
     emu_op *head, *tail;
-    /* event */
+    /* stream, event */
+    emu_point point;
+    /* event; executable graph: of its last launch */
     emu_mark *mark;
+    bool is_timed;
+    /* graph, executable graph */
+    emu_nodes *nodes;
     /* module, function */
     void *opened;
     int fd; /* of the module's image */
@@ -94,13 +145,19 @@ typedef struct emu_world {
     emu_gpu gpus[EMU_MAX_GPUS];
     emu_object **objects;
     size_t n_objects;
+    emu_object **streams; /* those of objects that are alive */
+    size_t n_streams;
+    emu_capture **captures; /* under way */
+    size_t n_captures;
+    int library_objects;
+    uint64_t now_ns; /* the emulated clock: what ran so far took this long */
     struct {
         uint8_t *base;
         size_t bytes;
         bool alive;
     } * pinned;
     size_t n_pinned;
-    uint64_t random, seq, generation;
+    uint64_t random, seq, generation, last_capture;
     bool initialised;
     emu_report report;
 } emu_world;
@@ -131,20 +188,50 @@ int emu_host_free(void *ptr);
 void emu_host_free_all(void);
 void emu_open(const emu_object *context, bool open); /* lets a kernel at what this context may touch */
 bool emu_red_zones_whole(int gpu);
+/* A word points into memory that was freed. */
+bool emu_names_freed(const uint8_t *words, size_t bytes);
 /* What is open to the context, for a launch; the caller frees it. */
 emu_image_range *emu_open_ranges(const emu_object *context, size_t *out_n);
 
 /* emu_queue.c */
-int emu_enqueue(emu_object *stream, const emu_op *op); /* takes op->owned and op->mark */
+int emu_enqueue(emu_object *stream, const emu_op *op); /* takes what the op owns; into the capture if there is one */
 bool emu_step(void);                                   /* one op, chosen by chance; false: none can go on */
-void emu_drain_stream(emu_object *stream);
+void emu_drain_stream(const emu_object *stream);
 void emu_drain_context(const emu_object *context);
-void emu_wait_mark(const emu_mark *mark);
+void emu_wait_mark(emu_mark *mark);
 void emu_drop(const emu_object *context); /* queued work of a dead context */
 void emu_latch(emu_object *context, int code);
 void emu_mark_release(emu_mark *mark);
+void emu_op_deinit(emu_op *op); /* what it owns */
+/* Does `test` hold for a queued op, or for a node of a queued graph? */
+bool emu_any_queued(bool (*test)(const emu_op *op, const void *arg), const void *arg);
 /* Queued work that reads or writes [base, base + bytes); gpu -1 = host. A launch does when a word of its arguments points
  * there; one that comes there by other ways faults, as memory that was freed is not opened for it. */
 bool emu_in_use(int gpu, const uint8_t *base, size_t bytes);
+
+/* emu_run.c: what an op does, when it may go, and how long it takes on the emulated clock */
+int emu_perform(const emu_op *op, void *user); /* 0, or what the context dies of */
+
+/* emu_capture.c */
+uint64_t emu_thread(void);                                      /* another number for each thread */
+emu_capture *emu_capture_of(const emu_object *stream_or_event); /* NULL: none under way */
+int emu_capture_add(emu_object *stream, const emu_op *op);
+/* What must not happen while this thread captures: 0, or the code, and the capture is void. */
+int emu_unsafe(const char *call);
+int emu_refuse_captured(const emu_object *stream, const char *call); /* the same for one stream */
+int emu_capture_record(emu_object *stream, emu_object *event);
+int emu_capture_wait(emu_object *stream, const emu_object *event);
+void emu_capture_forget(emu_object *o); /* it is destroyed */
+bool emu_capture_fail(void); /* this thread's captures are void now; false: it has none */
+void emu_capture_spoil(const emu_object *context);
+void emu_capture_drop_all(void);
+void emu_nodes_release(emu_nodes *nodes);
+
+/* emu_graph.c */
+void emu_run_destroy(emu_run *run);
+
+/* emu_cuda.c */
+void emu_wait_change(void); /* until another thread queued something; the lock is given back meanwhile */
+void emu_changed(void);
 
 #endif

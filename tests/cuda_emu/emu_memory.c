@@ -93,6 +93,22 @@ uint8_t *emu_alias(int g, const void *ptr)
     return emu.gpus[g].alias + ((const uint8_t *)ptr - emu.gpus[g].view);
 }
 
+bool emu_names_freed(const uint8_t *words, size_t bytes)
+{
+    for (size_t at = 0; at + sizeof(uintptr_t) <= bytes; at += sizeof(uintptr_t)) {
+        uintptr_t word;
+        memcpy(&word, words + at, sizeof word);
+        for (int g = 0; g < emu.config.n_gpus; g++) {
+            const uintptr_t view = (uintptr_t)emu.gpus[g].view;
+            for (size_t i = 0; i < emu.gpus[g].n_ranges; i++) {
+                const emu_range *r = &emu.gpus[g].ranges[i];
+                if (!r->alive && word >= view + r->at && word - view - r->at < r->bytes) return true;
+            }
+        }
+    }
+    return false;
+}
+
 static void protect(int g, int how)
 {
     for (size_t i = 0; i < emu.gpus[g].n_ranges; i++) {

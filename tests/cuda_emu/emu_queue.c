@@ -14,14 +14,15 @@ void emu_mark_release(emu_mark *mark)
     if (--mark->refs == 0) free(mark);
 }
 
-static void free_op(emu_op *op)
+void emu_op_deinit(emu_op *op)
 {
     if (op->mark) {
         if (op->kind == EMU_RECORD) op->mark->done = true;
         emu_mark_release(op->mark);
     }
+    if (op->kind == EMU_WORK && op->work.end) op->work.end(op->work.user);
+    if (op->run) emu_run_destroy(op->run);
     free(op->owned);
-    free(op);
 }
 
 int emu_enqueue(emu_object *stream, const emu_op *op)
@@ -29,6 +30,12 @@ int emu_enqueue(emu_object *stream, const emu_op *op)
     emu_op *copy = malloc(sizeof *copy);
     if (!copy) abort();
     *copy = *op;
+    copy->context = stream->context;
+    if (emu_capture_of(stream)) {
+        const int code = emu_capture_add(stream, copy);
+        free(copy);
+        return code;
+    }
     copy->seq = ++emu.seq;
     copy->next = NULL;
     if (stream->tail)
@@ -36,6 +43,7 @@ int emu_enqueue(emu_object *stream, const emu_op *op)
     else
         stream->head = copy;
     stream->tail = copy;
+    emu_changed();
     return BERTH_CU_SUCCESS;
 }
 
@@ -45,134 +53,158 @@ static bool is_held_up(const emu_object *stream)
     if (stream->non_blocking) return false;
     const emu_object *null_stream = stream->context->null_stream;
     if (stream != null_stream) return null_stream->head && null_stream->head->seq < stream->head->seq;
-    for (size_t i = 0; i < emu.n_objects; i++) {
-        const emu_object *o = emu.objects[i];
-        if (o->kind == EMU_STREAM && o->context == stream->context && o != stream && !o->non_blocking && o->head &&
+    for (size_t i = 0; i < emu.n_streams; i++) {
+        const emu_object *o = emu.streams[i];
+        if (o->context == stream->context && o != stream && !o->non_blocking && o->head &&
             o->head->seq < stream->head->seq)
             return true;
     }
     return false;
 }
 
-static bool can_go(const emu_object *o)
-{
-    if (o->kind != EMU_STREAM || !o->head) return false;
-    if (o->head->kind == EMU_WAIT && !o->head->mark->done) return false;
-    return !is_held_up(o);
-}
+/* ---- what may go ----------------------------------------------------------------------------------------------------- */
 
-static void launch(emu_object *stream, const emu_op *op)
+/* Called for each op that its stream or its graph allows to go; `node`: of the graph at the stream's head. */
+typedef void visitor(emu_object *stream, size_t node, const emu_op *op, void *user, void *arg);
+
+static bool is_next(const emu_run *run, size_t i)
 {
-    void *params[64];
-    size_t at = 0;
-    for (uint32_t i = 0; i < op->kernel->n_params; i++) {
-        params[i] = op->owned + at;
-        at += (op->kernel->param_bytes[i] + 15u) & ~(size_t)15;
+    const emu_node *node = &run->nodes->nodes[i];
+    if (run->done[i]) return false;
+    for (size_t j = 0; j < node->n_after; j++) {
+        if (!run->done[node->after[j]]) return false;
     }
-    char error[512] = "";
-    emu_image_launch l = op->launch;
-    emu_image_range *ranges = emu_open_ranges(stream->context, &l.n_ranges);
-    l.ranges = ranges;
-    l.seed = emu_random();
-    l.error = error;
-    l.error_bytes = sizeof error;
-    emu_open(stream->context, true);
-    int code = op->kernel->run(op->kernel, &l, params);
-    emu_open(stream->context, false);
-    free(ranges);
-    if (error[0]) emu_misuse(0, "kernel %s: %s", op->kernel->name, error);
-    for (int g = 0; g < emu.config.n_gpus && code == 0; g++) {
-        if (!emu_red_zones_whole(g))
-            code = emu_misuse(BERTH_CU_ILLEGAL_ADDRESS, "a kernel wrote behind an allocation of GPU %d", g);
-    }
-    if (code) emu_latch(stream->context, code);
+    return true;
 }
 
-/* A copy between GPUs over a link that reports success whatever it brings. */
-static void lie(int how, uint8_t *dst, const uint8_t *src, size_t bytes)
+static void visit_next(visitor *visit, void *arg)
 {
-    enum { PAGE = 4096, FROM = 64 << 10 };
-    if (how == 1) memset(dst, 0, bytes);
-    if (how != 3) return;
-    memmove(dst, src, bytes);
-    for (size_t at = 0; at < bytes && bytes >= FROM; at += PAGE) dst[at] ^= 0x40;
+    for (size_t i = 0; i < emu.n_streams; i++) {
+        emu_object *stream = emu.streams[i];
+        const emu_op *head = stream->head;
+        if (!head || is_held_up(stream)) continue;
+        if (head->kind != EMU_GRAPH) {
+            visit(stream, 0, head, head->work.user, arg);
+            continue;
+        }
+        for (size_t n = 0; n < head->run->nodes->n; n++) {
+            if (is_next(head->run, n)) visit(stream, n, &head->run->nodes->nodes[n].op, head->run->users[n], arg);
+        }
+    }
 }
 
-static void carry_out(emu_object *stream)
+typedef struct lot {
+    emu_object *stream;
+    size_t node;
+    uint64_t n;
+} lot;
+
+static void draw(emu_object *stream, size_t node, const emu_op *op, void *user, void *arg)
+{
+    lot *l = arg;
+    if (op->kind == EMU_WAIT && !op->mark->done) return;
+    if (op->kind == EMU_WORK && op->work.ready && !op->work.ready(user)) return;
+    if (emu_random() % ++l->n != 0) return;
+    l->stream = stream;
+    l->node = node;
+}
+
+static void pop(emu_object *stream)
 {
     emu_op *op = stream->head;
     stream->head = op->next;
     if (!stream->head) stream->tail = NULL;
-    emu.report.executed++;
-    uint8_t *dst = op->dst_gpu >= 0 ? emu_alias(op->dst_gpu, op->dst) : op->dst;
-    const uint8_t *src = op->src_gpu >= 0 ? emu_alias(op->src_gpu, op->src) : op->src;
-    const bool between = op->src_gpu >= 0 && op->dst_gpu >= 0 && op->src_gpu != op->dst_gpu;
-    const int how = between ? emu.config.gpu[op->src_gpu].lie[op->dst_gpu] : 0;
-    if (op->kind == EMU_COPY && how) lie(how, dst, src, op->bytes);
-    if (op->kind == EMU_COPY && !how) memmove(dst, src, op->bytes);
-    if (op->kind == EMU_SET) memset(dst, op->value, op->bytes);
-    if (op->kind == EMU_LAUNCH) launch(stream, op);
-    free_op(op);
+    emu_op_deinit(op);
+    free(op);
+}
+
+static void carry_out(emu_object *stream, size_t node)
+{
+    emu_run *run = stream->head->run;
+    const emu_op *op = run ? &run->nodes->nodes[node].op : stream->head;
+    void *user = run ? run->users[node] : op->work.user;
+    emu_object *context = op->context;
+    const int code = emu_perform(op, user);
+    if (!run) {
+        pop(stream);
+    } else {
+        run->done[node] = true;
+        if (op->kind == EMU_WORK && op->work.end) op->work.end(user);
+        if (--run->n_left == 0) pop(stream);
+    }
+    if (code) {
+        emu_latch(context, code);
+        if (context != stream->context) emu_latch(stream->context, code);
+    }
+    emu_changed();
 }
 
 bool emu_step(void)
 {
-    emu_object *chosen = NULL;
-    uint64_t n = 0;
-    for (size_t i = 0; i < emu.n_objects; i++) {
-        if (can_go(emu.objects[i]) && emu_random() % ++n == 0) chosen = emu.objects[i];
-    }
-    if (chosen) carry_out(chosen);
-    return chosen != NULL;
+    lot l = {0};
+    visit_next(draw, &l);
+    if (l.stream) carry_out(l.stream, l.node);
+    return l.stream != NULL;
 }
 
-static void stuck(void)
+typedef struct hold_up {
+    bool waits, changed;
+} hold_up;
+
+static void ask(emu_object *stream, size_t node, const emu_op *op, void *user, void *arg)
 {
+    (void)stream;
+    (void)node;
+    hold_up *h = arg;
+    if (op->kind != EMU_WORK) return;
+    h->waits = true;
+    if (op->work.stalled && op->work.stalled(user)) h->changed = true;
+}
+
+/* Something goes on, now or when another thread queues what is waited for; events alone never need that. */
+static void go_on(void)
+{
+    if (emu_step()) return;
+    hold_up h = {0};
+    visit_next(ask, &h);
+    if (h.changed) return;
+    if (h.waits) {
+        emu_wait_change();
+        return;
+    }
     emu_misuse(0, "queued work waits for what never comes");
     abort();
 }
 
-void emu_drain_stream(emu_object *stream)
+void emu_drain_stream(const emu_object *stream)
 {
-    while (stream->head) {
-        if (!emu_step()) stuck();
-    }
+    while (stream->head) go_on();
 }
 
 static bool has_work(const emu_object *context)
 {
-    for (size_t i = 0; i < emu.n_objects; i++) {
-        if (emu.objects[i]->kind == EMU_STREAM && emu.objects[i]->context == context && emu.objects[i]->head)
-            return true;
+    for (size_t i = 0; i < emu.n_streams; i++) {
+        if (emu.streams[i]->context == context && emu.streams[i]->head) return true;
     }
     return false;
 }
 
 void emu_drain_context(const emu_object *context)
 {
-    while (has_work(context)) {
-        if (!emu_step()) stuck();
-    }
+    while (has_work(context)) go_on();
 }
 
-void emu_wait_mark(const emu_mark *mark)
+void emu_wait_mark(emu_mark *mark)
 {
-    while (!mark->done) {
-        if (!emu_step()) stuck();
-    }
+    mark->refs++; /* its event may be recorded again meanwhile */
+    while (!mark->done) go_on();
+    emu_mark_release(mark);
 }
 
 void emu_drop(const emu_object *context)
 {
-    for (size_t i = 0; i < emu.n_objects; i++) {
-        emu_object *o = emu.objects[i];
-        if (o->kind != EMU_STREAM || o->context != context) continue;
-        while (o->head) {
-            emu_op *op = o->head;
-            o->head = op->next;
-            free_op(op);
-        }
-        o->tail = NULL;
+    for (size_t i = 0; i < emu.n_streams; i++) {
+        while (emu.streams[i]->context == context && emu.streams[i]->head) pop(emu.streams[i]);
     }
 }
 
@@ -180,6 +212,23 @@ void emu_latch(emu_object *context, int code)
 {
     if (!context->error) context->error = code;
     emu_drop(context);
+    emu_capture_spoil(context);
+    emu_changed();
+}
+
+/* ---- what is queued -------------------------------------------------------------------------------------------------- */
+
+bool emu_any_queued(bool (*test)(const emu_op *op, const void *arg), const void *arg)
+{
+    for (size_t i = 0; i < emu.n_streams; i++) {
+        for (const emu_op *op = emu.streams[i]->head; op; op = op->next) {
+            if (test(op, arg)) return true;
+            for (size_t n = 0; op->run && n < op->run->nodes->n; n++) {
+                if (!op->run->done[n] && test(&op->run->nodes->nodes[n].op, arg)) return true;
+            }
+        }
+    }
+    return false;
 }
 
 static bool overlaps(const uint8_t *a, size_t a_bytes, const uint8_t *b, size_t b_bytes)
@@ -197,16 +246,27 @@ static bool is_named(const emu_op *op, const uint8_t *base, size_t bytes)
     return false;
 }
 
+typedef struct place {
+    int gpu;
+    const uint8_t *base;
+    size_t bytes;
+} place;
+
+static bool is_used(const emu_op *op, const void *arg)
+{
+    const place *p = arg;
+    if (op->kind == EMU_LAUNCH && is_named(op, p->base, p->bytes)) return true;
+    for (int i = 0; op->kind == EMU_WORK && i < op->work.n_spans; i++) {
+        const emu_span *s = &op->work.spans[i];
+        const uint8_t *at = (const uint8_t *)(uintptr_t)s->at; // NOLINT(performance-no-int-to-ptr)
+        if (s->gpu == p->gpu && overlaps(at, s->bytes, p->base, p->bytes)) return true;
+    }
+    if (op->kind != EMU_COPY && op->kind != EMU_SET) return false;
+    if (op->dst_gpu == p->gpu && overlaps(op->dst, op->bytes, p->base, p->bytes)) return true;
+    return op->kind == EMU_COPY && op->src_gpu == p->gpu && overlaps(op->src, op->bytes, p->base, p->bytes);
+}
+
 bool emu_in_use(int g, const uint8_t *base, size_t bytes)
 {
-    for (size_t i = 0; i < emu.n_objects; i++) {
-        if (emu.objects[i]->kind != EMU_STREAM) continue;
-        for (const emu_op *op = emu.objects[i]->head; op; op = op->next) {
-            if (op->kind == EMU_LAUNCH && is_named(op, base, bytes)) return true;
-            if (op->kind != EMU_COPY && op->kind != EMU_SET) continue;
-            if (op->dst_gpu == g && overlaps(op->dst, op->bytes, base, bytes)) return true;
-            if (op->kind == EMU_COPY && op->src_gpu == g && overlaps(op->src, op->bytes, base, bytes)) return true;
-        }
-    }
-    return false;
+    return emu_any_queued(is_used, &(place){g, base, bytes});
 }

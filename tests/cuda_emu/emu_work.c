@@ -4,9 +4,20 @@
 
 #include "emu_entry.h"
 
-/* The stream of a call: NULL is the current context's legacy default stream. A stream of another context than the
- * current one is refused, though hardware takes it for some calls: it is the mistake of a wrong current device. */
-static int stream_of(berth_cu_stream handle, emu_object **out)
+/* The default stream would wait for what blocking streams capture. */
+static int check_implicit(const emu_object *null_stream)
+{
+    for (size_t i = 0; i < emu.n_streams; i++) {
+        const emu_object *o = emu.streams[i];
+        emu_capture *c = o->context == null_stream->context && !o->non_blocking ? emu_capture_of(o) : NULL;
+        if (!c) continue;
+        c->is_void = true;
+        return emu_misuse(BERTH_CU_CAPTURE_IMPLICIT, "the default stream is used while a blocking stream is captured");
+    }
+    return 0;
+}
+
+int emu_stream(berth_cu_stream handle, emu_object **out)
 {
     emu_object *context = NULL;
     *out = NULL;
@@ -17,7 +28,7 @@ static int stream_of(berth_cu_stream handle, emu_object **out)
     if ((*out)->context != context)
         return emu_misuse(BERTH_CU_INVALID_CONTEXT, "a stream of GPU %d is used with GPU %d current", (*out)->gpu,
                           context->gpu);
-    return 0;
+    return (*out)->is_null ? check_implicit(*out) : 0;
 }
 
 /* ---- streams --------------------------------------------------------------------------------------------------------- */
@@ -52,7 +63,9 @@ EMU_API int cuStreamSynchronize(berth_cu_stream handle)
 {
     int code = emu_enter();
     emu_object *s = NULL;
-    if (code == 0) code = stream_of(handle, &s);
+    if (code == 0) code = emu_stream(handle, &s);
+    if (code == 0) code = emu_refuse_captured(s, "cuStreamSynchronize");
+    if (code == 0) code = emu_unsafe("cuStreamSynchronize");
     if (code == 0) {
         emu_drain_stream(s);
         code = s->context->error;
@@ -64,7 +77,9 @@ EMU_API int cuStreamQuery(berth_cu_stream handle)
 {
     int code = emu_enter();
     emu_object *s = NULL;
-    if (code == 0) code = stream_of(handle, &s);
+    if (code == 0) code = emu_stream(handle, &s);
+    if (code == 0) code = emu_refuse_captured(s, "cuStreamQuery");
+    if (code == 0) code = emu_unsafe("cuStreamQuery");
     if (code == 0 && s->head) {
         emu_step(); /* so that asking again and again comes to an end */
         code = s->context->error;
@@ -80,10 +95,13 @@ EMU_API int cuEventCreate(berth_cu_event *event, unsigned flags)
     int code = emu_enter();
     emu_object *context = NULL;
     if (code == 0) code = emu_current(&context);
-    if (code == 0 && flags != BERTH_CU_EVENT_DISABLE_TIMING && flags != 0)
+    if (code == 0 && (flags & ~(unsigned)(BERTH_CU_EVENT_DISABLE_TIMING | BERTH_CU_EVENT_BLOCKING_SYNC)))
         code = emu_misuse(BERTH_CU_INVALID_VALUE, "flags %u of an event are not known to the emulator", flags);
-    if (code == 0)
-        *event = (berth_cu_event)emu_new(EMU_EVENT, context->gpu, context)->handle; // NOLINT(performance-no-int-to-ptr)
+    if (code == 0) {
+        emu_object *e = emu_new(EMU_EVENT, context->gpu, context);
+        e->is_timed = !(flags & BERTH_CU_EVENT_DISABLE_TIMING);
+        *event = (berth_cu_event)e->handle; // NOLINT(performance-no-int-to-ptr)
+    }
     return emu_leave(code);
 }
 
@@ -96,47 +114,67 @@ EMU_API int cuEventDestroy_v2(berth_cu_event handle)
     return emu_leave(told ? told : code);
 }
 
+static int record(emu_object *s, emu_object *e)
+{
+    emu_mark *mark = calloc(1, sizeof *mark);
+    if (!mark) abort();
+    mark->refs = 2; /* the event's and the queue's */
+    if (e->mark) emu_mark_release(e->mark);
+    e->mark = mark;
+    e->point.capture = 0;
+    return emu_enqueue(s, &(emu_op){.kind = EMU_RECORD, .mark = mark, .dst_gpu = -1, .src_gpu = -1});
+}
+
 EMU_API int cuEventRecord(berth_cu_event handle, berth_cu_stream stream)
 {
     int code = emu_enter();
     emu_object *s = NULL;
-    if (code == 0) code = stream_of(stream, &s);
+    if (code == 0) code = emu_stream(stream, &s);
     emu_object *e = code == 0 ? emu_find(handle, EMU_EVENT) : NULL;
     if (code == 0 && !e) code = BERTH_CU_INVALID_HANDLE;
     if (code == 0 && e->context != s->context)
         code = emu_misuse(BERTH_CU_INVALID_HANDLE, "an event of GPU %d is recorded on GPU %d", e->gpu, s->gpu);
-    if (code == 0) {
-        emu_mark *mark = calloc(1, sizeof *mark);
-        if (!mark) abort();
-        mark->refs = 2; /* the event's and the queue's */
-        if (e->mark) emu_mark_release(e->mark);
-        e->mark = mark;
-        emu_enqueue(s, &(emu_op){.kind = EMU_RECORD, .mark = mark, .dst_gpu = -1, .src_gpu = -1});
-    }
+    if (code == 0) code = emu_capture_of(s) ? emu_capture_record(s, e) : record(s, e);
     return emu_leave(code);
+}
+
+static int await(emu_object *s, emu_object *e)
+{
+    if (!e->mark) return emu_misuse(0, "a stream waits for an event that was never recorded");
+    if (e->mark->done) return 0;
+    e->mark->refs++;
+    return emu_enqueue(s, &(emu_op){.kind = EMU_WAIT, .mark = e->mark, .dst_gpu = -1, .src_gpu = -1});
 }
 
 EMU_API int cuStreamWaitEvent(berth_cu_stream stream, berth_cu_event handle, unsigned flags)
 {
     int code = emu_enter();
     emu_object *s = NULL;
-    if (code == 0) code = stream_of(stream, &s);
+    if (code == 0) code = emu_stream(stream, &s);
     emu_object *e = code == 0 ? emu_find(handle, EMU_EVENT) : NULL;
     if (code == 0 && !e) code = BERTH_CU_INVALID_HANDLE;
     if (code == 0 && flags) code = BERTH_CU_INVALID_VALUE;
-    if (code == 0 && !e->mark) code = emu_misuse(0, "a stream waits for an event that was never recorded");
-    if (code == 0 && e->mark && !e->mark->done) {
-        e->mark->refs++;
-        emu_enqueue(s, &(emu_op){.kind = EMU_WAIT, .mark = e->mark, .dst_gpu = -1, .src_gpu = -1});
-    }
+    if (code == 0) code = e->point.capture || emu_capture_of(s) ? emu_capture_wait(s, e) : await(s, e);
     return emu_leave(code);
+}
+
+/* An event that the host asks about or waits for: recorded, and not in a capture. */
+static int event_of(berth_cu_event handle, const char *call, emu_object **out)
+{
+    *out = emu_find(handle, EMU_EVENT);
+    if (!*out) return BERTH_CU_INVALID_HANDLE;
+    emu_capture *c = emu_capture_of(*out);
+    if (c) c->is_void = true;
+    if ((*out)->point.capture)
+        return emu_misuse(BERTH_CU_CAPTURED_EVENT, "%s of an event that was recorded in a capture", call);
+    return emu_unsafe(call);
 }
 
 EMU_API int cuEventSynchronize(berth_cu_event handle)
 {
     int code = emu_enter();
-    const emu_object *e = code == 0 ? emu_find(handle, EMU_EVENT) : NULL;
-    if (code == 0 && !e) code = BERTH_CU_INVALID_HANDLE;
+    emu_object *e = NULL;
+    if (code == 0) code = event_of(handle, "cuEventSynchronize", &e);
     if (code == 0 && e->mark) emu_wait_mark(e->mark);
     if (code == 0) code = e->context->error;
     return emu_leave(code);
@@ -145,11 +183,26 @@ EMU_API int cuEventSynchronize(berth_cu_event handle)
 EMU_API int cuEventQuery(berth_cu_event handle)
 {
     int code = emu_enter();
-    const emu_object *e = code == 0 ? emu_find(handle, EMU_EVENT) : NULL;
-    if (code == 0 && !e) code = BERTH_CU_INVALID_HANDLE;
+    emu_object *e = NULL;
+    if (code == 0) code = event_of(handle, "cuEventQuery", &e);
     if (code == 0 && e->mark && !e->mark->done) emu_step();
     if (code == 0) code = e->context->error;
     if (code == 0 && e->mark && !e->mark->done) code = BERTH_CU_NOT_READY;
+    return emu_leave(code);
+}
+
+EMU_API int cuEventElapsedTime(float *ms, berth_cu_event from, berth_cu_event to)
+{
+    int code = emu_enter();
+    emu_object *a = NULL, *b = NULL;
+    if (code == 0) code = event_of(from, "cuEventElapsedTime", &a);
+    if (code == 0) code = event_of(to, "cuEventElapsedTime", &b);
+    if (code == 0 && (!a->is_timed || !b->is_timed || !a->mark || !b->mark))
+        code = emu_misuse(BERTH_CU_INVALID_HANDLE, "the time of an event that was never recorded, or has none");
+    if (code == 0 && a->context != b->context)
+        code = emu_misuse(BERTH_CU_INVALID_HANDLE, "the time between events of two GPUs");
+    if (code == 0 && (!a->mark->done || !b->mark->done)) code = BERTH_CU_NOT_READY;
+    if (code == 0) *ms = (float)((double)(int64_t)(b->mark->at_ns - a->mark->at_ns) / 1e6);
     return emu_leave(code);
 }
 
@@ -174,7 +227,9 @@ static int upload(emu_object *s, berth_cu_ptr dst, const void *src, size_t bytes
     const int code = check_range(dst, bytes, s->gpu, "cuMemcpyHtoDAsync");
     if (code || bytes == 0) return code;
     emu_op op = {.kind = EMU_COPY, .dst_gpu = s->gpu, .src_gpu = -1, .dst = pointer(dst), .src = src, .bytes = bytes};
-    if (!emu_is_pinned(src, bytes)) { /* staged before the call returns */
+    const bool is_pinned = emu_is_pinned(src, bytes);
+    if (!is_pinned && emu_capture_of(s)) return emu_refuse_captured(s, "a copy from memory that is not pinned");
+    if (!is_pinned) { /* staged before the call returns */
         op.owned = malloc(bytes);
         if (!op.owned) abort();
         memcpy(op.owned, src, bytes);
@@ -187,7 +242,7 @@ EMU_API int cuMemcpyHtoDAsync_v2(berth_cu_ptr dst, const void *src, size_t bytes
 {
     int code = emu_enter();
     emu_object *s = NULL;
-    if (code == 0) code = stream_of(stream, &s);
+    if (code == 0) code = emu_stream(stream, &s);
     if (code == 0) code = upload(s, dst, src, bytes);
     return emu_leave(code);
 }
@@ -196,14 +251,17 @@ EMU_API int cuMemcpyDtoHAsync_v2(void *dst, berth_cu_ptr src, size_t bytes, bert
 {
     int code = emu_enter();
     emu_object *s = NULL;
-    if (code == 0) code = stream_of(stream, &s);
+    if (code == 0) code = emu_stream(stream, &s);
     if (code == 0) code = check_range(src, bytes, s->gpu, "cuMemcpyDtoHAsync");
+    const bool is_pinned = code == 0 && emu_is_pinned(dst, bytes);
+    if (code == 0 && !is_pinned && emu_capture_of(s))
+        code = emu_refuse_captured(s, "a copy to memory that is not pinned");
     if (code == 0 && bytes > 0) {
-        emu_enqueue(
+        code = emu_enqueue(
             s,
             &(emu_op){
                 .kind = EMU_COPY, .dst_gpu = -1, .src_gpu = s->gpu, .dst = dst, .src = pointer(src), .bytes = bytes});
-        if (!emu_is_pinned(dst, bytes)) { /* returns when the copy is over */
+        if (!is_pinned) { /* returns when the copy is over */
             emu_drain_stream(s);
             code = s->context->error;
         }
@@ -215,7 +273,7 @@ EMU_API int cuMemcpyDtoDAsync_v2(berth_cu_ptr dst, berth_cu_ptr src, size_t byte
 {
     int code = emu_enter();
     emu_object *s = NULL;
-    if (code == 0) code = stream_of(stream, &s);
+    if (code == 0) code = emu_stream(stream, &s);
     if (code == 0) code = check_range(dst, bytes, s->gpu, "cuMemcpyDtoDAsync");
     if (code == 0) code = check_range(src, bytes, s->gpu, "cuMemcpyDtoDAsync");
     if (code == 0 && bytes > 0)
@@ -233,7 +291,7 @@ EMU_API int cuMemcpyPeerAsync(berth_cu_ptr dst, berth_cu_context dst_context, be
 {
     int code = emu_enter();
     emu_object *s = NULL;
-    if (code == 0) code = stream_of(stream, &s);
+    if (code == 0) code = emu_stream(stream, &s);
     const emu_object *to = code == 0 ? emu_find(dst_context, EMU_CONTEXT) : NULL;
     const emu_object *from = code == 0 ? emu_find(src_context, EMU_CONTEXT) : NULL;
     if (code == 0 && (!to || !from)) code = BERTH_CU_INVALID_CONTEXT;
@@ -256,7 +314,7 @@ EMU_API int cuMemsetD8Async(berth_cu_ptr dst, unsigned char value, size_t n, ber
 {
     int code = emu_enter();
     emu_object *s = NULL;
-    if (code == 0) code = stream_of(stream, &s);
+    if (code == 0) code = emu_stream(stream, &s);
     if (code == 0) code = check_range(dst, n, s->gpu, "cuMemsetD8Async");
     if (code == 0 && n > 0)
         code = emu_enqueue(
@@ -299,7 +357,7 @@ EMU_API int cuLaunchKernel(berth_cu_function function, unsigned grid_x, unsigned
 {
     int code = emu_enter();
     emu_object *s = NULL;
-    if (code == 0) code = stream_of(stream, &s);
+    if (code == 0) code = emu_stream(stream, &s);
     const emu_object *f = code == 0 ? emu_find(function, EMU_FUNCTION) : NULL;
     if (code == 0 && !f) code = BERTH_CU_INVALID_HANDLE;
     if (code == 0 && f->context != s->context)

@@ -65,12 +65,14 @@ void emu_stop(void)
         emu_object *o = emu.objects[i];
         if (o->kind == EMU_CONTEXT) emu_drop(o);
     }
+    emu_capture_drop_all();
     for (size_t i = 0; i < emu.n_objects; i++) {
         emu_object *o = emu.objects[i];
         if (o->alive) emu_end(o);
         free(o);
     }
     free(emu.objects);
+    free(emu.streams);
     for (int g = 0; g < emu.config.n_gpus; g++) {
         munmap(emu.gpus[g].view, emu.gpus[g].reserved);
         munmap(emu.gpus[g].alias, emu.gpus[g].reserved);
@@ -98,6 +100,12 @@ emu_object *emu_new(emu_kind kind, int gpu, emu_object *context)
     o->context = context ? context : o;
     o->handle = handle_of(kind, emu.n_objects);
     emu.objects[emu.n_objects++] = o;
+    if (kind == EMU_STREAM) {
+        emu_object **streams = realloc(emu.streams, (emu.n_streams + 1) * sizeof(emu_object *));
+        if (!streams) abort();
+        emu.streams = streams;
+        streams[emu.n_streams++] = o;
+    }
     return o;
 }
 
@@ -116,8 +124,14 @@ emu_object *emu_find(const void *handle, emu_kind kind)
 void emu_end(emu_object *o)
 {
     o->alive = false;
+    for (size_t i = 0; o->kind == EMU_STREAM && i < emu.n_streams; i++) {
+        if (emu.streams[i] == o) emu.streams[i--] = emu.streams[--emu.n_streams];
+    }
+    emu_capture_forget(o);
     if (o->mark) emu_mark_release(o->mark);
     o->mark = NULL;
+    emu_nodes_release(o->nodes);
+    o->nodes = NULL;
     if (o->kind == EMU_MODULE && o->opened) {
         dlclose(o->opened);
         close(o->fd);
@@ -128,7 +142,8 @@ void emu_end(emu_object *o)
 void emu_account(emu_report *out)
 {
     *out = emu.report;
-    out->contexts = out->allocations = out->pinned = out->streams = out->events = out->modules = 0;
+    out->contexts = out->allocations = out->pinned = out->streams = out->events = out->modules = out->graphs = 0;
+    out->library_objects = emu.library_objects;
     for (size_t i = 0; i < emu.n_objects; i++) {
         const emu_object *o = emu.objects[i];
         if (!o->alive) continue;
@@ -136,6 +151,7 @@ void emu_account(emu_report *out)
         out->streams += o->kind == EMU_STREAM && !o->is_null;
         out->events += o->kind == EMU_EVENT;
         out->modules += o->kind == EMU_MODULE;
+        out->graphs += o->kind == EMU_GRAPH_OBJECT || o->kind == EMU_EXEC;
     }
     for (int g = 0; g < emu.config.n_gpus; g++) {
         for (size_t i = 0; i < emu.gpus[g].n_ranges; i++) out->allocations += emu.gpus[g].ranges[i].alive;
@@ -149,12 +165,14 @@ __attribute__((destructor)) static void at_end(void)
     if (!emu.started) return;
     emu_report r;
     emu_account(&r);
-    const int leaks = r.contexts + r.allocations + r.pinned + r.streams + r.events + r.modules;
+    const int leaks =
+        r.contexts + r.allocations + r.pinned + r.streams + r.events + r.modules + r.graphs + r.library_objects;
     const int code = emu.config.exit_code;
     if (leaks)
         fprintf(stderr,
-                "cuda_emu: left behind: %d contexts, %d allocations, %d pinned, %d streams, %d events, %d modules\n",
-                r.contexts, r.allocations, r.pinned, r.streams, r.events, r.modules);
+                "cuda_emu: left behind: %d contexts, %d allocations, %d pinned, %d streams, %d events, %d modules, %d "
+                "graphs, %d objects of libraries\n",
+                r.contexts, r.allocations, r.pinned, r.streams, r.events, r.modules, r.graphs, r.library_objects);
     emu_stop();
     if (code && (leaks || r.misuses)) _exit(code);
 }

@@ -1,0 +1,76 @@
+/* emu_door.c - see door.h: what libraries above the driver are let in for. */
+#include "emu_entry.h"
+
+static int current_gpu(int *out_gpu)
+{
+    emu_object *context = NULL;
+    const int code = emu_current(&context);
+    *out_gpu = context ? context->gpu : -1;
+    return code;
+}
+
+static int stream_gpu(void *stream, int *out_gpu)
+{
+    emu_object *s = NULL;
+    const int code = emu_stream(stream, &s);
+    *out_gpu = s ? s->gpu : -1;
+    return code;
+}
+
+static uint8_t *host(int gpu, uint64_t at, size_t bytes)
+{
+    if (emu_gpu_of(at, bytes) != gpu) return NULL;
+    return emu_alias(gpu, (const void *)(uintptr_t)at); // NOLINT(performance-no-int-to-ptr)
+}
+
+static int check(const emu_work *work)
+{
+    for (int i = 0; i < work->n_spans; i++) {
+        const emu_span *span = &work->spans[i];
+        if (emu_gpu_of(span->at, span->bytes) != span->gpu)
+            return emu_misuse(BERTH_CU_INVALID_VALUE, "%s: %zu bytes are in no allocation of GPU %d", work->name,
+                              span->bytes, span->gpu);
+    }
+    return 0;
+}
+
+static int queue(void *stream, const emu_work *work)
+{
+    emu_object *s = NULL;
+    int code = emu_stream(stream, &s);
+    if (code == 0) code = check(work);
+    if (code == 0) return emu_enqueue(s, &(emu_op){.kind = EMU_WORK, .work = *work, .dst_gpu = -1, .src_gpu = -1});
+    if (work->end) work->end(work->user);
+    return code;
+}
+
+static void count(int delta)
+{
+    emu.library_objects += delta;
+}
+
+static uint64_t generation(void)
+{
+    return emu.generation;
+}
+
+static int capability(int gpu)
+{
+    return emu.config.gpu[gpu].capability;
+}
+
+extern const emu_door emu_door_of_driver __asm__("emu_door");
+EMU_API const emu_door emu_door_of_driver = {
+    .enter = emu_enter,
+    .leave = emu_leave,
+    .misuse = emu_misuse,
+    .current = current_gpu,
+    .stream = stream_gpu,
+    .unsafe = emu_unsafe,
+    .queue = queue,
+    .host = host,
+    .changed = emu_changed,
+    .count = count,
+    .generation = generation,
+    .capability = capability,
+};
