@@ -1,7 +1,7 @@
 /* serve_bench.c - many requests on one engine: what devices in a row, passes in flight and replicas are worth, and what
  * the scheduler costs.
  *
- *   serve_bench [--dir DIR] [--rounds N] [--layers N] [--tokens N]
+ *   serve_bench [--dir DIR] [--rounds N] [--layers N] [--tokens N] [--case N]
  *
  * A random bf16 Qwen2, hidden 1024, on virtual devices of one core each. A case is measured in turns, so that a
  * disturbance meets all alike: A, one device with so many rows in a pass; the probe, two engines like A on a core each
@@ -102,11 +102,12 @@ int main(int argc, char **argv)
                                 .ffn = 2816,
                                 .vocab = 2048,
                                 .tied = false};
-    int32_t rounds = 9, tokens = 64;
+    int32_t rounds = 9, tokens = 64, only = 0;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--dir") == 0) snprintf(dir, sizeof dir, "%s", argv[i + 1]);
         if (strcmp(argv[i], "--rounds") == 0) rounds = atoi(argv[i + 1]);
         if (strcmp(argv[i], "--tokens") == 0) tokens = atoi(argv[i + 1]);
+        if (strcmp(argv[i], "--case") == 0) only = atoi(argv[i + 1]);
         if (strcmp(argv[i], "--layers") == 0) shape.n_layers = atoi(argv[i + 1]);
     }
     if (rounds < 1 || rounds > MOST_ROUNDS || tokens < 4 || tokens > 1024 || shape.n_layers < 2) return 2;
@@ -126,10 +127,12 @@ int main(int argc, char **argv)
            (int)shape.hidden, SERVE_PROMPT, (int)tokens, (int)rounds);
     printf("%-54s %6s %6s  %6s  %6s  %5s  %s\n", "tokens a second, best; B/A; probe/A; B/probe; scheduler", "A", "B",
            "ratio", "probe", "part", "loop");
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (int32_t i = 0; i < (int32_t)(sizeof rows / sizeof rows[0]); i++) {
+        if (only && only != i + 1) continue;
         measure(dir, &rows[i], rounds, tokens);
         fflush(stdout);
     }
+    if (only) return 0;
     serve_flood(small);
     serve_rest(small);
     return 0;

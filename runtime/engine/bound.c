@@ -106,6 +106,25 @@ static berth_status pin_host(berth_bound *b, berth_unit *u, berth_error *err)
     return BERTH_OK;
 }
 
+/* A lane that will be woken is told a few ops ahead, so that it is awake by then; and towards the end of the program the
+ * lanes where it begins: the next run is likely to follow. */
+static void find_expects(berth_bound *b, int32_t n_lanes)
+{
+    enum { AHEAD = 3 };
+    const berth_program *p = b->program;
+    uint64_t begins = 0;
+    for (int32_t d = 0; d < n_lanes; d++)
+        if (b->lane_first[d] < b->lane_first[d + 1] && p->ops[b->lane_ops[b->lane_first[d]]].n_waits == 0)
+            begins |= (uint64_t)1 << d;
+    for (int32_t d = 0; d < n_lanes; d++) {
+        for (int32_t at = b->lane_first[d]; at < b->lane_first[d + 1]; at++) {
+            int32_t early = at - AHEAD < b->lane_first[d] ? b->lane_first[d] : at - AHEAD, op = b->lane_ops[at];
+            uint64_t lanes = b->wakes[op] | (op == p->n_ops - 1 ? begins : 0);
+            if (early < at) b->expects[b->lane_ops[early]] |= lanes & ~((uint64_t)1 << d);
+        }
+    }
+}
+
 static berth_status map_host(berth_bound *b, const berth_exec *exec, berth_error *err)
 {
     b->host_bytes = b->program->host_bytes;
@@ -130,7 +149,8 @@ berth_status berth_bound_init(berth_bound *b, const berth_program *program, cons
     b->lane_ops = calloc((size_t)program->n_ops + 1, sizeof *b->lane_ops);
     b->lane_index = calloc((size_t)program->n_ops + 1, sizeof *b->lane_index);
     b->wakes = calloc((size_t)program->n_ops + 1, sizeof *b->wakes);
-    if (!b->data || !b->lane_ops || !b->lane_index || !b->wakes)
+    b->expects = calloc((size_t)program->n_ops + 1, sizeof *b->expects);
+    if (!b->data || !b->lane_ops || !b->lane_index || !b->wakes || !b->expects)
         return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "program %s: tables", program->name);
     berth_status st = share_out_ops(b, exec, err);
     b->lanes = st == BERTH_OK ? berth_program_lanes(program) : 0;
@@ -138,6 +158,7 @@ berth_status berth_bound_init(berth_bound *b, const berth_program *program, cons
     for (int32_t i = 0; st == BERTH_OK && i < program->n_values; i++) st = bind_value(b, i, exec, memory, err);
     if (st == BERTH_OK) st = find_wakes(b, err);
     if (st == BERTH_OK) st = make_notes(b, exec, err);
+    if (st == BERTH_OK) find_expects(b, exec->n_units);
     return st;
 }
 
@@ -152,6 +173,7 @@ void berth_bound_deinit(berth_bound *b)
     free(b->lane_ops);
     free(b->lane_index);
     free(b->wakes);
+    free(b->expects);
     *b = (berth_bound){0};
 }
 

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <stddef.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -44,6 +45,16 @@ static bool spin_until(berth_event *e, uint32_t target, int64_t spin_ns)
         }
     } while (berth_now_ns() < end);
     return false;
+}
+
+bool berth_event_spin_until(berth_event *e, uint32_t target, int64_t until_ns)
+{
+    while (!berth_event_reached(e, target)) {
+        if (berth_now_ns() >= until_ns) return false;
+        sched_yield(); /* a thread with something to do may have been put on this core */
+        for (int i = 0; i < PAUSES_PER_LOOK; i++) pause_core();
+    }
+    return true;
 }
 
 bool berth_event_wait_until(berth_event *e, uint32_t target, int64_t spin_ns, int64_t deadline_ns)

@@ -24,6 +24,9 @@ void berth_event_wait(berth_event *e, uint32_t target, int64_t spin_ns);
 /* As above, but at the latest at `deadline_ns` of berth_now_ns (a past one: at once). Whether the target was reached. */
 bool berth_event_wait_until(berth_event *e, uint32_t target, int64_t spin_ns, int64_t deadline_ns);
 
+/* Only spins, till `until_ns` of berth_now_ns, and lets others have the core now and then. Whether the target was reached. */
+bool berth_event_spin_until(berth_event *e, uint32_t target, int64_t until_ns);
+
 static inline uint32_t berth_event_value(berth_event *e)
 {
     return atomic_load_explicit(&e->value, memory_order_acquire);

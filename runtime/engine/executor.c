@@ -16,6 +16,8 @@
 
 #include "base/clock.h"
 
+enum { EXPECT_NS = 2000000 }; /* a lane told that it will be needed stays awake so long: a few ops */
+
 typedef struct berth_lane_share {       /* a run's ops on one lane */
     berth_share base;                   /* first; its fields are the lane's and its worker's */
     _Alignas(64) _Atomic uint32_t done; /* ops over (issued), of this run and those before it; set by the worker */
@@ -296,6 +298,13 @@ static void wake_lanes(berth_exec *exec, uint64_t lanes)
     for (; lanes; lanes &= lanes - 1) berth_lane_wake(&exec->units[__builtin_ctzll(lanes)].lane);
 }
 
+static void warn_lanes(berth_exec *exec, uint64_t lanes)
+{
+    if (!lanes) return;
+    int64_t until = berth_now_ns() + EXPECT_NS;
+    for (; lanes; lanes &= lanes - 1) berth_lane_expect(&exec->units[__builtin_ctzll(lanes)].lane, until);
+}
+
 /* One lane, or the starter, is through. Nothing of the run is touched once the gate is open. */
 static void let_go(berth_run *r)
 {
@@ -313,6 +322,7 @@ static void share_carry_out(berth_share *base)
     const berth_bound *b = r->bound;
     bool is_last = base->n_left == 0;
     int32_t op = b->lane_ops[b->lane_first[s->device] + next_item(s)];
+    warn_lanes(r->exec, b->expects[op]);
     if (!atomic_load(&r->failed)) do_op(r, op);
     if (op + 1 == r->options.mark && !atomic_load(&r->failed)) r->marked_ns = berth_now_ns();
     s->next_wait = 0;

@@ -54,6 +54,7 @@ typedef struct berth_bound {
     uint64_t lanes;      /* bit d: has ops on lane d */
     const berth_exec *exec; /* borrowed */
     berth_unit *pinner;     /* borrowed; it pinned `host`; NULL: mapped */
+    uint64_t *expects;      /* owned; [n_ops] bit d: lane d will soon have to do, for this op or one close behind it */
 } berth_bound;
 
 typedef struct berth_bound_memory { /* per device of the machine */

@@ -5,7 +5,8 @@
  * flight gives, with the device computing one op at a time: a run that waits for another lane holds nobody up.
  *
  * When nothing is ready the worker spins briefly and then sleeps until it is woken: whoever makes an item ready on
- * another thread says so. Nothing here allocates or locks. */
+ * another thread says so. A sleeper takes some 0.1 ms to be there again, so whoever will make an item ready soon may say
+ * that too. Nothing here allocates or locks. */
 #ifndef BERTH_ENGINE_LANE_H
 #define BERTH_ENGINE_LANE_H
 
@@ -25,6 +26,7 @@ typedef struct berth_lane {
     berth_event wake;
     _Alignas(64) _Atomic(berth_share *) added; /* newest first; not yet seen by the worker */
     _Atomic bool stop;
+    _Atomic int64_t awake_until; /* of berth_now_ns */
     int64_t spin_ns;
     unsigned long thread;
     bool runs;
@@ -43,5 +45,9 @@ static inline void berth_lane_wake(berth_lane *lane)
 {
     berth_event_advance(&lane->wake, 1);
 }
+
+/* From any thread: an item will be ready by `until_ns` of berth_now_ns. The worker is woken and stays awake till then. A
+ * hint: nothing is done by it on a lane that never spins. */
+void berth_lane_expect(berth_lane *lane, int64_t until_ns);
 
 #endif
