@@ -86,13 +86,13 @@ static berth_status make_keys(berth_active *a, berth_error *err)
 
 /* ---- what is there already -------------------------------------------------------------------------------------- */
 
-/* KV of rows past the model's positions is of its own frequencies with dynamic scaling: not for others. */
+/* KV of rows past the model's positions is of its own frequencies with dynamic scaling: not for any other request. */
 static bool may_keep(const berth_active *a)
 {
     const berth_core *core = a->replica->core;
     const berth_text_config *text = &core->config->text;
     const berth_core_request *q = a->request;
-    if (core->options.no_prefix_cache || q->no_prefix_cache || q->tap) return false;
+    if (q->tap) return false;
     return text->rope_scaling != BERTH_ROPE_DYNAMIC || (int64_t)q->n_ids + a->limit <= text->max_positions;
 }
 
@@ -102,7 +102,7 @@ static berth_status take_rows(berth_active *a, berth_error *err)
     const berth_core_request *q = a->request;
     int64_t reused = 0;
     if (a->keeps && q->session) reused = berth_session_lend(q->session, a);
-    if (a->keeps && reused % r->kv.block == 0)
+    if (a->shares && reused % r->kv.block == 0)
         reused = berth_prefix_match(&r->kv, &a->kv, &a->chain, a->keys, q->n_ids - 1);
     if (!berth_block_table_grow(&a->kv, &r->kv, a->most_rows))
         return BERTH_FAIL(err, BERTH_INTERNAL, "no KV blocks for %lld tokens, though they were counted",
@@ -125,7 +125,7 @@ static berth_status take_tiles(berth_active *a, berth_error *err)
     int64_t before = q->n_tiles > 0 ? berth_count_id(a->ids, a->n_computed, q->image_token_id) : 0;
     int32_t first = q->n_tiles > 0 ? (int32_t)(before / r->features.block) : 0;
     for (int32_t t = first; t < q->n_tiles; t++) {
-        int32_t known = a->keeps && q->tile_digests ? berth_blocks_find(&r->features, q->tile_digests[t]) : -1;
+        int32_t known = a->shares && q->tile_digests ? berth_blocks_find(&r->features, q->tile_digests[t]) : -1;
         a->tile_blocks[t] = known >= 0 ? known : berth_blocks_take(&r->features);
         a->tile_state[t] = known >= 0 ? BERTH_TILE_DONE : BERTH_TILE_WANTED;
         if (a->tile_blocks[t] < 0 || (known < 0 && !has_pixels(q, t)))
@@ -154,6 +154,7 @@ berth_status berth_active_create(berth_replica *r, berth_job *job, berth_active 
                         .started_ns = berth_now_ns()};
     a->result.timing.queue_ns = a->started_ns - job->submitted_ns;
     a->keeps = may_keep(a);
+    a->shares = a->keeps && !r->core->options.no_prefix_cache && !job->request->no_prefix_cache;
     berth_status st = allocate(a, err);
     if (st == BERTH_OK) st = make_keys(a, err);
     if (st == BERTH_OK) st = make_sampler(a, err);

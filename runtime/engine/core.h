@@ -47,7 +47,8 @@ typedef struct berth_active {
     int64_t n_known, n_started, n_computed; /* ids; rows whose pass was started; rows whose KV is there */
     int64_t most_rows;                      /* KV rows it has blocks for */
     int32_t limit;                          /* new tokens at most */
-    bool keeps;                             /* its KV may be taken from and left to others */
+    bool keeps;                             /* its KV may be taken from and left to its session */
+    bool shares;                            /* ... and, with features, from and to others */
     bool is_foreign;                        /* it stands on KV out of a file, which nobody but its session believes */
     berth_block_table kv;
     berth_prefix_chain chain;

@@ -24,7 +24,7 @@ static void take_tile(const berth_pass_item *item, int64_t tower_end_ns)
     count_projecting(a, tower_end_ns, now);
     a->tile_state[item->tile] = BERTH_TILE_DONE;
     a->n_tiles_left--;
-    if (a->keeps && a->request->tile_digests)
+    if (a->shares && a->request->tile_digests)
         berth_blocks_publish(&r->features, a->tile_blocks[item->tile], a->request->tile_digests[item->tile]);
     if (a->n_tiles_left > 0 || a->phase != BERTH_PHASE_ENCODE) return;
     a->encoded_ns = now;
@@ -83,7 +83,7 @@ static bool are_sick(berth_active *a, const berth_pass_item *item, const float *
 
 static void publish(berth_active *a, int64_t first)
 {
-    if (a->keeps && !a->is_foreign)
+    if (a->shares && !a->is_foreign)
         berth_prefix_publish(&a->replica->kv, &a->kv, &a->chain, a->keys, first, a->n_computed);
 }
 

@@ -287,6 +287,40 @@ static void one_request_at_a_time(void **state)
     fixture_close(&f);
 }
 
+/* What takes and leaves nothing for others, by the engine's or the request's word, still has its own session. */
+static void a_session_keeps_its_own_without_a_prefix_cache(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 2; way++) {
+        fixture_options o = options;
+        o.engine.no_prefix_cache = way == 0;
+        fixture f = fixture_open(&o), plain = fixture_open(&options);
+        berth_session *s = new_session(f.engine);
+        history h = {0};
+        int32_t reused = 0;
+        for (int turn = 0; turn < 3; turn++) {
+            say(&h, long_question, turn == 0 ? PICTURE(1) : NULL);
+            berth_request whole = request_of(h.turns, h.n, NULL), last = request_of(&h.turns[h.n - 1], 1, s);
+            last.no_prefix_cache = way == 1;
+            berth_result want = run_request(plain.engine, &whole), got = run_request(f.engine, &last);
+            assert_memory_equal(got.token_ids, want.token_ids, (size_t)want.n_tokens * sizeof(int32_t));
+            assert_true(turn == 0 ? got.n_reused_tokens == 0 : got.n_reused_tokens > reused + 32);
+            reused = got.n_reused_tokens;
+            note_answer(&h, got.text);
+            berth_result_deinit(&want);
+            berth_result_deinit(&got);
+        }
+        berth_request other = request_of(h.turns, 1, NULL);
+        berth_result r = run_request(f.engine, &other); /* nothing was left to it */
+        assert_int_equal(r.n_reused_tokens, 0);
+        berth_result_deinit(&r);
+        berth_session_destroy(s);
+        history_deinit(&h);
+        fixture_close(&f);
+        fixture_close(&plain);
+    }
+}
+
 /* A request that failed leaves the session as it was. */
 static void a_failure_leaves_no_trace(void **state)
 {
@@ -570,6 +604,7 @@ int main(void)
         cmocka_unit_test(a_fork_goes_its_own_way),
         cmocka_unit_test(sessions_that_were_given_up_say_the_same),
         cmocka_unit_test(one_request_at_a_time),
+        cmocka_unit_test(a_session_keeps_its_own_without_a_prefix_cache),
         cmocka_unit_test(a_failure_leaves_no_trace),
         cmocka_unit_test(a_saved_session_goes_on_under_any_plan),
         cmocka_unit_test(strict_engines_save_and_load),

@@ -266,7 +266,8 @@ typedef struct berth_engine_options {
     int32_t queue;           /* requests that may wait; one more is BERTH_BUSY; 0 = 1024 */
     int32_t host_threads;    /* decode pictures and build prompts ahead of need; 0 = 2 */
     berth_start_order order; /* which waiting request of equal priority starts first */
-    int32_t no_prefix_cache; /* nonzero: computed KV is not kept for later requests with the same beginning */
+    /* nonzero: computed KV is not kept for later requests with the same beginning; sessions keep theirs */
+    int32_t no_prefix_cache;
     /* bytes of tokens that a request's consumer may leave untaken before the request ends with BERTH_SLOW_CONSUMER; 0 = 256 KiB */
     int64_t consumer_bytes;
 } berth_engine_options;
@@ -349,7 +350,7 @@ typedef struct berth_request {
     int32_t
         speculate; /* tokens guessed ahead from the prompt's own words; same tokens, fewer passes; greedy only; 0 = off */
     int32_t logprobs;        /* nonzero: tokens carry their logprob */
-    int32_t no_prefix_cache; /* nonzero: takes nothing computed for others, leaves nothing */
+    int32_t no_prefix_cache; /* nonzero: takes nothing computed for others, leaves nothing; its session's own stays */
     int32_t quiet;           /* nonzero: queues get the end, not the tokens */
     berth_session *session;  /* `turns` follow what the session remembers; NULL = a conversation of its own */
 } berth_request;
@@ -384,7 +385,7 @@ typedef struct berth_result {
     int32_t n_drafted, n_accepted; /* speculation */
     int64_t queue_ns;              /* from submission to the first pass */
     int64_t decode_image_ns;       /* of timings.image_ns: reading and decoding pictures */
-    int64_t tiles_ns;        /* of timings.image_ns: scaling pictures and cutting tiles */
+    int64_t tiles_ns;              /* of timings.image_ns: scaling pictures and cutting tiles */
     int64_t project_ns;            /* of timings.encode_ns: behind the vision tower's last op, in the projector */
 } berth_result;
 
