@@ -29,14 +29,40 @@ uint64_t bench_draw(bench_random *r);
 double bench_uniform(bench_random *r);                  /* [0, 1) */
 double bench_exponential(bench_random *r, double rate); /* seconds between arrivals of a Poisson process */
 
+/* ---- tests (bench_tests.c) ------------------------------------------------------------------------------------------- */
+
+enum { BENCH_NUMBERS = 256, BENCH_TESTS = 4096 };
+typedef struct bench_numbers {
+    int32_t list[BENCH_NUMBERS], n;
+} bench_numbers;
+
+/* Lists and ranges of a CLI_LIST option, or of `standard` where it is not given; each at least `min`. */
+berth_status bench_numbers_read(const cli_args *a, cli_option o, const char *standard, int32_t min, bench_numbers *out,
+                                berth_error *err);
+
+typedef struct bench_test {
+    char name[64];           /* as llama-bench writes it: "pp512 @ d4096" */
+    int32_t n_prompt, n_gen; /* n_prompt BENCH_PICTURE: the picture */
+    int32_t n_depth;         /* tokens in the context before */
+} bench_test;
+
+typedef struct bench_tests {
+    bench_test list[BENCH_TESTS];
+    int32_t n;
+    int32_t n_prompt, n_gen; /* the first lengths: of serving */
+} bench_tests;
+
+/* May be none. */
+berth_status bench_tests_read(const cli_args *a, bench_tests *out, berth_error *err);
+
 /* ---- records (bench_record.c) ---------------------------------------------------------------------------------------- */
 
 typedef enum bench_format { BENCH_MD, BENCH_CSV, BENCH_JSON, BENCH_JSONL, BENCH_SQL } bench_format;
-berth_status bench_format_read(const char *name, bench_format *out, berth_error *err);
+berth_status bench_format_read(cli_option o, const char *name, bench_format *out, berth_error *err);
 
 typedef enum bench_kind { BENCH_TEXT, BENCH_NUMBER, BENCH_LIST } bench_kind;
 typedef struct bench_cell {
-    const char *key;   /* static */
+    const char *key;   /* static; NULL = for md alone */
     const char *title; /* its column in md; static; NULL = not shown there */
     bench_kind kind;
     char *value; /* owned; a list is JSON */
@@ -81,10 +107,12 @@ typedef struct bench_load { /* an engine under measurement */
     berth_engine *engine;
     berth_queue *queue;
     int32_t n_seqs;
-    int32_t form_tokens; /* tokens of a prompt beside its text */
-    const char *unit;    /* text of one token, however often it is repeated; static */
-    int32_t speculate;   /* --speculate */
-    const char *image;   /* the picture of BENCH_PICTURE, or NULL; borrowed */
+    int32_t form_tokens;      /* tokens of a prompt beside its text */
+    const char *unit;         /* text of one token, however often it is repeated; static */
+    int32_t speculate;        /* --speculate */
+    const char *image;        /* the picture of BENCH_PICTURE, or NULL; borrowed */
+    berth_session **sessions; /* owned; [n_seqs] that hold the context of tests at a depth; NULL = not needed yet */
+    int32_t tail_tokens;      /* tokens of a prompt behind its text; with `sessions` */
 } bench_load;
 
 /* Opens model, plan and engine under one placement, for n_seqs requests of at most `context` tokens. */
@@ -109,8 +137,14 @@ typedef struct bench_rep {        /* one repetition: all its requests together; 
     int32_t n_tiles;
 } bench_rep;
 
-/* Runs n_seqs requests of this size at once to their end; n_prompt 0 is the shortest prompt there is. */
-berth_status bench_run(bench_load *l, int32_t n_prompt, int32_t n_new, bench_rep *out, berth_error *err);
+typedef struct bench_size { /* of a request */
+    int32_t n_prompt;       /* 0: the shortest prompt there is, or at a depth that context itself */
+    int32_t n_new;
+    int32_t n_depth; /* tokens that are in the context already and are not counted */
+} bench_size;
+
+/* Runs n_seqs requests of this size at once to their end. */
+berth_status bench_run(bench_load *l, const bench_size *size, bench_rep *out, berth_error *err);
 
 /* ---- checking (bench_reference.c, bench_check.c) --------------------------------------------------------------------- */
 

@@ -118,6 +118,8 @@ berth_status bench_load_open(const cli_args *a, const cli_placement *p, int32_t 
 
 void bench_load_close(bench_load *l)
 {
+    for (int32_t i = 0; l->sessions != NULL && i < l->n_seqs; i++) berth_session_destroy(l->sessions[i]);
+    free(l->sessions);
     berth_engine_destroy(l->engine);
     berth_queue_destroy(l->queue);
     cli_setup_close(&l->setup);
@@ -128,7 +130,7 @@ void bench_load_close(bench_load *l)
 
 typedef struct span { /* on berth_now_ns() */
     int64_t submitted, prefill_begin, first_token, end;
-    int64_t n_prompt, n_decoded;
+    int64_t n_prompt, n_reused, n_decoded; /* n_prompt: that were computed */
 } span;
 
 static void note(span *s, const berth_result *r)
@@ -136,7 +138,8 @@ static void note(span *s, const berth_result *r)
     s->first_token = s->submitted + r->timings.first_token_ns;
     s->prefill_begin = s->first_token - r->timings.prefill_ns;
     s->end = s->first_token + r->timings.decode_ns;
-    s->n_prompt = r->n_prompt_tokens;
+    s->n_prompt = r->n_prompt_tokens - r->n_reused_tokens;
+    s->n_reused = r->n_reused_tokens;
     s->n_decoded = r->n_tokens - 1;
 }
 
@@ -178,25 +181,100 @@ static berth_status collect(bench_load *l, int32_t n, bench_rep *out, berth_erro
     return st;
 }
 
-berth_status bench_run(bench_load *l, int32_t n_prompt, int32_t n_new, bench_rep *out, berth_error *err)
+/* n_seqs requests of n_prompt tokens, each on its session when `at_depth`, to their end; `spans` [n_seqs]. */
+static berth_status run_once(bench_load *l, int32_t n_prompt, int32_t n_new, bool at_depth, span *spans, bench_rep *out,
+                             berth_error *err)
 {
     cli_conversation c;
     berth_request r;
-    *out = (bench_rep){0};
-    berth_status st = bench_prompt(l, n_prompt != 0 ? n_prompt : l->form_tokens + 1, &c, err);
+    berth_status st = bench_prompt(l, n_prompt, &c, err);
     if (st != BERTH_OK) return st;
     bench_request(l, &c, n_new, &r);
-    span *spans = calloc((size_t)l->n_seqs, sizeof *spans);
-    if (spans == NULL) st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for %d requests", (int)l->n_seqs);
     int32_t begun = 0;
     for (; st == BERTH_OK && begun < l->n_seqs; begun++) {
         uint64_t id;
+        if (at_depth) st = berth_session_rewind(r.session = l->sessions[begun], 0, err);
         spans[begun].submitted = berth_now_ns();
-        st = berth_engine_submit(l->engine, &r, l->queue, &spans[begun], &id, err);
+        if (st == BERTH_OK) st = berth_engine_submit(l->engine, &r, l->queue, &spans[begun], &id, err);
     }
     if (st == BERTH_OK) st = collect(l, begun, out, err);
+    cli_conversation_deinit(&c);
+    return st;
+}
+
+/* ---- at a depth ------------------------------------------------------------------------------------------------------ */
+
+/* A session takes up a prompt where it goes apart from the one before: at the end of the text, so what is behind the text
+ * is computed again. Two prompts say how much that is. */
+static berth_status measure_tail(bench_load *l, berth_error *err)
+{
+    enum { SHORT = 8, LONG = 16 };
+    int32_t reused = 0;
+    berth_status st = BERTH_OK;
+    for (int32_t extra = SHORT; st == BERTH_OK && extra <= LONG; extra += LONG - SHORT) {
+        cli_conversation c;
+        berth_request r;
+        berth_result result = {.struct_size = sizeof result};
+        st = bench_prompt(l, l->form_tokens + extra, &c, err);
+        if (st != BERTH_OK) return st;
+        bench_request(l, &c, 1, &r);
+        r.session = l->sessions[0];
+        st = berth_session_rewind(r.session, 0, err);
+        if (st == BERTH_OK) st = berth_engine_run(l->engine, &r, &result, err);
+        reused = result.n_reused_tokens;
+        berth_result_deinit(&result);
+        cli_conversation_deinit(&c);
+    }
+    if (st == BERTH_OK && reused < SHORT)
+        st = BERTH_FAIL(err, BERTH_UNSUPPORTED, "--n-depth: this model's KV is not kept from one request to the next");
+    l->tail_tokens = l->form_tokens + SHORT - reused;
+    return st;
+}
+
+static berth_status need_sessions(bench_load *l, berth_error *err)
+{
+    if (l->sessions != NULL) return BERTH_OK;
+    l->sessions = calloc((size_t)l->n_seqs, sizeof(berth_session *));
+    if (l->sessions == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for %d sessions", (int)l->n_seqs);
+    berth_status st = BERTH_OK;
+    for (int32_t i = 0; st == BERTH_OK && i < l->n_seqs; i++)
+        st = berth_session_create(l->engine, &l->sessions[i], err);
+    return st == BERTH_OK ? measure_tail(l, err) : st;
+}
+
+/* Generation at a depth begins behind a prompt that is the context. A prompt at a depth is the end of a longer one, whose
+ * beginning the session has: it is put there, or cut back to, by a request that is not counted. */
+static berth_status run_at_depth(bench_load *l, const bench_size *size, span *spans, bench_rep *out, berth_error *err)
+{
+    bench_rep ignored = {0};
+    berth_status st = need_sessions(l, err);
+    if (st != BERTH_OK) return st;
+    if (size->n_prompt == 0) return run_once(l, size->n_depth, size->n_new, true, spans, out, err);
+    const int32_t head = l->form_tokens - l->tail_tokens;
+    if (size->n_depth <= head)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                          "a prompt behind %d tokens: what stands before a message alone has %d; ask for a depth of %d "
+                          "or more",
+                          (int)size->n_depth, (int)head, (int)head + 1);
+    st = run_once(l, size->n_depth + l->tail_tokens, 1, true, spans, &ignored, err);
+    if (st == BERTH_OK) st = run_once(l, size->n_depth + size->n_prompt, size->n_new, true, spans, out, err);
+    for (int32_t i = 0; st == BERTH_OK && i < l->n_seqs; i++) {
+        if (spans[i].n_reused == size->n_depth) continue;
+        st = BERTH_FAIL(err, BERTH_INTERNAL, "%d tokens were to be in the context, %d were; give more --kv-tokens",
+                        (int)size->n_depth, (int)spans[i].n_reused);
+    }
+    return st;
+}
+
+berth_status bench_run(bench_load *l, const bench_size *size, bench_rep *out, berth_error *err)
+{
+    *out = (bench_rep){0};
+    span *spans = calloc((size_t)l->n_seqs, sizeof *spans);
+    if (spans == NULL) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for %d requests", (int)l->n_seqs);
+    const int32_t n_prompt = size->n_prompt != 0 ? size->n_prompt : l->form_tokens + 1;
+    berth_status st = size->n_depth > 0 ? run_at_depth(l, size, spans, out, err)
+                                        : run_once(l, n_prompt, size->n_new, false, spans, out, err);
     if (st == BERTH_OK) sum_up(spans, l->n_seqs, out);
     free(spans);
-    cli_conversation_deinit(&c);
     return st;
 }

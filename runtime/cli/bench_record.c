@@ -8,7 +8,7 @@
 #include "base/status.h"
 #include "cli/bench.h"
 
-berth_status bench_format_read(const char *name, bench_format *out, berth_error *err)
+berth_status bench_format_read(cli_option o, const char *name, bench_format *out, berth_error *err)
 {
     static const char *const names[] = {"md", "csv", "json", "jsonl", "sql"};
     for (int i = 0; i < 5; i++) {
@@ -17,7 +17,8 @@ berth_status bench_format_read(const char *name, bench_format *out, berth_error 
             return BERTH_OK;
         }
     }
-    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--output %s: expected md, csv, json, jsonl or sql", name);
+    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--%s %s: expected md, csv, json, jsonl or sql", cli_options[o].name,
+                      name);
 }
 
 /* ---- cells ----------------------------------------------------------------------------------------------------------- */
@@ -95,22 +96,33 @@ static void write_md(const bench_record *r, size_t index, berth_buffer *out)
     }
 }
 
+/* The next cell at or behind i with a key; r->n: none. */
+static int32_t keyed(const bench_record *r, int32_t i)
+{
+    while (i < r->n && r->cells[i].key == NULL) i++;
+    return i;
+}
+
 static void write_csv(const bench_record *r, size_t index, berth_buffer *out)
 {
-    for (int32_t i = 0; index == 0 && i < r->n; i++)
-        berth_buffer_printf(out, "%s%s", r->cells[i].key, i + 1 < r->n ? "," : "\n");
-    for (int32_t i = 0; i < r->n; i++) {
+    const int32_t first = keyed(r, 0);
+    for (int32_t i = first; index == 0 && i < r->n; i = keyed(r, i + 1))
+        berth_buffer_printf(out, "%s%s", i > first ? "," : "", r->cells[i].key);
+    if (index == 0) berth_buffer_putc(out, '\n');
+    for (int32_t i = first; i < r->n; i = keyed(r, i + 1)) {
+        if (i > first) berth_buffer_putc(out, ',');
         put_quoted(out, r->cells[i].value, '"');
-        berth_buffer_putc(out, i + 1 < r->n ? ',' : '\n');
     }
+    berth_buffer_putc(out, '\n');
 }
 
 static void write_object(const bench_record *r, const char *separator, berth_buffer *out)
 {
+    const int32_t first = keyed(r, 0);
     berth_buffer_puts(out, "{");
-    for (int32_t i = 0; i < r->n; i++) {
+    for (int32_t i = first; i < r->n; i = keyed(r, i + 1)) {
         const bench_cell *c = &r->cells[i];
-        berth_buffer_printf(out, "%s\"%s\": ", i ? separator : "", c->key);
+        berth_buffer_printf(out, "%s\"%s\": ", i > first ? separator : "", c->key);
         if (c->kind == BENCH_TEXT) {
             berth_buffer_json_string(out, c->value, strlen(c->value));
         } else {
@@ -122,16 +134,19 @@ static void write_object(const bench_record *r, const char *separator, berth_buf
 
 static void write_sql(const bench_record *r, size_t index, const char *table, berth_buffer *out)
 {
+    const int32_t first = keyed(r, 0);
     if (index == 0) berth_buffer_printf(out, "CREATE TABLE IF NOT EXISTS %s (\n", table);
-    for (int32_t i = 0; index == 0 && i < r->n; i++) {
-        berth_buffer_printf(out, "  %s %s%s", r->cells[i].key, r->cells[i].kind == BENCH_NUMBER ? "REAL" : "TEXT",
-                            i + 1 < r->n ? ",\n" : "\n);\n\n");
+    for (int32_t i = first; index == 0 && i < r->n; i = keyed(r, i + 1)) {
+        berth_buffer_printf(out, "%s  %s %s", i > first ? ",\n" : "", r->cells[i].key,
+                            r->cells[i].kind == BENCH_NUMBER ? "REAL" : "TEXT");
     }
+    if (index == 0) berth_buffer_puts(out, "\n);\n\n");
     berth_buffer_printf(out, "INSERT INTO %s (", table);
-    for (int32_t i = 0; i < r->n; i++) berth_buffer_printf(out, "%s%s", i ? ", " : "", r->cells[i].key);
+    for (int32_t i = first; i < r->n; i = keyed(r, i + 1))
+        berth_buffer_printf(out, "%s%s", i > first ? ", " : "", r->cells[i].key);
     berth_buffer_puts(out, ") VALUES (");
-    for (int32_t i = 0; i < r->n; i++) {
-        if (i) berth_buffer_puts(out, ", ");
+    for (int32_t i = first; i < r->n; i = keyed(r, i + 1)) {
+        if (i > first) berth_buffer_puts(out, ", ");
         put_quoted(out, r->cells[i].value, '\'');
     }
     berth_buffer_puts(out, ");\n");

@@ -1,6 +1,5 @@
 /* cmd_bench.c - berth bench: llama-bench's tests (pp, tg, pg) and vLLM's latencies under a request rate, over every placement and
  * batch size. Nothing is timed before all of them gave the same greedy tokens; then rows are written as they are measured. */
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,83 +10,23 @@
 #include "base/status.h"
 #include "cli/bench.h"
 
-enum { MAX_LIST = 256, MAX_TESTS = 3 * MAX_LIST, MAX_TOKENS = 1 << 22, CONTEXT_SLACK = 128 };
-
-typedef struct number_list {
-    int32_t list[MAX_LIST], n;
-} number_list;
-
-typedef struct bench_test {
-    char name[48];
-    int32_t n_prompt, n_gen; /* n_prompt BENCH_PICTURE: the picture */
-} bench_test;
+enum { MAX_RATES = 256, CONTEXT_SLACK = 128, MAX_OUTPUTS = 2 };
 
 typedef struct bench {
     const cli_args *args;
     cli_placements placements;
-    number_list sizes; /* requests at once */
-    double rates[MAX_LIST];
+    bench_numbers sizes; /* requests at once */
+    double rates[MAX_RATES];
     int32_t n_rates; /* 0 = no serving */
-    bench_test tests[MAX_TESTS];
-    int32_t n_tests;
-    int32_t n_prompt, n_gen; /* of serving */
-    bench_format format;
+    bench_tests tests;
+    bench_format formats[MAX_OUTPUTS]; /* on standard output; on standard error too */
+    int32_t n_outputs;
     bench_env env;
     size_t n_written;
+    int32_t n_begun; /* tests, for --progress */
 } bench;
 
 /* ---- options --------------------------------------------------------------------------------------------------------- */
-
-static berth_status bad_list(cli_option o, const char *text, berth_error *err)
-{
-    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
-                      "--%s %s: expected numbers such as 128,512, or first-last, first-last+step, first-last*factor",
-                      cli_options[o].name, text);
-}
-
-/* One whole number at *p. */
-static bool take_number(const char **p, int32_t min, int32_t *out)
-{
-    char *end;
-    if (!isdigit((unsigned char)**p)) return false;
-    const long n = strtol(*p, &end, 10);
-    *p = end;
-    *out = n <= MAX_TOKENS ? (int32_t)n : -1;
-    return n >= min && n <= MAX_TOKENS;
-}
-
-/* llama-bench's ranges: 1-4 is 1,2,3,4; 128-512+128; 1-8*2. */
-static bool take_range(const char **p, int32_t min, number_list *out)
-{
-    int32_t first, last, step = 1;
-    bool times = false;
-    if (!take_number(p, min, &first)) return false;
-    last = first;
-    if (**p == '-') {
-        ++*p;
-        if (!take_number(p, first, &last)) return false;
-        if (**p == '+' || **p == '*') {
-            times = *(*p)++ == '*';
-            if (!take_number(p, times ? 2 : 1, &step) || (times && first == 0)) return false;
-        }
-    }
-    for (int64_t n = first; n <= last; n = times ? n * step : n + step) {
-        if (out->n == MAX_LIST) return false;
-        out->list[out->n++] = (int32_t)n;
-    }
-    return true;
-}
-
-static berth_status read_numbers(const cli_args *a, cli_option o, const char *standard, int32_t min, number_list *out,
-                                 berth_error *err)
-{
-    const char *text = a->set[o] ? a->text[o] : standard;
-    out->n = 0;
-    for (const char *p = text;; p++) {
-        if (!take_range(&p, min, out) || (*p != ',' && *p != '\0')) return bad_list(o, text, err);
-        if (*p == '\0') return BERTH_OK;
-    }
-}
 
 static berth_status read_rates(bench *b, berth_error *err)
 {
@@ -101,7 +40,7 @@ static berth_status read_rates(bench *b, berth_error *err)
     for (const char *p = a->text[OPT_REQUEST_RATE];; p++) {
         char *end;
         const double rate = strtod(p, &end);
-        if (end == p || !(rate > 0) || (*end != ',' && *end != '\0') || b->n_rates == MAX_LIST)
+        if (end == p || !(rate > 0) || (*end != ',' && *end != '\0') || b->n_rates == MAX_RATES)
             return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
                               "--request-rate %s: expected requests a second, as in 0.5,2,inf",
                               a->text[OPT_REQUEST_RATE]);
@@ -111,56 +50,31 @@ static berth_status read_rates(bench *b, berth_error *err)
     }
 }
 
-static void add_test(bench *b, int32_t n_prompt, int32_t n_gen)
-{
-    bench_test *t = &b->tests[b->n_tests++];
-    *t = (bench_test){.n_prompt = n_prompt, .n_gen = n_gen};
-    if (n_prompt == BENCH_PICTURE)
-        snprintf(t->name, sizeof t->name, "image+tg%d", (int)n_gen);
-    else if (n_gen == 0)
-        snprintf(t->name, sizeof t->name, "pp%d", (int)n_prompt);
-    else if (n_prompt == 0)
-        snprintf(t->name, sizeof t->name, "tg%d", (int)n_gen);
-    else
-        snprintf(t->name, sizeof t->name, "pp%d+tg%d", (int)n_prompt, (int)n_gen);
-}
-
-static berth_status read_pairs(bench *b, berth_error *err)
-{
-    const cli_args *a = b->args;
-    for (int32_t i = 0; i < a->n_list[OPT_PG]; i++) {
-        const char *p = a->list[OPT_PG][i];
-        int32_t pp, tg;
-        if (!take_number(&p, 1, &pp) || *p++ != ',' || !take_number(&p, 1, &tg) || *p != '\0' || i == MAX_LIST - 1)
-            return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--pg %s: expected PROMPT,GENERATED, as in 512,128",
-                              a->list[OPT_PG][i]);
-        add_test(b, pp, tg);
-    }
-    return BERTH_OK;
-}
-
 static berth_status read_tests(bench *b, berth_error *err)
 {
     const cli_args *a = b->args;
-    number_list pp, tg;
-    berth_status st = read_numbers(a, OPT_N_PROMPT, "512", 0, &pp, err);
-    if (st == BERTH_OK) st = read_numbers(a, OPT_N_GEN, "128", 0, &tg, err);
+    const bench_tests *t = &b->tests;
+    berth_status st = bench_tests_read(a, &b->tests, err);
     if (st != BERTH_OK) return st;
-    b->n_prompt = pp.list[0];
-    b->n_gen = tg.list[0];
-    for (int32_t i = 0; i < pp.n; i++) {
-        if (pp.list[i] > 0) add_test(b, pp.list[i], 0);
-    }
-    for (int32_t i = 0; i < tg.n; i++) {
-        if (tg.list[i] > 0) add_test(b, 0, tg.list[i]);
-    }
-    st = read_pairs(b, err);
-    if (st == BERTH_OK && a->n_list[OPT_IMAGE] > 0) add_test(b, BENCH_PICTURE, b->n_gen > 0 ? b->n_gen : 1);
-    if (st == BERTH_OK && b->n_rates == 0 && b->n_tests == 0)
-        st = BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "there is nothing to measure; give -p, -n, -pg or -i");
-    if (st == BERTH_OK && b->n_rates > 0 && (b->n_gen < 1 || (b->n_prompt < 1 && a->n_list[OPT_IMAGE] == 0)))
-        st = BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
-                        "serving needs a prompt (-p) and generated tokens (-n), both over 0");
+    if (b->n_rates == 0 && t->n == 0)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "there is nothing to measure; give -p, -n, -pg or -i");
+    if (b->n_rates > 0 && (t->n_gen < 1 || (t->n_prompt < 1 && a->n_list[OPT_IMAGE] == 0)))
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                          "serving needs a prompt (-p) and generated tokens (-n), both over 0");
+    if (b->n_rates > 0 && a->set[OPT_N_DEPTH])
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                          "--n-depth is for tests, --request-rate for serving; give one of the two");
+    return BERTH_OK;
+}
+
+static berth_status read_outputs(bench *b, berth_error *err)
+{
+    const cli_args *a = b->args;
+    b->n_outputs = 1 + a->set[OPT_OUTPUT_ERR];
+    berth_status st =
+        bench_format_read(OPT_OUTPUT, a->set[OPT_OUTPUT] ? a->text[OPT_OUTPUT] : "md", &b->formats[0], err);
+    if (st == BERTH_OK && a->set[OPT_OUTPUT_ERR])
+        st = bench_format_read(OPT_OUTPUT_ERR, a->text[OPT_OUTPUT_ERR], &b->formats[1], err);
     return st;
 }
 
@@ -173,8 +87,8 @@ static berth_status read_options(const cli_args *a, bench *b, berth_error *err)
     if (a->n_list[OPT_IMAGE] > 1) return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "one --image is enough to measure");
     if (a->set[OPT_DELAY] && !(a->real[OPT_DELAY] >= 0 && a->real[OPT_DELAY] <= 86400))
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--delay %s: expected seconds, 0 to 86400", a->text[OPT_DELAY]);
-    berth_status st = bench_format_read(a->set[OPT_OUTPUT] ? a->text[OPT_OUTPUT] : "md", &b->format, err);
-    if (st == BERTH_OK) st = read_numbers(a, OPT_BATCH_SIZE, "1", 1, &b->sizes, err);
+    berth_status st = read_outputs(b, err);
+    if (st == BERTH_OK) st = bench_numbers_read(a, OPT_BATCH_SIZE, "1", 1, &b->sizes, err);
     for (int32_t i = 0; st == BERTH_OK && i < b->sizes.n; i++) {
         if (b->sizes.list[i] > 4096)
             st = BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--batch-size %d: at most 4096", (int)b->sizes.list[i]);
@@ -187,9 +101,10 @@ static berth_status read_options(const cli_args *a, bench *b, berth_error *err)
 /* Tokens of the longest request. A picture's are not known yet: then the plan's default, which has room for one. */
 static int64_t context_of(const bench *b)
 {
-    int64_t most = b->n_rates > 0 ? b->n_prompt + b->n_gen : 0;
-    for (int32_t i = 0; i < b->n_tests; i++) {
-        const int64_t n = (int64_t)(b->tests[i].n_prompt > 0 ? b->tests[i].n_prompt : 0) + b->tests[i].n_gen;
+    int64_t most = b->n_rates > 0 ? b->tests.n_prompt + b->tests.n_gen : 0;
+    for (int32_t i = 0; i < b->tests.n; i++) {
+        const bench_test *t = &b->tests.list[i];
+        const int64_t n = (int64_t)(t->n_prompt > 0 ? t->n_prompt : 0) + t->n_gen + t->n_depth;
         most = n > most ? n : most;
     }
     most += CONTEXT_SLACK;
@@ -221,15 +136,30 @@ static void put_head(const bench *b, const cli_placement *p, const bench_load *l
     bench_put(r, "n_draft", NULL, BENCH_NUMBER, "%d", (int)l->speculate);
 }
 
+/* Takes the text to standard output (0) or standard error (1). */
+static berth_status put_out(int32_t where, bool failed, berth_buffer *take_out, berth_error *err)
+{
+    failed |= take_out->failed;
+    bool written = true;
+    if (!failed && take_out->len > 0) {
+        written = where == 0 ? cli_write(take_out->data, take_out->len)
+                             : fwrite(take_out->data, 1, take_out->len, stderr) == take_out->len;
+    }
+    berth_buffer_deinit(take_out);
+    if (failed) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for a row");
+    return written ? BERTH_OK : BERTH_FAIL(err, BERTH_INTERNAL, "the rows were not written");
+}
+
 static berth_status write_row(bench *b, const bench_record *r, const char *table, berth_error *err)
 {
-    berth_buffer out = {0};
-    bench_write(r, b->format, b->n_written++, table, &out);
-    const bool failed = r->failed || out.failed;
-    const bool written = !failed && cli_write(out.data, out.len);
-    berth_buffer_deinit(&out);
-    if (failed) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for a row");
-    return written ? BERTH_OK : BERTH_FAIL(err, BERTH_INTERNAL, "the row was not written");
+    berth_status st = BERTH_OK;
+    for (int32_t i = 0; st == BERTH_OK && i < b->n_outputs; i++) {
+        berth_buffer out = {0};
+        bench_write(r, b->formats[i], b->n_written, table, &out);
+        st = put_out(i, r->failed, &out, err);
+    }
+    b->n_written++;
+    return st;
 }
 
 typedef struct measured { /* a test's repetitions */
@@ -263,6 +193,7 @@ static void put_measured(const bench *b, const bench_test *t, const measured *m,
                                                      "project",  "prefill", "decode"};
     bench_put(r, "n_prompt", NULL, BENCH_NUMBER, "%d", t->n_prompt > 0 ? (int)t->n_prompt : 0);
     bench_put(r, "n_gen", NULL, BENCH_NUMBER, "%d", (int)t->n_gen);
+    bench_put(r, "n_depth", NULL, BENCH_NUMBER, "%d", (int)t->n_depth);
     bench_put(r, "n_tiles", NULL, BENCH_NUMBER, "%d", (int)m->n_tiles);
     bench_put_text(r, "test", "test", t->name);
     bench_put(r, "avg_ns", NULL, BENCH_NUMBER, "%.0f", bench_mean(&m->ns));
@@ -273,8 +204,7 @@ static void put_measured(const bench *b, const bench_test *t, const measured *m,
     bench_put_samples(r, "samples_ts", &m->ts);
     for (int i = 0; i < CLI_N_STAGES; i++)
         bench_put(r, keys[i], stages ? titles[i] : NULL, BENCH_NUMBER, "%.3f", bench_mean(&m->stages[i]));
-    if (b->format == BENCH_MD)
-        bench_put(r, "t_s", "t/s", BENCH_LIST, "%.2f ± %.2f", bench_mean(&m->ts), bench_deviation(&m->ts));
+    bench_put(r, NULL, "t/s", BENCH_LIST, "%.2f ± %.2f", bench_mean(&m->ts), bench_deviation(&m->ts));
 }
 
 /* ---- tests ----------------------------------------------------------------------------------------------------------- */
@@ -287,19 +217,42 @@ static void pause_before(const bench *b)
     nanosleep(&t, NULL);
 }
 
+/* As llama-bench says it: which test of how many, and what of it. */
+static void say_progress(const bench *b, const bench_test *t, const char *what, int32_t i, int32_t n)
+{
+    if (!b->args->set[OPT_PROGRESS]) return;
+    const int32_t all = b->placements.n * b->sizes.n * b->tests.n;
+    fprintf(stderr, "berth: test %d/%d: %s: %s", (int)b->n_begun, (int)all, t->name, what);
+    if (n > 0) fprintf(stderr, " %d/%d", (int)i, (int)n);
+    fputs("\n", stderr);
+}
+
+/* A run that is not counted, of a few tokens. */
+static berth_status warm_up(bench *b, bench_load *l, const bench_test *t, bench_size size, berth_error *err)
+{
+    bench_rep rep;
+    if (b->args->set[OPT_NO_WARMUP]) return BERTH_OK;
+    say_progress(b, t, "warm-up", 0, 0);
+    if (size.n_new > 8) size.n_new = 8;
+    return bench_run(l, &size, &rep, err);
+}
+
 static berth_status run_test(bench *b, const cli_placement *p, bench_load *l, const bench_test *t, berth_error *err)
 {
     const int32_t reps = b->args->set[OPT_REPETITIONS] ? (int32_t)b->args->number[OPT_REPETITIONS] : 5;
     /* the prefill makes the first token, so N decoded ones are asked for with one more */
     const int32_t n_new = t->n_prompt == 0 ? t->n_gen + 1 : t->n_gen > 0 ? t->n_gen : 1;
+    const bench_size size = {.n_prompt = t->n_prompt, .n_new = n_new, .n_depth = t->n_depth};
     measured m = {0};
     bench_rep rep;
     bench_record row = {0};
     berth_status st = BERTH_OK;
+    b->n_begun++;
     pause_before(b);
-    if (!b->args->set[OPT_NO_WARMUP]) st = bench_run(l, t->n_prompt, n_new < 8 ? n_new : 8, &rep, err);
+    st = warm_up(b, l, t, size, err);
     for (int32_t i = 0; st == BERTH_OK && i < reps; i++) {
-        st = bench_run(l, t->n_prompt, n_new, &rep, err);
+        say_progress(b, t, "run", i + 1, reps);
+        st = bench_run(l, &size, &rep, err);
         if (st == BERTH_OK) add_rep(&m, t, &rep);
     }
     if (st == BERTH_OK) {
@@ -321,24 +274,26 @@ static berth_status run_serving(bench *b, const cli_placement *p, bench_load *l,
     const cli_args *a = b->args;
     const bench_serving plan = {
         .n_requests = a->set[OPT_NUM_PROMPTS] ? (int32_t)a->number[OPT_NUM_PROMPTS] : 100,
-        .n_prompt = a->n_list[OPT_IMAGE] > 0 ? BENCH_PICTURE : b->n_prompt,
-        .n_new = b->n_gen,
+        .n_prompt = a->n_list[OPT_IMAGE] > 0 ? BENCH_PICTURE : b->tests.n_prompt,
+        .n_new = b->tests.n_gen,
         .max_concurrency = a->set[OPT_MAX_CONCURRENCY] ? (int32_t)a->number[OPT_MAX_CONCURRENCY] : 0,
         .rate = rate,
         .seed = a->unsigned_number[OPT_SEED],
     };
+    const bench_size size = {.n_prompt = plan.n_prompt, .n_new = 2};
     bench_rep rep;
     bench_latencies latencies;
     bench_record row = {0};
     pause_before(b);
-    berth_status st = a->set[OPT_NO_WARMUP] ? BERTH_OK : bench_run(l, plan.n_prompt, 2, &rep, err);
+    berth_status st = a->set[OPT_NO_WARMUP] ? BERTH_OK : bench_run(l, &size, &rep, err);
     if (st == BERTH_OK) st = bench_serve(l, &plan, &latencies, err);
     if (st != BERTH_OK) return st;
     put_head(b, p, l, &row);
     if (isfinite(rate))
         bench_put(&row, "request_rate", "rate", BENCH_NUMBER, "%g", rate);
     else
-        bench_put(&row, "request_rate", "rate", BENCH_LIST, b->format == BENCH_MD ? "inf" : "\"inf\"");
+        bench_put(&row, "request_rate", NULL, BENCH_LIST, "\"inf\"");
+    if (!isfinite(rate)) bench_put(&row, NULL, "rate", BENCH_LIST, "inf");
     bench_put(&row, "num_prompts", NULL, BENCH_NUMBER, "%d", (int)plan.n_requests);
     bench_put(&row, "max_concurrency", NULL, BENCH_NUMBER, "%d", (int)plan.max_concurrency);
     bench_put(&row, "seed", NULL, BENCH_NUMBER, "%llu", (unsigned long long)plan.seed);
@@ -357,8 +312,8 @@ static berth_status measure(bench *b, const cli_placement *p, int32_t n_seqs, be
     bench_load l;
     berth_status st = bench_load_open(b->args, p, n_seqs, context_of(b), &l, err);
     if (st != BERTH_OK) return st;
-    for (int32_t i = 0; st == BERTH_OK && b->n_rates == 0 && i < b->n_tests; i++)
-        st = run_test(b, p, &l, &b->tests[i], err);
+    for (int32_t i = 0; st == BERTH_OK && b->n_rates == 0 && i < b->tests.n; i++)
+        st = run_test(b, p, &l, &b->tests.list[i], err);
     for (int32_t i = 0; st == BERTH_OK && i < b->n_rates; i++) st = run_serving(b, p, &l, b->rates[i], err);
     bench_load_close(&l);
     return st;
@@ -422,11 +377,16 @@ static berth_status run_all(bench *b, berth_error *err)
         for (int32_t k = 0; st == BERTH_OK && k < b->sizes.n; k++)
             st = measure(b, &b->placements.list[i], b->sizes.list[k], err);
     }
-    berth_buffer end = {0};
-    if (b->n_written > 0) bench_write_end(b->format, b->n_written, &end); /* also behind rows that stand alone */
-    if (end.len > 0 && !cli_write(end.data, end.len) && st == BERTH_OK)
-        st = BERTH_FAIL(err, BERTH_INTERNAL, "the rows were not written");
-    berth_buffer_deinit(&end);
+    for (int32_t i = 0; b->n_written > 0 && i < b->n_outputs; i++) { /* also behind rows that stand alone */
+        berth_buffer end = {0};
+        berth_error late = {0};
+        bench_write_end(b->formats[i], b->n_written, &end);
+        const berth_status ended = put_out(i, false, &end, &late);
+        if (st == BERTH_OK && ended != BERTH_OK) {
+            st = ended;
+            *err = late;
+        }
+    }
     return st;
 }
 

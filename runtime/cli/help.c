@@ -22,11 +22,11 @@ bool cli_help(berth_buffer *out)
     return !out->failed;
 }
 
-static void option_head(cli_option o, char *out, size_t n)
+static void option_head(cli_option o, cli_command command, char *out, size_t n)
 {
     const cli_option_row *row = &cli_options[o];
     char letter[8] = "    ";
-    if (row->letter) snprintf(letter, sizeof letter, "-%c, ", row->letter);
+    if (cli_letter(o, command)) snprintf(letter, sizeof letter, "-%c, ", row->letter);
     snprintf(out, n, "%s--%s%s%s", letter, row->name, row->arg ? " " : "", row->arg ? row->arg : "");
 }
 
@@ -41,7 +41,7 @@ bool cli_command_help(cli_command command, berth_buffer *out)
             if (!titled) berth_buffer_printf(out, "\n%s:\n", cli_group_names[g]);
             titled = true;
             char head[64];
-            option_head((cli_option)o, head, sizeof head);
+            option_head((cli_option)o, command, head, sizeof head);
             berth_buffer_printf(out, "  %-32s %s\n", head, cli_options[o].help);
         }
     }
@@ -182,17 +182,18 @@ static const char *zsh_action(cli_option o)
 }
 
 /* '*'{-i,--image=}'[help]:FILE:_files': short and long of one option, of which only lists may come again. */
-static void zsh_option(berth_buffer *b, cli_option o)
+static void zsh_option(berth_buffer *b, cli_option o, cli_command command)
 {
     const cli_option_row *row = &cli_options[o];
+    const char letter = cli_letter(o, command);
     const char *equals = row->arg ? "=" : "";
     berth_buffer_puts(b, " \\\n            ");
     if (row->type == CLI_LIST)
         berth_buffer_puts(b, "'*'");
-    else if (row->letter)
-        berth_buffer_printf(b, "'(-%c --%s)'", row->letter, row->name);
-    if (row->letter)
-        berth_buffer_printf(b, "{-%c%s,--%s%s}'[", row->letter, row->arg ? "+" : "", row->name, equals);
+    else if (letter)
+        berth_buffer_printf(b, "'(-%c --%s)'", letter, row->name);
+    if (letter)
+        berth_buffer_printf(b, "{-%c%s,--%s%s}'[", letter, row->arg ? "+" : "", row->name, equals);
     else
         berth_buffer_printf(b, "'--%s%s[", row->name, equals);
     shell_text(b, row->help, true);
@@ -219,7 +220,7 @@ static void complete_zsh(berth_buffer *b)
     for (int c = 0; c < CMD_COUNT; c++) {
         berth_buffer_printf(b, "        %s) _arguments", cli_commands[c].name);
         for (int o = 0; o < OPT_COUNT; o++)
-            if (cli_options[o].commands & (1u << c)) zsh_option(b, (cli_option)o);
+            if (cli_options[o].commands & (1u << c)) zsh_option(b, (cli_option)o, (cli_command)c);
         berth_buffer_puts(b, c == CMD_COMPLETIONS ? " '1:shell:(bash zsh fish)' ;;\n" : " ;;\n");
     }
     berth_buffer_puts(b,
@@ -239,7 +240,7 @@ static void complete_fish(berth_buffer *b)
             if (!(row->commands & (1u << c))) continue;
             berth_buffer_printf(b, "complete -c berth -n '__fish_seen_subcommand_from %s' -l %s", cli_commands[c].name,
                                 row->name);
-            if (row->letter) berth_buffer_printf(b, " -s %c", row->letter);
+            if (cli_letter((cli_option)o, (cli_command)c)) berth_buffer_printf(b, " -s %c", row->letter);
             if (row->arg) berth_buffer_puts(b, takes_file((cli_option)o) ? " -r -F" : " -x");
             if (o == OPT_STRATEGY)
                 berth_buffer_puts(b, " -a \"(berth strategies 2>/dev/null | string replace -r ' .*' '')\"");

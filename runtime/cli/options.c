@@ -93,9 +93,9 @@ const cli_option_row cli_options[OPT_COUNT] = {
     [OPT_SEED] = {"seed", 0, CLI_U64, GROUP_GENERATION, "N", 0, 0, ANSWERS | C(BENCH), "seed of the draws (default 0)"},
     [OPT_IGNORE_STOP] = {"ignore-stop", 0, CLI_FLAG, GROUP_GENERATION, NULL, 0, 0, ANSWERS,
                          "go on past the end of the turn"},
-    [OPT_DEVICES] =
-        {"devices", 'd', CLI_LIST, GROUP_PLACEMENT, "LIST", 0, 0, PLANS | C(DEVICES),
-         "devices, for example cpu*4/mem=8GiB or 4xV100-SXM2-16GB (default cpu); eval, bench: may be repeated"},
+    [OPT_DEVICES] = {"devices", 'd', CLI_LIST, GROUP_PLACEMENT, "LIST", 0, 0, PLANS | C(DEVICES),
+                     "devices, for example cpu*4/mem=8GiB or 4xV100-SXM2-16GB (default cpu); eval, bench: may be "
+                     "repeated; bench: without -d"},
     [OPT_STRATEGY] =
         {"strategy", 's', CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, PLANS,
          "placement strategy (default auto); see `berth strategies`; a path such as ./mine.so is a plug-in"},
@@ -133,7 +133,7 @@ const cli_option_row cli_options[OPT_COUNT] = {
     [OPT_PARALLEL] = {"parallel", 0, CLI_INT, GROUP_PLACEMENT, "N", 1, 4096, MANY,
                       "requests that run at once (default 4)"},
     [OPT_CHUNK] = {"chunk", 0, CLI_INT, GROUP_PLACEMENT, "N", 1, 65536, PLANS,
-                   "prompt tokens of one pass (default 512)"},
+                   "prompt tokens of one pass (default 512); bench: also -ub"},
     [OPT_KV_TOKENS] = {"kv-tokens", 0, CLI_INT, GROUP_PLACEMENT, "N", 1, 1 << 26, PLANS,
                        "KV tokens of all conversations together (default: conversations x context)"},
     [OPT_PASSES] = {"passes", 0, CLI_INT, GROUP_PLACEMENT, "N", 1, 64, PLANS,
@@ -166,13 +166,15 @@ const cli_option_row cli_options[OPT_COUNT] = {
                           "leave out the tile that shows the whole picture"},
     [OPT_RESIZE_ORDER] = {"resize-order", 0, CLI_TEXT, GROUP_VALUES, "V", 0, 0, C(PREPROCESS),
                           "order of the resize passes: pillow13 (default) or pillow12"},
-    [OPT_N_PROMPT] = {"n-prompt", 'p', CLI_TEXT, GROUP_MEASURING, "N,...", 0, 0, C(BENCH),
+    [OPT_N_PROMPT] = {"n-prompt", 'p', CLI_LIST, GROUP_MEASURING, "N,...", 0, 0, C(BENCH),
                       "tests of prompts this long, tokens (default 512); also first-last, first-last+step, 0 = none"},
-    [OPT_N_GEN] = {"n-gen", 'n', CLI_TEXT, GROUP_MEASURING, "N,...", 0, 0, C(BENCH),
+    [OPT_N_GEN] = {"n-gen", 'n', CLI_LIST, GROUP_MEASURING, "N,...", 0, 0, C(BENCH),
                    "tests of so many generated tokens (default 128); 0 = none"},
     [OPT_PG] = {"pg", 0, CLI_LIST, GROUP_MEASURING, "PP,TG", 0, 0, C(BENCH),
                 "a test of a prompt and then generated tokens; may be repeated; also -pg"},
-    [OPT_BATCH_SIZE] = {"batch-size", 'b', CLI_TEXT, GROUP_MEASURING, "N,...", 0, 0, C(BENCH),
+    [OPT_N_DEPTH] = {"n-depth", 'd', CLI_LIST, GROUP_MEASURING, "N,...", 0, 0, C(BENCH),
+                     "tests with so many tokens in the context before they begin (default 0)"},
+    [OPT_BATCH_SIZE] = {"batch-size", 'b', CLI_LIST, GROUP_MEASURING, "N,...", 0, 0, C(BENCH),
                         "requests at once (default 1)"},
     [OPT_REPETITIONS] = {"repetitions", 'r', CLI_INT, GROUP_MEASURING, "N", 1, 100000, C(BENCH),
                          "times each test is run (default 5)"},
@@ -187,6 +189,10 @@ const cli_option_row cli_options[OPT_COUNT] = {
                              "with --request-rate: most requests under way; later ones wait outside"},
     [OPT_OUTPUT] = {"output", 'o', CLI_TEXT, GROUP_MEASURING, "FORMAT", 0, 0, C(BENCH),
                     "md (default), csv, json, jsonl or sql"},
+    [OPT_OUTPUT_ERR] = {"output-err", 0, CLI_TEXT, GROUP_MEASURING, "FORMAT", 0, 0, C(BENCH),
+                        "the results on standard error too, in a form of their own; also -oe"},
+    [OPT_PROGRESS] = {"progress", 0, CLI_FLAG, GROUP_MEASURING, NULL, 0, 0, C(BENCH),
+                      "say on standard error which test and run is under way"},
     [OPT_ORDERED] = {"ordered", 0, CLI_FLAG, GROUP_OUTPUT, NULL, 0, 0, C(BATCH),
                      "answers in the order of the requests (default: as they are done)"},
     [OPT_SYNC] = {"sync", 0, CLI_TEXT, GROUP_OUTPUT, "WHEN", 0, 0, C(BATCH),
@@ -343,16 +349,24 @@ static int find_long(const char *name, size_t len)
     return -1;
 }
 
-/* A letter may mean one thing to most commands and another to `bench`, which has llama-bench's. */
+/* A letter may mean one thing to most commands and another to `bench`, which has llama-bench's: an option of one command
+ * alone goes before those that it shares. */
 static int find_letter(char letter, cli_command command)
 {
-    int found = -1;
+    int found = -1, shared = -1;
     for (int o = 0; o < OPT_COUNT; o++) {
         if (cli_options[o].letter != letter || letter == 0) continue;
-        if (cli_options[o].commands & (1u << command)) return o;
+        if (cli_options[o].commands == 1u << command) return o;
+        if (shared < 0 && (cli_options[o].commands & (1u << command)) != 0) shared = o;
         if (found < 0) found = o;
     }
-    return found;
+    return shared >= 0 ? shared : found;
+}
+
+char cli_letter(cli_option option, cli_command command)
+{
+    const char letter = cli_options[option].letter;
+    return letter != 0 && find_letter(letter, command) == (int)option ? letter : 0;
 }
 
 static berth_status check_command(const cli_args *a, int o, berth_error *err)
@@ -362,12 +376,17 @@ static berth_status check_command(const cli_args *a, int o, berth_error *err)
                       cli_commands[a->command].name);
 }
 
-/* -pg, as llama-bench writes it: a long name of two letters behind one dash. */
-static bool is_long_with_one_dash(const cli_args *a, const char *s)
+/* llama-bench's names of two letters behind one dash; -1 = none of them. */
+static int find_pair(const cli_args *a, const char *s)
 {
-    const size_t len = strcspn(s + 1, "=");
-    const int o = len == 2 ? find_long(s + 1, len) : -1;
-    return o >= 0 && (cli_options[o].commands & (1u << a->command)) != 0;
+    static const struct {
+        const char *name;
+        cli_option o;
+    } pairs[] = {{"pg", OPT_PG}, {"oe", OPT_OUTPUT_ERR}, {"ub", OPT_CHUNK}};
+    if (a->command != CMD_BENCH || s[0] != '-' || strcspn(s + 1, "=") != 2) return -1;
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
+        if (memcmp(s + 1, pairs[i].name, 2) == 0) return pairs[i].o;
+    return -1;
 }
 
 /* One argument (and its value, which may be the next argument). */
@@ -376,7 +395,7 @@ static berth_status parse_long(cli_args *a, int argc, char **argv, int *i, berth
     const char *given = argv[*i] + strspn(argv[*i], "-");
     const char *equals = strchr(given, '=');
     const size_t len = equals != NULL ? (size_t)(equals - given) : strlen(given);
-    const int o = find_long(given, len);
+    const int pair = find_pair(a, argv[*i]), o = pair >= 0 ? pair : find_long(given, len);
     if (o < 0) return unknown_option(given, len, a->command, err);
     berth_status st = check_command(a, o, err);
     if (st != BERTH_OK) return st;
@@ -463,7 +482,7 @@ berth_status cli_parse(int argc, char **argv, cli_args *out, berth_error *err)
         const char *s = argv[i];
         if (!options_over && strcmp(s, "--") == 0) {
             options_over = true;
-        } else if (!options_over && s[0] == '-' && (s[1] == '-' || is_long_with_one_dash(out, s))) {
+        } else if (!options_over && s[0] == '-' && (s[1] == '-' || find_pair(out, s) >= 0)) {
             st = parse_long(out, argc, argv, &i, err);
         } else if (!options_over && s[0] == '-' && s[1] != '\0') {
             st = parse_short(out, argc, argv, &i, err);

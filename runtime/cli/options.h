@@ -94,6 +94,7 @@ typedef enum cli_option {
     OPT_N_PROMPT,
     OPT_N_GEN,
     OPT_PG,
+    OPT_N_DEPTH,
     OPT_BATCH_SIZE,
     OPT_REPETITIONS,
     OPT_DELAY,
@@ -102,6 +103,8 @@ typedef enum cli_option {
     OPT_NUM_PROMPTS,
     OPT_MAX_CONCURRENCY,
     OPT_OUTPUT,
+    OPT_OUTPUT_ERR,
+    OPT_PROGRESS,
     /* batch */
     OPT_ORDERED,
     OPT_SYNC,
@@ -178,6 +181,9 @@ typedef struct cli_args {
 /* argv[1] is the command. Errors: BERTH_INVALID_ARGUMENT naming the option, what was given and what it takes; unknown names come with the nearest known one. */
 berth_status cli_parse(int argc, char **argv, cli_args *out, berth_error *err);
 void cli_args_deinit(cli_args *a);
+
+/* The option's letter as the command knows it; 0 = none: the letter may be another option's there. */
+char cli_letter(cli_option option, cli_command command);
 
 /* "BERTH_MAX_TOKENS" for an option; at most n bytes. */
 void cli_env_name(cli_option option, char *out, size_t n);

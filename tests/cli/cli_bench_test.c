@@ -75,6 +75,7 @@ static char *written(bench_format format)
         bench_put_text(&r, "name", "name", "it's \"a\"");
         bench_put(&r, "number", "number", BENCH_NUMBER, "%d", 7 + (int)i);
         bench_put_samples(&r, "list", &s);
+        bench_put(&r, NULL, "md", BENCH_LIST, "only");
         assert_false(r.failed);
         bench_write(&r, format, i, "t", &out);
         bench_record_deinit(&r);
@@ -88,8 +89,8 @@ static void records_are_written_in_five_forms(void **state)
 {
     (void)state;
     static const char *const forms[] = {
-        [BENCH_MD] = "| name       |     number |\n| ---------- | ---------: |\n| it's \"a\"   |          7 |\n"
-                     "| it's \"a\"   |          8 |\n",
+        [BENCH_MD] = "| name       |     number |         md |\n| ---------- | ---------: | ---------: |\n"
+                     "| it's \"a\"   |          7 |       only |\n| it's \"a\"   |          8 |       only |\n",
         [BENCH_CSV] =
             "name,number,list\n\"it's \"\"a\"\"\",\"7\",\"[1.5, 2]\"\n\"it's \"\"a\"\"\",\"8\",\"[1.5, 2]\"\n",
         [BENCH_JSON] = "[\n  {\"name\": \"it's \\\"a\\\"\",\n    \"number\": 7,\n    \"list\": [1.5, 2]},\n  "
@@ -166,6 +167,60 @@ static void every_test_runs_on_every_placement_and_batch(void **state)
     berth_json_destroy(json);
 }
 
+/* The context is filled first and not counted: each test has the tokens it is named for, whatever is there before. */
+static void tests_at_a_depth_count_what_is_new(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int n_prompt, n_gen, n_depth;
+    } want[] = {{"pp40", 40, 0, 0},          {"tg4", 0, 4, 0},          {"pp40+tg3", 40, 3, 0},
+                {"pp40 @ d70", 40, 0, 70},   {"tg4 @ d70", 0, 4, 70},   {"pp40+tg3 @ d70", 40, 3, 70},
+                {"pp40 @ d129", 40, 0, 129}, {"tg4 @ d129", 0, 4, 129}, {"pp40+tg3 @ d129", 40, 3, 129}};
+    enum { N = sizeof want / sizeof want[0] };
+    program_result r = program_expect(NULL, 0,
+                                      "bench " NATIVE " -p 40 -n 4 -pg 40,3 -d 0,70 -d 129 -b 1,3 -r 2 -q "
+                                      "--strategy balanced,replicate --devices cpu*2 -o md -oe jsonl");
+    const char *line = r.err, *shown = r.out;
+    for (int n = 0; n < 4 * N; n++) {
+        const char *end = strchr(line, '\n');
+        assert_non_null(end);
+        berth_json *json;
+        assert_int_equal(berth_json_parse(line, (size_t)(end - line), "a row", &json, NULL), BERTH_OK);
+        const berth_json_node *row = berth_json_root(json);
+        assert_string_equal(berth_json_as_string(berth_json_get(row, "test")), want[n % N].name);
+        assert_true(number(row, "n_prompt") == want[n % N].n_prompt && number(row, "n_gen") == want[n % N].n_gen);
+        assert_true(number(row, "n_depth") == want[n % N].n_depth && number(row, "avg_ts") > 0);
+        assert_null(berth_json_get(row, "t/s"));
+        /* What was timed is so many tokens: the rate times the time. */
+        const double tokens = number(row, "n_batch") * (want[n % N].n_prompt + want[n % N].n_gen);
+        double first_ns = 0, first_ts = 0;
+        assert_true(berth_json_as_f64(berth_json_first(berth_json_get(row, "samples_ns")), &first_ns));
+        assert_true(berth_json_as_f64(berth_json_first(berth_json_get(row, "samples_ts")), &first_ts));
+        const double counted = first_ts * first_ns / 1e9;
+        const bool is_pair = want[n % N].n_prompt > 0 && want[n % N].n_gen > 0; /* its first token is the prefill's */
+        assert_true(fabs(counted - tokens + (is_pair ? number(row, "n_batch") : 0)) < 1e-3 * tokens);
+        char cell[80];
+        snprintf(cell, sizeof cell, "| %s ", want[n % N].name);
+        shown = strstr(shown, cell);
+        assert_non_null(shown);
+        line = end + 1;
+        berth_json_destroy(json);
+    }
+    assert_string_equal(line, "");
+    program_deinit(&r);
+}
+
+static void progress_is_said_when_asked_for(void **state)
+{
+    (void)state;
+    program_result r =
+        program_expect(NULL, 0, "bench " NATIVE " -p 16 -p 20 -n 0 -b 1 -b 2 -ub 8 -r 2 -q --progress -o csv");
+    assert_non_null(strstr(r.err, "berth: test 1/4: pp16: warm-up\nberth: test 1/4: pp16: run 1/2\n"));
+    assert_non_null(strstr(r.err, "berth: test 4/4: pp20: run 2/2\n"));
+    program_deinit(&r);
+}
+
 static void a_picture_is_timed_by_stage(void **state)
 {
     (void)state;
@@ -211,6 +266,12 @@ static const struct {
 } refusals[] = {
     {"bench", 2, "-m DIR"},
     {"bench " NATIVE " -o xml", 2, "md, csv, json, jsonl or sql"},
+    {"bench " NATIVE " -oe xml", 2, "--output-err xml: expected md, csv, json, jsonl or sql"},
+    {"bench " NATIVE " -d cpu*2", 2, "--n-depth cpu*2"},
+    {"bench " NATIVE " -p 8 -n 0 -d 1 -q", 2, "what stands before a message alone has"},
+    {"bench " NATIVE " -d 8 --request-rate 1", 2, "--n-depth is for tests"},
+    {"bench " NATIVE " -p 1-250 -n 1-250 -d 0-200", 2, "more than 4096 tests"},
+    {"run " NATIVE " -oe md", 2, "--out is not an option"},
     {"bench " NATIVE " -p x", 2, "--n-prompt x"},
     {"bench " NATIVE " -p 8,", 2, "--n-prompt 8,"},
     {"bench " NATIVE " -p 16-8", 2, "first-last"},
@@ -253,6 +314,8 @@ int main(void)
         cmocka_unit_test(records_are_written_in_five_forms),
         cmocka_unit_test(a_token_that_differs_is_a_mismatch),
         cmocka_unit_test(every_test_runs_on_every_placement_and_batch),
+        cmocka_unit_test(tests_at_a_depth_count_what_is_new),
+        cmocka_unit_test(progress_is_said_when_asked_for),
         cmocka_unit_test(a_picture_is_timed_by_stage),
         cmocka_unit_test(serving_is_measured_in_vllms_words),
         cmocka_unit_test(mistakes_are_refused_with_a_sentence),
