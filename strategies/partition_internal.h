@@ -1,4 +1,4 @@
-/* partition_internal.h - between partition.c, partition_paths.c, partition_cover.c and partition_search.c. */
+/* partition_internal.h - between partition.c and the files named partition_*.c. */
 #ifndef BERTH_STRATEGIES_PARTITION_INTERNAL_H
 #define BERTH_STRATEGIES_PARTITION_INTERNAL_H
 
