@@ -2,18 +2,20 @@
  *
  *   kernel_bench [--json] [--set NAME] [--threads N] [--rounds N] [--ops] [--own-time]
  *
- * Probes: fused multiply-adds in registers, and the fastest plain read of the same weights, on all threads. Measures: one decode step (1 token,
- * 512 in the cache), a prefill of 512 tokens, a vision tower's tile, all with bf16 weights and all their ops. In each round every measure
- * runs right after its probe, and the ratio is of that pair. Printed: medians, and the worst round. --ops also gives the
- * time of each kind of op. --own-time: one thread, in the time it had the processor, for machines that are busy with other work. Shapes: Qwen2.5-1.5B (fewer layers, the whole head) and InternViT-300M (fewer layers). */
+ * Probes: fused multiply-adds in registers, and the fastest plain read of the same weights, on all threads. Measures: one
+ * decode step (1 token, 512 in the cache), a prefill of 512 tokens, a vision tower's tile, all with bf16 weights and all
+ * their ops. In each round every measure runs right after its probe, and the ratio is of that pair. Printed: medians, and
+ * the worst round. --ops also gives the time of each kind of op. --own-time: one thread, in the time it had the processor,
+ * for machines that are busy with other work. Shapes: Qwen2.5-1.5B (fewer layers, the whole head) and InternViT-300M (fewer
+ * layers). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "bench/kernel_probe.h"
 #include "bench/kernel_tape.h"
+#include "bench/probe_run.h"
 #include "kernels/test_team.h"
 
 enum { MAX_ROUNDS = 99 };
@@ -25,13 +27,8 @@ typedef struct options {
 } options;
 
 typedef struct bench {
-    berth_team *team;
-    const kernel_probe *probe;
-    const char *data; /* for the read probe */
-    size_t bytes;
-    int read_way;
-    clockid_t clock;
-    double flops[64]; /* of each thread's probe */
+    probe_run probe;
+    bool own_time;
 } bench;
 
 typedef struct series {
@@ -57,80 +54,22 @@ static double least(series s)
     return s.value[0];
 }
 
-static volatile float sink; /* so that the probes' results are wanted */
-
-static void fma_thread(void *arg, int32_t thread, int32_t n_threads)
+static double seconds_of(const bench *b, elapsed time)
 {
-    (void)n_threads;
-    bench *b = arg;
-    sink = b->probe->fma(20000000, &b->flops[thread]);
-}
-
-static void read_thread(void *arg, int32_t thread, int32_t n_threads)
-{
-    bench *b = arg;
-    size_t pages = b->bytes / 4096, begin = pages * (size_t)thread / (size_t)n_threads;
-    size_t end = pages * (size_t)(thread + 1) / (size_t)n_threads;
-    sink = b->probe->read(b->data + begin * 4096, (end - begin) / 4 * 4 * 4096, b->read_way);
-}
-
-static double now_seconds(const bench *b)
-{
-    struct timespec t;
-    clock_gettime(b->clock, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static double timed(bench *b, void (*fn)(void *, int32_t, int32_t))
-{
-    double begin = now_seconds(b);
-    b->team->run(b->team, fn, b);
-    return now_seconds(b) - begin;
+    return b->own_time ? time.own : time.wall;
 }
 
 static double fma_rate(bench *b)
 {
-    double seconds = timed(b, fma_thread), flops = 0;
-    for (int32_t i = 0; i < b->team->n_threads; i++) flops += b->flops[i];
+    double flops, seconds = seconds_of(b, probe_fma(&b->probe, &flops));
     return flops / seconds;
 }
 
 static double tape_seconds(const bench *b, const kernel_tape *t)
 {
-    double begin = now_seconds(b);
+    elapsed begin = elapsed_now();
     kernel_tape_run(t);
-    return now_seconds(b) - begin;
-}
-
-static void choose_read(bench *b)
-{
-    double best = 1e9;
-    int best_way = 0;
-    for (int round = 0; round < 3; round++)
-        for (b->read_way = 0; b->read_way < KERNEL_READ_WAYS; b->read_way++) {
-            double seconds = timed(b, read_thread);
-            if (seconds < best) best = seconds, best_way = b->read_way;
-        }
-    b->read_way = best_way;
-}
-
-/* Widest first. */
-static const struct {
-    const char *set;
-    const kernel_probe *probe;
-} probes[] = {
-#if defined(__x86_64__)
-    {"avx512", &kernel_probe_avx512},
-    {"avx2", &kernel_probe_avx2},
-#endif
-    {"generic", &kernel_probe_generic},
-};
-
-static const kernel_probe *widest_probe(void)
-{
-    size_t i = 0;
-    while (!berth_kernels_cpu(probes[i].set)) i++;
-    return probes[i].probe;
+    return seconds_of(b, elapsed_since(begin));
 }
 
 static void print_ops(const char *what, const kernel_tape *t)
@@ -160,11 +99,11 @@ static void measure(bench *b, int32_t rounds, const kernel_tape *decode, const k
                     const kernel_tape *vision, measures *m)
 {
     for (int32_t i = 0; i < rounds; i++) {
-        double read = timed(b, read_thread), step = tape_seconds(b, decode);
+        double read = seconds_of(b, probe_read(&b->probe)), step = tape_seconds(b, decode);
         double peak = fma_rate(b), prompt = tape_seconds(b, prefill);
         double peak_again = fma_rate(b), tile = tape_seconds(b, vision);
-        add(&m->read, (double)b->bytes / read);
-        add(&m->decode, (double)b->bytes / step);
+        add(&m->read, (double)b->probe.bytes / read);
+        add(&m->decode, (double)b->probe.bytes / step);
         add(&m->decode_ratio, read / step);
         add(&m->fma, peak);
         add(&m->prefill, prefill->flops / prompt);
@@ -183,19 +122,19 @@ static void report(const options *o, const bench *b, const char *set, const meas
         printf("{\"set\": \"%s\", \"own_time\": %s, \"threads\": %d, \"rounds\": %d, \"probe\": \"%s\", \"read_way\": "
                "%d, \"read_gb_s\": "
                "%.3f, \"fma_gflop_s\": %.2f",
-               set, o->own_time ? "true" : "false", b->team->n_threads, m->fma.n, b->probe->name, b->read_way,
-               median(m->read) * 1e-9, median(m->fma) * 1e-9);
+               set, o->own_time ? "true" : "false", b->probe.team->n_threads, m->fma.n, b->probe.probe->name,
+               b->probe.read_way, median(m->read) * 1e-9, median(m->fma) * 1e-9);
         for (int i = 0; i < 3; i++)
             printf(", \"%s\": {\"%s\": %.3f, \"ratio\": %.4f, \"worst\": %.4f}", names[i], i ? "gflop_s" : "gb_s",
                    median(*values[i]) * 1e-9, median(*ratios[i]), least(*ratios[i]));
         printf("}\n");
         return;
     }
-    printf("set %s, %d threads%s, %d rounds, medians\n", set, b->team->n_threads, o->own_time ? " in its own time" : "",
-           m->fma.n);
-    printf("probe read   %8.2f GB/s     (way %d, %.0f MB)\n", median(m->read) * 1e-9, b->read_way,
-           (double)b->bytes * 1e-6);
-    printf("probe fma    %8.1f GFLOP/s  (%s)\n", median(m->fma) * 1e-9, b->probe->name);
+    printf("set %s, %d threads%s, %d rounds, medians\n", set, b->probe.team->n_threads,
+           o->own_time ? " in its own time" : "", m->fma.n);
+    printf("probe read   %8.2f GB/s     (way %d, %.0f MB)\n", median(m->read) * 1e-9, b->probe.read_way,
+           (double)b->probe.bytes * 1e-6);
+    printf("probe fma    %8.1f GFLOP/s  (%s)\n", median(m->fma) * 1e-9, b->probe.probe->name);
     for (int i = 0; i < 3; i++)
         printf("%-12s %8.2f %s  %5.1f %% of the probe, worst round %5.1f %%\n", names[i], median(*values[i]) * 1e-9,
                i ? "GFLOP/s" : "GB/s   ", 100 * median(*ratios[i]), 100 * least(*ratios[i]));
@@ -248,12 +187,8 @@ int main(int argc, char **argv)
     shape.n_layers = 2, shape.n_tokens = 512, shape.n_before = 0, shape.vocab = 1024;
     kernel_tape_language(&prefill, &shape, &decode);
     kernel_tape_vision(&vision, &(kernel_vision_shape){1024, 16, 4096, 448, 14, 2, 1, 1536});
-    bench b = {.team = team,
-               .probe = widest_probe(),
-               .data = decode.weights,
-               .bytes = decode.weight_bytes,
-               .clock = o.own_time ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC};
-    choose_read(&b);
+    bench b = {.own_time = o.own_time};
+    probe_run_init(&b.probe, team, decode.weights, decode.weight_bytes);
     measure(&b, o.rounds, &decode, &prefill, &vision, &m);
     report(&o, &b, set->name, &m);
     if (o.ops) print_ops("decode ", &decode), print_ops("prefill", &prefill), print_ops("vision ", &vision);

@@ -1,3 +1,4 @@
+/* probe_run.c - see probe_run.h. */
 #include "bench/probe_run.h"
 
 #include <time.h>

@@ -1,4 +1,5 @@
-/* accelerate_test.c - the engine against maps that accelerate itself made (tests/golden/placement), and against what it cannot be given there. */
+/* accelerate_test.c - the engine against maps that accelerate itself made (tests/golden/placement), and against what it
+ * cannot be given there. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,35 +12,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
-#include "base/json.h"
-#include "strategies/accelerate.h"
+#include "strategies/placement_golden.h"
 
-enum { MAX_BUDGETS = 32, MAX_CLASSES = 32 };
-
-static const char *random_path = BERTH_SOURCE_DIR "/tests/golden/placement/accelerate_random.json";
+static const char *random_path = PLACEMENT_GOLDEN("accelerate_random.json");
 static berth_json *golden, *random_trees, *odd_trees;
-
-static int load(const char *path, berth_json **out)
-{
-    char *text;
-    size_t size;
-    berth_error err = {0};
-    berth_status st = berth_file_read(path, (size_t)64 << 20, &text, &size, &err);
-    if (st == BERTH_OK) {
-        st = berth_json_parse(text, size, path, out, &err);
-        free(text);
-    }
-    if (st != BERTH_OK) print_error("%s\n", err.message);
-    return st == BERTH_OK ? 0 : 1;
-}
 
 static int load_golden(void **state)
 {
     (void)state;
-    return load(BERTH_SOURCE_DIR "/tests/golden/placement/placement_golden.json", &golden) ||
-           load(random_path, &random_trees) ||
-           load(BERTH_SOURCE_DIR "/tests/golden/placement/accelerate_odd.json", &odd_trees);
+    golden = golden_open(PLACEMENT_GOLDEN("placement_golden.json"));
+    random_trees = golden_open(random_path);
+    odd_trees = golden_open(PLACEMENT_GOLDEN("accelerate_odd.json"));
+    return golden && random_trees && odd_trees ? 0 : 1;
 }
 
 static int drop_golden(void **state)
@@ -58,62 +42,18 @@ static const berth_json_node *section(const char *name)
     return node;
 }
 
-/* 0, "cpu" or "disk" as they stand in maps and budgets. */
-static int32_t device_of(const berth_json_node *node)
-{
-    int64_t number;
-    if (berth_json_as_i64(node, &number)) return (int32_t)number;
-    const char *name = berth_json_as_string(node);
-    assert_non_null(name);
-    return strcmp(name, "cpu") == 0    ? BERTH_ACCELERATE_CPU
-           : strcmp(name, "disk") == 0 ? BERTH_ACCELERATE_DISK
-                                       : BERTH_ACCELERATE_MPS;
-}
-
-static const char *device_name(int32_t device)
-{
-    static const char *const names[] = {"0", "1", "2", "3", "4", "5", "6", "7", "8"};
-    if (device >= 0 && device < 9) return names[device];
-    return device == BERTH_ACCELERATE_CPU ? "cpu" : device == BERTH_ACCELERATE_DISK ? "disk" : "?";
-}
-
 typedef struct golden_request {
-    berth_accelerate_request req;
+    golden_case c;
     berth_tree tree;
-    berth_accelerate_budget budgets[MAX_BUDGETS];
-    const char *classes[MAX_CLASSES];
 } golden_request;
 
 static void read_request(const berth_json_node *c, golden_request *g)
 {
-    memset(g, 0, sizeof *g);
     const berth_json_node *model = berth_json_get(c, "model");
     if (berth_json_as_string(model)) model = berth_json_get(section("models"), berth_json_as_string(model));
     berth_error err = {0};
     if (berth_tree_from_json(model, "golden", &g->tree, &err) != BERTH_OK) fail_msg("%s", err.message);
-    const char *strategy = berth_json_as_string(berth_json_get(c, "strategy"));
-    double dtype_bytes = 0; /* 0.5: four bits */
-    berth_json_as_f64(berth_json_get(c, "dtype_bytes"), &dtype_bytes);
-    g->req = (berth_accelerate_request){.tree = &g->tree,
-                                        .strategy = strcmp(strategy, "sequential") == 0 ? BERTH_ACCELERATE_SEQUENTIAL
-                                                    : strcmp(strategy, "balanced_low_0") == 0
-                                                        ? BERTH_ACCELERATE_BALANCED_LOW_0
-                                                        : BERTH_ACCELERATE_BALANCED,
-                                        .dtype_bits = (int32_t)(dtype_bytes * 8),
-                                        .no_split = g->classes,
-                                        .budgets = g->budgets};
-    const char *system = berth_json_as_string(berth_json_get(c, "system"));
-    if (system && strcmp(system, "transformers-v5a") == 0) g->req.flavour = BERTH_TRANSFORMERS_5_0;
-    if (system && strcmp(system, "transformers-v5b") == 0) g->req.flavour = BERTH_TRANSFORMERS_5_X;
-    berth_json_as_bool(berth_json_get(c, "fallback"), &g->req.fallback);
-    const berth_json_node *n;
-    for (n = berth_json_first(berth_json_get(c, "no_split")); n; n = berth_json_next(n))
-        g->classes[g->req.n_no_split++] = berth_json_as_string(n);
-    for (n = berth_json_first(berth_json_get(c, "max_memory")); n; n = berth_json_next(n)) {
-        berth_accelerate_budget *b = &g->budgets[g->req.n_budgets++];
-        b->device = device_of(berth_json_first(n));
-        assert_true(berth_json_as_f64(berth_json_next(berth_json_first(n)), &b->bytes));
-    }
+    golden_read(c, &g->tree, &g->c);
 }
 
 static void check_budgets(const char *id, const berth_json_node *expected, const berth_accelerate_result *r)
@@ -122,9 +62,9 @@ static void check_budgets(const char *id, const berth_json_node *expected, const
     for (const berth_json_node *n = berth_json_first(expected); n; n = berth_json_next(n), i++) {
         double bytes;
         assert_true(i < r->n_budgets && berth_json_as_f64(berth_json_next(berth_json_first(n)), &bytes));
-        if (r->budgets[i].device != device_of(berth_json_first(n)) || r->budgets[i].bytes != bytes)
-            fail_msg("%s: budget of %s is %.3f, not %.3f", id, device_name(r->budgets[i].device), r->budgets[i].bytes,
-                     bytes);
+        if (r->budgets[i].device != golden_device(berth_json_first(n)) || r->budgets[i].bytes != bytes)
+            fail_msg("%s: budget of %s is %.3f, not %.3f", id, golden_device_name(r->budgets[i].device),
+                     r->budgets[i].bytes, bytes);
     }
     assert_int_equal(i, r->n_budgets);
 }
@@ -135,31 +75,15 @@ static void check_map(const char *id, const char *what, const berth_json_node *e
     int32_t i = 0;
     for (const berth_json_node *e = berth_json_first(expected); e; e = berth_json_next(e), i++) {
         const char *path = berth_json_as_string(berth_json_first(e));
-        int32_t device = device_of(berth_json_next(berth_json_first(e)));
+        int32_t device = golden_device(berth_json_next(berth_json_first(e)));
         if (i >= n || strcmp(berth_tree_path(t, map[i].entry), path) != 0 || map[i].device != device)
             fail_msg("%s: %s[%d] is %s on %s, not %s on %s", id, what, i,
-                     i < n ? berth_tree_path(t, map[i].entry) : "(nothing)", i < n ? device_name(map[i].device) : "-",
-                     path, device_name(device));
+                     i < n ? berth_tree_path(t, map[i].entry) : "(nothing)",
+                     i < n ? golden_device_name(map[i].device) : "-", path, golden_device_name(device));
     }
     if (i != n) fail_msg("%s: %s has %d keys, not %d", id, what, n, i);
 }
 
-/* The cleaned map as a set: accelerate's order of it depends on a hash. */
-static void check_clean_map(const char *id, const berth_json_node *expected, const berth_tree *t,
-                            const berth_accelerate_result *r)
-{
-    int32_t n = 0;
-    for (const berth_json_node *e = berth_json_first(expected); e; e = berth_json_next(e), n++) {
-        const char *path = berth_json_as_string(berth_json_first(e));
-        int32_t device = device_of(berth_json_next(berth_json_first(e))), i = 0;
-        while (i < r->n_map && strcmp(berth_tree_path(t, r->map[i].entry), path) != 0) i++;
-        if (i == r->n_map || r->map[i].device != device)
-            fail_msg("%s: map has not %s on %s", id, path, device_name(device));
-    }
-    if (n != r->n_map) fail_msg("%s: map has %d keys, not %d", id, r->n_map, n);
-}
-
-/* Bytes of weights and buffers by device; "None": covered by no key. */
 static void check_bytes(const char *id, const berth_json_node *expected, const golden_request *g,
                         const berth_accelerate_result *r)
 {
@@ -170,8 +94,8 @@ static void check_bytes(const char *id, const berth_json_node *expected, const g
         for (int32_t i = 0; i < g->tree.n_tensors; i++) {
             int32_t device;
             bool is_covered = berth_accelerate_device(&g->tree, r, g->tree.n_modules + i, &device);
-            if (strcmp(is_covered ? device_name(device) : "None", key) == 0)
-                sum += (double)berth_accelerate_bits(&g->tree.tensors[i], g->req.dtype_bits) / 8;
+            if (strcmp(is_covered ? golden_device_name(device) : "None", key) == 0)
+                sum += (double)berth_accelerate_bits(&g->tree.tensors[i], g->c.req.dtype_bits) / 8;
         }
         if (sum != bytes) fail_msg("%s: %.3f bytes on %s, not %.3f", id, sum, key, bytes);
     }
@@ -202,7 +126,7 @@ static void check_case(const berth_json_node *c)
     berth_accelerate_result r;
     berth_error err = {0};
     read_request(c, &g);
-    berth_status st = berth_accelerate_place(&g.req, &r, &err);
+    berth_status st = berth_accelerate_place(&g.c.req, &r, &err);
     if (raises) {
         if (st != BERTH_UNSUPPORTED || !r.raises || strcmp(r.raises, raises) != 0)
             fail_msg("%s: %s %s, not %s", id, berth_status_name(st), r.raises ? r.raises : err.message, raises);
@@ -213,7 +137,7 @@ static void check_case(const berth_json_node *c)
         check_derived(id, berth_json_get(c, "derived"), &r);
         if (berth_json_get(c, "raw_map"))
             check_map(id, "raw_map", berth_json_get(c, "raw_map"), &g.tree, r.raw, r.n_raw);
-        check_clean_map(id, berth_json_get(c, "map"), &g.tree, &r);
+        golden_check_map(id, berth_json_get(c, "map"), &g.tree, &r);
         if (berth_json_get(c, "bytes")) check_bytes(id, berth_json_get(c, "bytes"), &g, &r);
     }
     berth_accelerate_deinit(&r);

@@ -1,4 +1,5 @@
-/* rules_test.c - the published schemes against numbers that their own code gives (tests/golden/placement), and the exact partitioner against an exhaustive search. */
+/* rules_test.c - the published schemes against numbers that their own code gives (tests/golden/placement), and the exact
+ * partitioner against an exhaustive search. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,9 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
-#include "base/json.h"
 #include "strategies/partition.h"
+#include "strategies/placement_golden.h"
 #include "strategies/rules.h"
 
 enum { MOST = 256 };
@@ -20,17 +20,8 @@ static berth_json *golden;
 static int load_golden(void **state)
 {
     (void)state;
-    char *text;
-    size_t size;
-    berth_error err = {0};
-    berth_status st = berth_file_read(BERTH_SOURCE_DIR "/tests/golden/placement/placement_golden.json",
-                                      (size_t)16 << 20, &text, &size, &err);
-    if (st == BERTH_OK) {
-        st = berth_json_parse(text, size, "placement_golden.json", &golden, &err);
-        free(text);
-    }
-    if (st != BERTH_OK) print_error("%s\n", err.message);
-    return st == BERTH_OK ? 0 : 1;
+    golden = golden_open(PLACEMENT_GOLDEN("placement_golden.json"));
+    return golden ? 0 : 1;
 }
 
 static int drop_golden(void **state)

@@ -11,29 +11,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/file.h"
-#include "base/json.h"
 #include "model/model.h"
 #include "strategies/accelerate_model.h"
-
-enum { MOST_BUDGETS = 16, MOST_CLASSES = 8, MOST_DEVICES = 8 };
+#include "strategies/placement_golden.h"
 
 static berth_json *golden;
 
 static int load_golden(void **state)
 {
     (void)state;
-    char *text;
-    size_t size;
-    berth_error err = {0};
-    berth_status st = berth_file_read(BERTH_SOURCE_DIR "/tests/golden/placement/placement_golden.json",
-                                      (size_t)16 << 20, &text, &size, &err);
-    if (st == BERTH_OK) {
-        st = berth_json_parse(text, size, "placement_golden.json", &golden, &err);
-        free(text);
-    }
-    if (st != BERTH_OK) print_error("%s\n", err.message);
-    return st == BERTH_OK ? 0 : 1;
+    golden = golden_open(PLACEMENT_GOLDEN("placement_golden.json"));
+    return golden ? 0 : 1;
 }
 
 static int drop_golden(void **state)
@@ -85,26 +73,6 @@ static berth_model_data *open_config(const char *text)
     return m;
 }
 
-static int32_t device_of(const berth_json_node *node)
-{
-    int64_t number;
-    if (berth_json_as_i64(node, &number)) return (int32_t)number;
-    return strcmp(berth_json_as_string(node), "cpu") == 0 ? BERTH_ACCELERATE_CPU : BERTH_ACCELERATE_DISK;
-}
-
-static void compare_maps(const char *id, const berth_json_node *expected, const berth_tree *t,
-                         const berth_accelerate_result *r)
-{
-    int32_t n = 0;
-    for (const berth_json_node *e = berth_json_first(expected); e; e = berth_json_next(e), n++) {
-        const char *path = berth_json_as_string(berth_json_first(e));
-        int32_t device = device_of(berth_json_next(berth_json_first(e))), i = 0;
-        while (i < r->n_map && strcmp(berth_tree_path(t, r->map[i].entry), path) != 0) i++;
-        if (i == r->n_map || r->map[i].device != device) fail_msg("%s: the map has not %s on %d", id, path, device);
-    }
-    if (n != r->n_map) fail_msg("%s: %d keys, not %d", id, r->n_map, n);
-}
-
 /* Every case of the published model that is not about the fallback, with the tree of the opened one. */
 static void opened_models_are_placed_as_accelerate_did(void **state)
 {
@@ -128,30 +96,11 @@ static void opened_models_are_placed_as_accelerate_did(void **state)
             const char *id = berth_json_as_string(berth_json_get(c, "id")),
                        *name = berth_json_as_string(berth_json_get(c, "model"));
             if (!name || strcmp(name, layouts[k].model) != 0 || berth_json_get(c, "raises")) continue;
-            berth_accelerate_budget budgets[MOST_BUDGETS];
-            const char *classes[MOST_CLASSES], *strategy = berth_json_as_string(berth_json_get(c, "strategy"));
-            int64_t bytes = 0;
-            berth_json_as_i64(berth_json_get(c, "dtype_bytes"), &bytes);
-            berth_accelerate_request req = {
-                .tree = &tree,
-                .strategy = strcmp(strategy, "sequential") == 0       ? BERTH_ACCELERATE_SEQUENTIAL
-                            : strcmp(strategy, "balanced_low_0") == 0 ? BERTH_ACCELERATE_BALANCED_LOW_0
-                                                                      : BERTH_ACCELERATE_BALANCED,
-                .dtype_bits = (int32_t)bytes * 8,
-                .no_split = classes,
-                .budgets = budgets};
-            berth_json_as_bool(berth_json_get(c, "fallback"), &req.fallback);
-            const berth_json_node *e;
-            for (e = berth_json_first(berth_json_get(c, "no_split")); e; e = berth_json_next(e))
-                classes[req.n_no_split++] = berth_json_as_string(e);
-            for (e = berth_json_first(berth_json_get(c, "max_memory")); e; e = berth_json_next(e)) {
-                berth_accelerate_budget *b = &budgets[req.n_budgets++];
-                b->device = device_of(berth_json_first(e));
-                assert_true(berth_json_as_f64(berth_json_next(berth_json_first(e)), &b->bytes));
-            }
+            golden_case g;
+            golden_read(c, &tree, &g);
             berth_accelerate_result r;
-            if (berth_accelerate_place(&req, &r, &err) != BERTH_OK) fail_msg("%s: %s", id, err.message);
-            compare_maps(id, berth_json_get(c, "map"), &tree, &r);
+            if (berth_accelerate_place(&g.req, &r, &err) != BERTH_OK) fail_msg("%s: %s", id, err.message);
+            golden_check_map(id, berth_json_get(c, "map"), &tree, &r);
             berth_accelerate_deinit(&r);
             n++;
         }
@@ -188,7 +137,7 @@ static void four_devices(void **state)
         const berth_json_node *c = berth_json_first(berth_json_get(berth_json_root(golden), "cases"));
         for (; rows[k].id && c; c = berth_json_next(c))
             if (strcmp(berth_json_as_string(berth_json_get(c, "id")), rows[k].id) == 0)
-                compare_maps(rows[k].id, berth_json_get(c, "map"), &a.tree, &a.result);
+                golden_check_map(rows[k].id, berth_json_get(c, "map"), &a.tree, &a.result);
         assert_int_equal(a.device_of[berth_model_data_find_node(m, rows[k].head)], 3);
         /* Registered behind the language model in one layout, before it in the other. */
         assert_int_equal(a.device_of[berth_model_data_find_node(m, rows[k].projector)], k == 0 ? 3 : 0);
