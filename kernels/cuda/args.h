@@ -3,59 +3,72 @@
 #ifndef BERTH_CUDA_ARGS_H
 #define BERTH_CUDA_ARGS_H
 
-/* y[i] of n elements; `c` is the row's length where an input has one row only. */
+/* A float operand and its dtype, a berth_dtype: BERTH_CUDA_F32, F16 or BF16. One kernel takes every mix: the choice is the same for all threads, and costs an
+ * op that waits for memory nothing. */
+enum { BERTH_CUDA_F32, BERTH_CUDA_F16, BERTH_CUDA_BF16 };
+typedef struct berth_cuda_in {
+    const void *at;
+    int dtype;
+} berth_cuda_in;
+typedef struct berth_cuda_out {
+    void *at;
+    int dtype;
+} berth_cuda_out;
+
+/* y[i] of n elements; b may be NULL; w [c], c the row's length. */
 typedef struct berth_cuda_elementwise {
-    const void *a, *b, *w;
-    void *y;
+    berth_cuda_in a, b, w;
+    berth_cuda_out y;
     long long n;
     int c;
 } berth_cuda_elementwise;
 
 typedef struct berth_cuda_norm {
-    const void *x, *w, *b; /* x [rows, c]; w, b [c] */
-    void *y;
+    berth_cuda_in x, w, b; /* x [rows, c]; w, b [c] */
+    berth_cuda_out y;
     int c;
     float eps;
 } berth_cuda_norm;
 
-/* dst row dst_rows[i] = src row src_rows[i]; a NULL list means i. */
+/* dst row dst_rows[i] = src row src_rows[i]; a NULL list means i. `units`, here and below: a row's length in the kernel's unit, or in elements where the
+ * kernel (..._mix) converts. */
 typedef struct berth_cuda_rows {
-    const void *src;
-    void *dst;
+    berth_cuda_in src;
+    berth_cuda_out dst;
     const int *src_rows, *dst_rows;
     long long n_rows;
-    int units; /* a row's length in the kernel's unit (or, in embed_rows, in elements) */
+    int units;
 } berth_cuda_rows;
 
 typedef struct berth_cuda_drop_cls {
-    const void *x;
-    void *y;
-    int patches, units; /* rows of a tile without the first; a row's length in units */
+    berth_cuda_in src;
+    berth_cuda_out dst;
+    int patches, units; /* rows of a tile without the first */
 } berth_cuda_drop_cls;
 
 typedef struct berth_cuda_pixel_shuffle {
-    const void *x;
-    void *y;
+    berth_cuda_in src;
+    berth_cuda_out dst;
     int grid, factor, transposed, units; /* units of one run: factor * C elements */
 } berth_cuda_pixel_shuffle;
 
 typedef struct berth_cuda_kv_append {
-    const void *k, *v;
+    berth_cuda_in src, v; /* src: k; both of one dtype */
     const int *slots;
-    void *kv;
+    berth_cuda_out dst;
     int kv_heads, block, units; /* units of one head's row */
 } berth_cuda_kv_append;
 
 typedef struct berth_cuda_patchify {
-    const void *pixels;
-    void *y;
+    berth_cuda_in pixels;
+    berth_cuda_out y;
     long long n; /* elements */
     int channels, height, width, patch;
 } berth_cuda_patchify;
 
 typedef struct berth_cuda_vision_embed {
-    const void *patches, *cls, *pos;
-    void *y;
+    berth_cuda_in patches, cls, pos;
+    berth_cuda_out y;
     long long n; /* elements of y */
     int n_patches, c;
 } berth_cuda_vision_embed;
@@ -69,36 +82,44 @@ typedef struct berth_cuda_rope_table {
 } berth_cuda_rope_table;
 
 typedef struct berth_cuda_rope {
-    const void *x;
+    berth_cuda_in x;
     const float *table;
-    void *y;
-    long long n; /* tokens * heads * half */
+    berth_cuda_out y;
+    long long n; /* tokens * heads * runs of a half */
     int heads, half;
 } berth_cuda_rope;
 
 typedef struct berth_cuda_linear {
-    const void *x, *w, *bias; /* bias may be NULL */
-    void *y;
+    berth_cuda_in x, w, bias; /* bias may be NULL */
+    berth_cuda_out y;
     int rows, n_in, n_out;
 } berth_cuda_linear;
 
 typedef struct berth_cuda_logit_stats {
-    const void *x;
+    berth_cuda_in x;
     float *y;
-    int v;
+    struct berth_cuda_logit_seen *parts; /* [rows, n_parts] of scratch */
+    int v, n_parts;
 } berth_cuda_logit_stats;
 
+/* What has been seen of a row of logits: counts, the first NaN's place and the largest value's, the smallest value and the largest. */
+typedef struct berth_cuda_logit_seen {
+    int n_nan, n_inf, first_nan, best;
+    float low, high;
+} berth_cuda_logit_seen;
+
 typedef struct berth_cuda_attention_full {
-    const void *q, *k, *v;
-    void *o;
+    berth_cuda_in q, k, v;
+    berth_cuda_out o;
     int rows, heads, d;
     float scale;
 } berth_cuda_attention_full;
 
 typedef struct berth_cuda_attention_paged {
-    const void *q, *kv;
+    berth_cuda_in q;
+    const void *kv;
     const int *positions, *token_seq, *block_table;
-    void *o;
+    berth_cuda_out o;
     float *partial; /* [tokens, heads, n_splits, d + 2]: sums, then the maximum and the denominator */
     int heads, kv_heads, d, block, max_blocks, n_splits, n_tokens;
     float scale;
@@ -114,6 +135,8 @@ enum {
     BERTH_CUDA_ATTENTION_THREADS = 128
 };
 enum { BERTH_CUDA_TILE = 32, BERTH_CUDA_MAX_HEAD = 128 };
+/* Logits of a row that one block takes. */
+enum { BERTH_CUDA_LOGITS = 8192 };
 /* Query heads that one block of the decode carries at a time. */
 enum { BERTH_CUDA_HEADS = 8 };
 

@@ -36,7 +36,10 @@ __device__ __forceinline__ void decode_scores(const decode_shared &s, const page
         float sums[BERTH_CUDA_HEADS] = {};
         for (int i = part * RUN; i < d; i += KEY_LANES * RUN) {
             float x[RUN];
-            load_run(k + i, d - i, d % RUN == 0, x);
+            if (d % RUN == 0)
+                load_whole_run(k + i, x);
+            else
+                for (int j = 0; j < RUN; j++) x[j] = i + j < d ? widen(k[i + j]) : 0.0f;
 #pragma unroll
             for (int h = 0; h < BERTH_CUDA_HEADS; h++)
 #pragma unroll
@@ -94,7 +97,7 @@ __device__ __forceinline__ void decode_values(const decode_shared &s, const page
 }
 
 /* Block (split, kv head, token). Barriers: q before scores, scores before weights, weights before values, values before the next heads' q. */
-template <class T, class K> __device__ __forceinline__ void decode_split(const berth_cuda_attention_paged &a)
+template <class K> __device__ __forceinline__ void decode_split(const berth_cuda_attention_paged &a)
 {
     const int split = (int)blockIdx.x, kv_head = (int)blockIdx.y, token = (int)blockIdx.z, group = a.heads / a.kv_heads;
     const int first = split * BERTH_CUDA_SPLIT, count = min(a.positions[token] + 1 - first, (int)BERTH_CUDA_SPLIT);
@@ -108,9 +111,8 @@ template <class T, class K> __device__ __forceinline__ void decode_split(const b
     for (int h = 0; h < group; h += BERTH_CUDA_HEADS) {
         const int n_heads = min(group - h, (int)BERTH_CUDA_HEADS);
         const long long head = (long long)token * a.heads + kv_head * group + h;
-        const T *q = (const T *)a.q + head * a.d;
         float *partial = a.partial + head * head_stride + (long long)split * (a.d + 2);
-        for (int i = (int)threadIdx.x; i < n_heads * a.d; i += (int)blockDim.x) s.q[i] = widen(q[i]);
+        for (int i = (int)threadIdx.x; i < n_heads * a.d; i += (int)blockDim.x) s.q[i] = load_one(a.q, head * a.d + i);
         __syncthreads();
         decode_scores(s, rows, first, count, n_heads, a.scale);
         __syncthreads();
@@ -122,7 +124,7 @@ template <class T, class K> __device__ __forceinline__ void decode_split(const b
 }
 
 /* Block (head, token), a thread a column: splits in order, each scaled to the largest maximum. */
-template <class T> __device__ __forceinline__ void decode_merge(const berth_cuda_attention_paged &a)
+BERTH_KERNEL(attention_merge, berth_cuda_attention_paged)
 {
     const int n = a.positions[blockIdx.y] / BERTH_CUDA_SPLIT + 1, stride = a.d + 2;
     const long long head = (long long)blockIdx.y * a.heads + blockIdx.x;
@@ -135,19 +137,13 @@ template <class T> __device__ __forceinline__ void decode_merge(const berth_cuda
         float o = 0;
         for (int i = 0; i < n; i++)
             o = fmaf(partial[(long long)i * stride + c], expf(partial[(long long)i * stride + a.d] - top), o);
-        narrow(o / sum, ((T *)a.o)[head * a.d + c]);
+        store_one(a.o, head * a.d + c, o / sum);
     }
 }
 
-#define DECODE(T, K)                                                                                                   \
-    BERTH_KERNEL(attention_decode_##T##_##K, berth_cuda_attention_paged)                                               \
+#define DECODE(K)                                                                                                      \
+    BERTH_KERNEL(attention_decode_##K, berth_cuda_attention_paged)                                                     \
     {                                                                                                                  \
-        decode_split<T, K>(a);                                                                                         \
+        decode_split<K>(a);                                                                                            \
     }
-BERTH_FOR_DTYPE_PAIRS(DECODE)
-#define MERGE(T)                                                                                                       \
-    BERTH_KERNEL(attention_merge_##T, berth_cuda_attention_paged)                                                      \
-    {                                                                                                                  \
-        decode_merge<T>(a);                                                                                            \
-    }
-BERTH_FOR_DTYPES(MERGE)
+BERTH_FOR_DTYPES(DECODE)

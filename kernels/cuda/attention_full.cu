@@ -9,13 +9,17 @@ enum {
 };
 
 /* Rows [first, first + TILE) of one head into shared memory [TILE, d + 1]; rows past the end are 0. The odd pitch keeps a column's reads off one bank. */
-template <class T>
-__device__ __forceinline__ void load_tile(float *to, const T *from, int first, int rows, int d, int row_stride)
+__device__ __forceinline__ void load_tile(float *to, const berth_cuda_in &from, long long base, int first, int rows,
+                                          int d, int row_stride)
 {
-    for (int i = (int)threadIdx.x; i < TILE * d; i += (int)blockDim.x) {
-        const int row = i / d, column = i % d;
-        to[row * (d + 1) + column] =
-            first + row < rows ? widen(from[(long long)(first + row) * row_stride + column]) : 0.0f;
+    const int runs = (d + RUN - 1) / RUN;
+    for (int i = (int)threadIdx.x; i < TILE * runs; i += (int)blockDim.x) {
+        const int row = i / runs, column = i % runs * RUN, left = first + row < rows ? d - column : 0;
+        float v[RUN];
+        load_run(from, base + (long long)(first + row) * row_stride + column, left, d % RUN == 0, v);
+#pragma unroll
+        for (int j = 0; j < RUN; j++)
+            if (column + j < d) to[row * (d + 1) + column + j] = v[j];
     }
 }
 
@@ -76,7 +80,7 @@ __device__ __forceinline__ void take_values(online_row &r, const float *weights,
 
 /* Block (tile of queries, head, image tile), 128 threads. Shared: q, keys or values [TILE, d + 1] each, weights [TILE, TILE + 1]. Barriers: the tile
  * of keys before it is used, and before values replace it; weights belong to the four threads of a query, all in one warp. */
-template <class T> __device__ __forceinline__ void attention_full(const berth_cuda_attention_full &a)
+BERTH_KERNEL(attention_full_any, berth_cuda_attention_full)
 {
     float *q = (float *)berth_shared, *tile = q + TILE * (a.d + 1), *all_weights = tile + TILE * (a.d + 1);
     const int row = (int)threadIdx.x / OF_ROW, part = (int)threadIdx.x % OF_ROW, first = (int)blockIdx.x * TILE;
@@ -84,28 +88,21 @@ template <class T> __device__ __forceinline__ void attention_full(const berth_cu
     const long long base = (long long)blockIdx.z * a.rows * row_stride + (long long)blockIdx.y * a.d;
     float *weights = all_weights + row * (TILE + 1);
     online_row r = {-1.0f / 0.0f, 0, {}};
-    load_tile(q, (const T *)a.q + base, first, a.rows, a.d, row_stride);
+    load_tile(q, a.q, base, first, a.rows, a.d, row_stride);
     for (int key = 0; key < a.rows; key += TILE) {
         const int n_keys = min(a.rows - key, (int)TILE);
-        load_tile(tile, (const T *)a.k + base, key, a.rows, a.d, row_stride);
+        load_tile(tile, a.k, base, key, a.rows, a.d, row_stride);
         __syncthreads();
         take_scores(r, q + row * (a.d + 1), tile, weights, n_keys, a.d, part, a.scale);
         __syncthreads();
-        load_tile(tile, (const T *)a.v + base, key, a.rows, a.d, row_stride);
+        load_tile(tile, a.v, base, key, a.rows, a.d, row_stride);
         __syncthreads();
         take_values(r, weights, tile, n_keys, a.d, part);
         __syncthreads();
     }
     if (first + row >= a.rows) return;
-    T *o = (T *)a.o + base + (long long)(first + row) * row_stride;
+    const long long o = base + (long long)(first + row) * row_stride;
 #pragma unroll
     for (int c = 0; c < COLUMNS; c++)
-        if (part + c * OF_ROW < a.d) narrow(r.o[c] / r.sum, o[part + c * OF_ROW]);
+        if (part + c * OF_ROW < a.d) store_one(a.o, o + part + c * OF_ROW, r.o[c] / r.sum);
 }
-
-#define ATTENTION_FULL(T)                                                                                              \
-    BERTH_KERNEL(attention_full_##T, berth_cuda_attention_full)                                                        \
-    {                                                                                                                  \
-        attention_full<T>(a);                                                                                          \
-    }
-BERTH_FOR_DTYPES(ATTENTION_FULL)

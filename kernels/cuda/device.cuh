@@ -89,28 +89,86 @@ template <class T> __device__ __forceinline__ void load_whole_run(const T *p, fl
     for (int i = 0; i < RUN; i += step) unpack(load_16_bytes(p + i), p, out + i);
 }
 
-/* Eight elements from p, of which `left` exist (the rest are 0). `aligned`: p is a multiple of 16 bytes, the same answer for every thread of a kernel. */
-template <class T> __device__ __forceinline__ void load_run(const T *p, long long left, bool aligned, float (&out)[RUN])
+/* ---- operands whose dtype is known when the kernel runs ---------------------------------------------------------------- */
+
+/* A run as it was read: fetched from several operands first and widened after, so that their reads wait for memory together. */
+struct raw_run {
+    uint4 low, high; /* high: of fp32 only */
+};
+
+__device__ __forceinline__ raw_run fetch_run(const berth_cuda_in &x, long long i) /* its address is a multiple of 16 */
 {
-    if (aligned && left >= RUN) {
-        load_whole_run(p, out);
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < RUN; i++) out[i] = i < left ? widen(p[i]) : 0.0f;
+    const char *p = (const char *)x.at + i * (x.dtype == BERTH_CUDA_F32 ? 4 : 2);
+    raw_run r = {load_16_bytes(p), {0, 0, 0, 0}};
+    if (x.dtype == BERTH_CUDA_F32) r.high = load_16_bytes(p + 16);
+    return r;
 }
 
-template <class T> __device__ __forceinline__ void store_run(T *p, long long left, bool aligned, const float (&in)[RUN])
+__device__ __forceinline__ void widen_run(const raw_run &r, int dtype, float (&out)[RUN])
 {
-    const int step = 16 / (int)sizeof(T);
+    if (dtype == BERTH_CUDA_F32)
+        unpack(r.low, (const float *)0, out), unpack(r.high, (const float *)0, out + 4);
+    else if (dtype == BERTH_CUDA_F16)
+        unpack(r.low, (const f16 *)0, out);
+    else
+        unpack(r.low, (const bf16 *)0, out);
+}
+
+__device__ __forceinline__ float load_one(const berth_cuda_in &x, long long i)
+{
+    if (x.dtype == BERTH_CUDA_F32) return ((const float *)x.at)[i];
+    return x.dtype == BERTH_CUDA_F16 ? widen(((const f16 *)x.at)[i]) : widen(((const bf16 *)x.at)[i]);
+}
+
+__device__ __forceinline__ void store_one(const berth_cuda_out &y, long long i, float v)
+{
+    if (y.dtype == BERTH_CUDA_F32)
+        ((float *)y.at)[i] = v;
+    else if (y.dtype == BERTH_CUDA_F16)
+        narrow(v, ((f16 *)y.at)[i]);
+    else
+        narrow(v, ((bf16 *)y.at)[i]);
+}
+
+/* Eight elements from element i on, of which `left` exist (the rest are 0). `aligned`: rows begin at multiples of 16 bytes, the same answer for every
+ * thread of a kernel. */
+__device__ __forceinline__ void load_run(const berth_cuda_in &x, long long i, long long left, bool aligned,
+                                         float (&out)[RUN])
+{
     if (aligned && left >= RUN) {
-#pragma unroll
-        for (int i = 0; i < RUN; i += step) store_16_bytes(p + i, pack(in + i, p));
+        widen_run(fetch_run(x, i), x.dtype, out);
         return;
     }
 #pragma unroll
-    for (int i = 0; i < RUN; i++)
-        if (i < left) narrow(in[i], p[i]);
+    for (int j = 0; j < RUN; j++) out[j] = j < left ? load_one(x, i + j) : 0.0f;
+}
+
+/* The same of two operands, both read before either is waited for. */
+__device__ __forceinline__ void load_two_runs(const berth_cuda_in &a, const berth_cuda_in &b, long long i,
+                                              long long left, float (&of_a)[RUN], float (&of_b)[RUN])
+{
+    if (left >= RUN) {
+        const raw_run ra = fetch_run(a, i), rb = fetch_run(b, i);
+        widen_run(ra, a.dtype, of_a), widen_run(rb, b.dtype, of_b);
+        return;
+    }
+    load_run(a, i, left, false, of_a), load_run(b, i, left, false, of_b);
+}
+
+__device__ __forceinline__ void store_run(const berth_cuda_out &y, long long i, long long left, bool aligned,
+                                          const float (&in)[RUN])
+{
+    if (!aligned || left < RUN) {
+#pragma unroll
+        for (int j = 0; j < RUN; j++)
+            if (j < left) store_one(y, i + j, in[j]);
+    } else if (y.dtype == BERTH_CUDA_F32) {
+        float *p = (float *)y.at + i;
+        store_16_bytes(p, pack(in, p)), store_16_bytes(p + 4, pack(in + 4, p));
+    } else if (y.dtype == BERTH_CUDA_F16)
+        store_16_bytes((f16 *)y.at + i, pack(in, (const f16 *)0));
+    else
+        store_16_bytes((bf16 *)y.at + i, pack(in, (const bf16 *)0));
 }
 
 /* The launch's shared memory. */
@@ -142,7 +200,5 @@ __device__ __forceinline__ long long global_thread()
 }
 
 #define BERTH_FOR_DTYPES(X) X(f32) X(f16) X(bf16)
-#define BERTH_FOR_DTYPE_PAIRS(X)                                                                                       \
-    X(f32, f32) X(f32, f16) X(f32, bf16) X(f16, f32) X(f16, f16) X(f16, bf16) X(bf16, f32) X(bf16, f16) X(bf16, bf16)
 
 #endif

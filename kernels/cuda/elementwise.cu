@@ -13,68 +13,64 @@ struct silu_mul_of {
 struct add_of {
     static __device__ __forceinline__ float at(float a, float b) { return a + b; }
 };
+struct same {
+    static __device__ __forceinline__ float at(float x, float) { return x; }
+};
 
-/* y = F(a, b); b may be NULL. y may be a: a thread reads its run before it writes it. */
-template <class T, class F> __device__ __forceinline__ void map_runs(const berth_cuda_elementwise &a)
+/* y = F(a). y may be a, here and below: a thread reads its run before it writes it. */
+template <class F> __device__ __forceinline__ void map_runs(const berth_cuda_elementwise &a)
 {
-    long long i = global_thread() * RUN;
+    const long long i = global_thread() * RUN;
     if (i >= a.n) return;
-    float first[RUN], second[RUN] = {0};
-    load_run((const T *)a.a + i, a.n - i, true, first);
-    if (a.b) load_run((const T *)a.b + i, a.n - i, true, second);
+    float x[RUN];
+    load_run(a.a, i, a.n - i, true, x);
 #pragma unroll
-    for (int j = 0; j < RUN; j++) first[j] = F::at(first[j], second[j]);
-    store_run((T *)a.y + i, a.n - i, true, first);
+    for (int j = 0; j < RUN; j++) x[j] = F::at(x[j], 0);
+    store_run(a.y, i, a.n - i, true, x);
+}
+
+/* y = F(a, b). */
+template <class F> __device__ __forceinline__ void join_runs(const berth_cuda_elementwise &a)
+{
+    const long long i = global_thread() * RUN;
+    if (i >= a.n) return;
+    float x[RUN], second[RUN];
+    load_two_runs(a.a, a.b, i, a.n - i, x, second);
+#pragma unroll
+    for (int j = 0; j < RUN; j++) x[j] = F::at(x[j], second[j]);
+    store_run(a.y, i, a.n - i, true, x);
+}
+
+BERTH_KERNEL(gelu_any, berth_cuda_elementwise)
+{
+    map_runs<gelu_of>(a);
+}
+BERTH_KERNEL(convert_any, berth_cuda_elementwise)
+{
+    map_runs<same>(a);
+}
+BERTH_KERNEL(silu_mul_any, berth_cuda_elementwise)
+{
+    join_runs<silu_mul_of>(a);
+}
+BERTH_KERNEL(add_any, berth_cuda_elementwise)
+{
+    join_runs<add_of>(a);
 }
 
 /* y = a + w[column] * b. */
-template <class T, class W> __device__ __forceinline__ void scale_add_runs(const berth_cuda_elementwise &a)
+BERTH_KERNEL(scale_add_any, berth_cuda_elementwise)
 {
-    long long i = global_thread() * RUN;
+    const long long i = global_thread() * RUN;
     if (i >= a.n) return;
-    float x[RUN], delta[RUN];
-    load_run((const T *)a.a + i, a.n - i, true, x);
-    load_run((const T *)a.b + i, a.n - i, true, delta);
+    float x[RUN], delta[RUN], w[RUN];
+    load_two_runs(a.a, a.b, i, a.n - i, x, delta);
     int column = (int)(i % a.c);
+    if (a.c % RUN == 0)
+        load_run(a.w, column, RUN, true, w);
+    else
+        for (int j = 0; j < RUN; j++, column = column + 1 == a.c ? 0 : column + 1) w[j] = load_one(a.w, column);
 #pragma unroll
-    for (int j = 0; j < RUN; j++) {
-        x[j] = fmaf(widen(((const W *)a.w)[column]), delta[j], x[j]);
-        if (++column == a.c) column = 0;
-    }
-    store_run((T *)a.y + i, a.n - i, true, x);
+    for (int j = 0; j < RUN; j++) x[j] = fmaf(w[j], delta[j], x[j]);
+    store_run(a.y, i, a.n - i, true, x);
 }
-
-template <class From, class To> __device__ __forceinline__ void convert_runs(const berth_cuda_elementwise &a)
-{
-    long long i = global_thread() * RUN;
-    if (i >= a.n) return;
-    float x[RUN];
-    load_run((const From *)a.a + i, a.n - i, true, x);
-    store_run((To *)a.y + i, a.n - i, true, x);
-}
-
-#define UNARY_AND_BINARY(T)                                                                                            \
-    BERTH_KERNEL(gelu_##T, berth_cuda_elementwise)                                                                     \
-    {                                                                                                                  \
-        map_runs<T, gelu_of>(a);                                                                                       \
-    }                                                                                                                  \
-    BERTH_KERNEL(silu_mul_##T, berth_cuda_elementwise)                                                                 \
-    {                                                                                                                  \
-        map_runs<T, silu_mul_of>(a);                                                                                   \
-    }                                                                                                                  \
-    BERTH_KERNEL(add_##T, berth_cuda_elementwise)                                                                      \
-    {                                                                                                                  \
-        map_runs<T, add_of>(a);                                                                                        \
-    }
-BERTH_FOR_DTYPES(UNARY_AND_BINARY)
-
-#define WITH_WEIGHT(T, W)                                                                                              \
-    BERTH_KERNEL(scale_add_##T##_##W, berth_cuda_elementwise)                                                          \
-    {                                                                                                                  \
-        scale_add_runs<T, W>(a);                                                                                       \
-    }                                                                                                                  \
-    BERTH_KERNEL(convert_##T##_##W, berth_cuda_elementwise)                                                            \
-    {                                                                                                                  \
-        convert_runs<T, W>(a);                                                                                         \
-    }
-BERTH_FOR_DTYPE_PAIRS(WITH_WEIGHT)

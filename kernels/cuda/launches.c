@@ -5,12 +5,20 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kernels/cuda/args.h"
 #include "kernels/cuda/launches_internal.h"
 
-static const char *dtype_suffix(berth_dtype dtype)
+_Static_assert((int)BERTH_F32 == BERTH_CUDA_F32 && (int)BERTH_F16 == BERTH_CUDA_F16 &&
+                   (int)BERTH_BF16 == BERTH_CUDA_BF16,
+               "kernels are given a berth_dtype");
+
+berth_cuda_in berth_cuda_input(const berth_tensor *t)
 {
-    return berth_dtype_is_float(dtype) ? berth_dtype_name(dtype) : "none";
+    return (berth_cuda_in){t->data, (int)t->dtype};
+}
+
+berth_cuda_out berth_cuda_output(const berth_tensor *t)
+{
+    return (berth_cuda_out){t->data, (int)t->dtype};
 }
 
 static uint32_t blocks_for(int64_t items, int64_t per_block)
@@ -42,22 +50,27 @@ void berth_cuda_name(berth_cuda_launch *l, const char *format, ...)
     va_end(list);
 }
 
+/* The name of a kernel that takes any float dtypes. */
+static void name_any(berth_cuda_launch *out, const berth_op_call *call)
+{
+    berth_cuda_name(out, "%s_any", berth_op_infos[call->kind].name);
+}
+
+static berth_cuda_in optional_input(const berth_op_call *call, int32_t i)
+{
+    return i < call->n_in ? berth_cuda_input(&call->in[i]) : (berth_cuda_in){NULL, BERTH_CUDA_F32};
+}
+
 static int32_t elementwise(const berth_op_call *call, berth_cuda_launch *out)
 {
     const berth_tensor *a = &call->in[0];
-    berth_cuda_elementwise args = {.a = a->data,
-                                   .b = call->n_in > 1 ? call->in[1].data : NULL,
-                                   .w = call->n_in > 2 ? call->in[2].data : NULL,
-                                   .y = call->out.data,
+    berth_cuda_elementwise args = {.a = berth_cuda_input(a),
+                                   .b = optional_input(call, 1),
+                                   .w = optional_input(call, 2),
+                                   .y = berth_cuda_output(&call->out),
                                    .n = berth_tensor_elements(a),
                                    .c = (int)berth_tensor_last(a)};
-    const char *name = berth_op_infos[call->kind].name, *t = dtype_suffix(a->dtype);
-    if (call->kind == BERTH_OP_SCALE_ADD)
-        berth_cuda_name(out, "%s_%s_%s", name, t, dtype_suffix(call->in[2].dtype));
-    else if (call->kind == BERTH_OP_CONVERT)
-        berth_cuda_name(out, "%s_%s_%s", name, t, dtype_suffix(call->out.dtype));
-    else
-        berth_cuda_name(out, "%s_%s", name, t);
+    name_any(out, call);
     return berth_cuda_launch_1d(out, blocks_for(args.n, 8 * BERTH_CUDA_THREADS), BERTH_CUDA_THREADS, &args,
                                 sizeof args);
 }
@@ -65,54 +78,61 @@ static int32_t elementwise(const berth_op_call *call, berth_cuda_launch *out)
 static int32_t norm(const berth_op_call *call, berth_cuda_launch *out)
 {
     const berth_tensor *x = &call->in[0];
-    berth_cuda_norm args = {.x = x->data,
-                            .w = call->in[1].data,
-                            .b = call->n_in > 2 ? call->in[2].data : NULL,
-                            .y = call->out.data,
+    berth_cuda_norm args = {.x = berth_cuda_input(x),
+                            .w = berth_cuda_input(&call->in[1]),
+                            .b = optional_input(call, 2),
+                            .y = berth_cuda_output(&call->out),
                             .c = (int)berth_tensor_last(x),
                             .eps = call->attrs->eps};
     /* Short rows (heads) need no more threads than runs; the sum's tree is the row length's alone. */
     uint32_t threads = args.c <= 256 ? 32 : args.c <= 1024 ? 128 : BERTH_CUDA_THREADS;
-    berth_cuda_name(out, "%s_%s_%s", berth_op_infos[call->kind].name, dtype_suffix(x->dtype),
-                    dtype_suffix(call->in[1].dtype));
+    name_any(out, call);
     return berth_cuda_launch_3d(out, (const uint32_t[]){(uint32_t)berth_tensor_rows(x), 1, 1}, threads,
                                 32 * sizeof(float), &args, sizeof args);
 }
 
+/* The kernel that reads w once for a few rows, of these dtypes. */
+static bool has_thin(const berth_cuda_linear *a)
+{
+    return a->n_in % 8 == 0 && (a->x.dtype == BERTH_CUDA_F32 || a->x.dtype == a->w.dtype);
+}
+
 static int32_t linear(const berth_op_call *call, berth_cuda_launch *out)
 {
-    const berth_tensor *w = &call->in[1];
-    berth_cuda_linear args = {.x = call->in[0].data,
-                              .w = w->data,
-                              .bias = call->n_in > 2 ? call->in[2].data : NULL,
-                              .y = call->out.data,
+    const berth_tensor *x = &call->in[0], *w = &call->in[1];
+    berth_cuda_linear args = {.x = berth_cuda_input(x),
+                              .w = berth_cuda_input(w),
+                              .bias = optional_input(call, 2),
+                              .y = berth_cuda_output(&call->out),
                               .n_out = (int)w->dims[0],
                               .n_in = (int)(berth_tensor_elements(w) / w->dims[0])};
-    int64_t rows = berth_tensor_elements(&call->in[0]) / args.n_in;
-    int together = args.n_in % 8 || rows <= 1 ? 1 : rows <= 4 ? 4 : 8;
+    int64_t rows = berth_tensor_elements(x) / args.n_in;
+    bool thin = has_thin(&args);
+    int together = !thin || rows <= 1 ? 1 : rows <= 4 ? 4 : 8;
     if (rows > 65535 * (int64_t)together) return -1;
     args.rows = (int)rows;
-    char count[4] = {(char)('0' + together)};
-    berth_cuda_name(out, "linear_%s_%s_%s", args.n_in % 8 ? "any" : count, dtype_suffix(call->in[0].dtype),
-                    dtype_suffix(w->dtype));
-    const uint32_t outs = BERTH_CUDA_LINEAR_THREADS / 32 * (args.n_in % 8 ? 1 : BERTH_CUDA_LINEAR_WARP_OUTS);
+    if (thin)
+        berth_cuda_name(out, "linear_%d_%s_%s", together, berth_dtype_name(x->dtype), berth_dtype_name(w->dtype));
+    else
+        berth_cuda_name(out, "linear_any");
+    const uint32_t outs = BERTH_CUDA_LINEAR_THREADS / 32 * (thin ? BERTH_CUDA_LINEAR_WARP_OUTS : 1);
     return berth_cuda_launch_3d(out, (const uint32_t[]){blocks_for(args.n_out, outs), blocks_for(rows, together), 1},
                                 BERTH_CUDA_LINEAR_THREADS, 0, &args, sizeof args);
 }
 
 static int32_t rope(const berth_op_call *call, berth_cuda_launch *out)
 {
-    const berth_tensor *table = &call->in[1];
-    int64_t half = berth_tensor_last(table), n = berth_tensor_elements(&call->in[0]) / 2;
+    const berth_tensor *x = &call->in[0], *table = &call->in[1];
+    int64_t half = berth_tensor_last(table), heads = berth_tensor_elements(x) / 2 / half; /* of all tokens */
     if (table->dtype != BERTH_F32) return -1;
-    berth_cuda_rope args = {.x = call->in[0].data,
+    berth_cuda_rope args = {.x = berth_cuda_input(x),
                             .table = table->data,
-                            .y = call->out.data,
-                            .n = n,
+                            .y = berth_cuda_output(&call->out),
+                            .n = heads * ((half + 7) / 8),
                             .half = (int)half,
-                            .heads = (int)(n / half / table->dims[0])};
-    berth_cuda_name(out, "rope_%s", dtype_suffix(call->in[0].dtype));
-    return berth_cuda_launch_1d(out, blocks_for(n, BERTH_CUDA_THREADS), BERTH_CUDA_THREADS, &args, sizeof args);
+                            .heads = (int)(heads / table->dims[0])};
+    name_any(out, call);
+    return berth_cuda_launch_1d(out, blocks_for(args.n, BERTH_CUDA_THREADS), BERTH_CUDA_THREADS, &args, sizeof args);
 }
 
 static int32_t rope_table(const berth_op_call *call, berth_cuda_launch *out)
@@ -128,18 +148,39 @@ static int32_t rope_table(const berth_op_call *call, berth_cuda_launch *out)
     return berth_cuda_launch_1d(out, blocks_for(args.n, BERTH_CUDA_THREADS), BERTH_CUDA_THREADS, &args, sizeof args);
 }
 
-static int32_t logit_stats(const berth_op_call *call, berth_cuda_launch *out)
+static uint32_t logit_parts(const berth_op_call *call)
 {
-    const uint32_t warp_bytes = 24; /* logit_seen */
-    const berth_tensor *x = &call->in[0];
-    berth_cuda_logit_stats args = {.x = x->data, .y = call->out.data, .v = (int)berth_tensor_last(x)};
-    if (call->out.dtype != BERTH_F32) return -1;
-    berth_cuda_name(out, "logit_stats_%s", dtype_suffix(x->dtype));
-    return berth_cuda_launch_3d(out, (const uint32_t[]){(uint32_t)berth_tensor_rows(x), 1, 1}, BERTH_CUDA_THREADS,
-                                BERTH_CUDA_THREADS / 32 * warp_bytes, &args, sizeof args);
+    return blocks_for(berth_tensor_last(&call->in[0]), BERTH_CUDA_LOGITS);
 }
 
-int32_t berth_cuda_launches(const berth_op_call *call, berth_cuda_launch out[BERTH_CUDA_MAX_LAUNCHES])
+static int32_t logit_stats(const berth_op_call *call, berth_cuda_launch *out)
+{
+    const berth_tensor *x = &call->in[0];
+    const uint32_t parts = logit_parts(call), rows = (uint32_t)berth_tensor_rows(x),
+                   seen = sizeof(berth_cuda_logit_seen);
+    berth_cuda_logit_stats args = {.x = berth_cuda_input(x),
+                                   .y = call->out.data,
+                                   .parts = call->workspace,
+                                   .v = (int)berth_tensor_last(x),
+                                   .n_parts = (int)parts};
+    if (call->out.dtype != BERTH_F32 || rows > 65535) return -1;
+    berth_cuda_name(&out[0], "logit_stats_parts");
+    berth_cuda_launch_3d(&out[0], (const uint32_t[]){parts, rows, 1}, BERTH_CUDA_THREADS,
+                         BERTH_CUDA_THREADS / 32 * seen, &args, sizeof args);
+    berth_cuda_name(&out[1], "logit_stats_join");
+    berth_cuda_launch_3d(&out[1], (const uint32_t[]){rows, 1, 1}, 32, seen, &args, sizeof args);
+    return 2;
+}
+
+size_t berth_cuda_workspace(const berth_op_call *shapes)
+{
+    if (shapes->kind == BERTH_OP_ATTENTION_PAGED) return berth_cuda_attention_workspace(shapes);
+    if (shapes->kind != BERTH_OP_LOGIT_STATS) return 0;
+    return (size_t)berth_tensor_rows(&shapes->in[0]) * logit_parts(shapes) * sizeof(berth_cuda_logit_seen);
+}
+
+int32_t berth_cuda_launches(const berth_op_call *call, int32_t capability,
+                            berth_cuda_launch out[BERTH_CUDA_MAX_LAUNCHES])
 {
     if (berth_tensor_elements(&call->out) == 0) return 0;
     if (berth_tensor_elements(&call->out) / berth_tensor_last(&call->out) > INT32_MAX) return -1;
@@ -156,7 +197,7 @@ int32_t berth_cuda_launches(const berth_op_call *call, berth_cuda_launch out[BER
     case BERTH_OP_ROPE_TABLE: return rope_table(call, out);
     case BERTH_OP_LOGIT_STATS: return logit_stats(call, out);
     case BERTH_OP_ATTENTION_FULL:
-    case BERTH_OP_ATTENTION_PAGED: return berth_cuda_attention_launches(call, out);
+    case BERTH_OP_ATTENTION_PAGED: return berth_cuda_attention_launches(call, capability, out);
     case BERTH_OP_COPY:
     case BERTH_OP_KIND_COUNT: return -1;
     default: return berth_cuda_move_launches(call, out);

@@ -1,13 +1,13 @@
 /* launches_move.c - launches of ops that only move values; rows move in the widest unit that their length allows. */
-#include "kernels/cuda/args.h"
 #include "kernels/cuda/launches_internal.h"
 
-/* The unit's name, and in *units a row's length in it. */
-static const char *unit_of(int64_t row_elements, berth_dtype dtype, int *units)
+/* The unit's name, and in *units a row's length in it: bytes where the dtypes are the same, else elements. */
+static const char *unit_of(int64_t row_elements, berth_cuda_in from, berth_cuda_out to, int *units)
 {
-    int64_t bytes = row_elements * (int64_t)berth_dtype_size(dtype);
+    int64_t bytes = row_elements * (int64_t)berth_dtype_size((berth_dtype)from.dtype);
     int64_t unit = bytes % 16 == 0 ? 16 : bytes % 4 == 0 ? 4 : 2;
-    *units = (int)(bytes / unit);
+    *units = (int)(from.dtype == to.dtype ? bytes / unit : row_elements);
+    if (from.dtype != to.dtype) return "mix";
     return unit == 16 ? "u16" : unit == 4 ? "u4" : "u2";
 }
 
@@ -18,26 +18,22 @@ static uint32_t threads_for(int items)
     return warps * 32 < BERTH_CUDA_THREADS ? warps * 32 : BERTH_CUDA_THREADS;
 }
 
-static int32_t launch_rows(berth_cuda_launch *out, berth_cuda_rows args, int64_t row_elements, berth_dtype dtype)
+static int32_t launch_rows(berth_cuda_launch *out, berth_cuda_rows args, int64_t row_elements)
 {
     if (args.n_rows == 0) return 0;
-    const char *unit = unit_of(row_elements, dtype, &args.units);
+    const char *unit = unit_of(row_elements, args.src, args.dst, &args.units);
     berth_cuda_name(out, "rows_%s", unit);
     return berth_cuda_launch_1d(out, (uint32_t)args.n_rows, threads_for(args.units), &args, sizeof args);
 }
 
-/* Same dtype: rows as bytes. */
 static int32_t embed(const berth_op_call *call, berth_cuda_launch *out)
 {
     const berth_tensor *table = &call->in[1];
-    berth_cuda_rows args = {.src = table->data,
-                            .dst = call->out.data,
+    berth_cuda_rows args = {.src = berth_cuda_input(table),
+                            .dst = berth_cuda_output(&call->out),
                             .src_rows = call->in[0].data,
-                            .n_rows = berth_tensor_elements(&call->in[0]),
-                            .units = (int)berth_tensor_last(table)};
-    if (table->dtype == call->out.dtype) return launch_rows(out, args, berth_tensor_last(table), table->dtype);
-    berth_cuda_name(out, "embed_%s_%s", berth_dtype_name(call->out.dtype), berth_dtype_name(table->dtype));
-    return berth_cuda_launch_1d(out, (uint32_t)args.n_rows, threads_for((args.units + 7) / 8), &args, sizeof args);
+                            .n_rows = berth_tensor_elements(&call->in[0])};
+    return launch_rows(out, args, berth_tensor_last(table));
 }
 
 /* y = x first, unless it is there already. */
@@ -47,32 +43,37 @@ static int32_t scatter(const berth_op_call *call, berth_cuda_launch *out)
     int64_t d = berth_tensor_last(x);
     int32_t n = 0;
     if (x->data != call->out.data)
-        n += launch_rows(out, (berth_cuda_rows){.src = x->data, .dst = call->out.data, .n_rows = berth_tensor_rows(x)},
-                         d, x->dtype);
-    berth_cuda_rows args = {.src = call->in[1].data,
-                            .dst = call->out.data,
+        n += launch_rows(out,
+                         (berth_cuda_rows){.src = berth_cuda_input(x),
+                                           .dst = berth_cuda_output(&call->out),
+                                           .n_rows = berth_tensor_rows(x)},
+                         d);
+    berth_cuda_rows args = {.src = berth_cuda_input(&call->in[1]),
+                            .dst = berth_cuda_output(&call->out),
                             .src_rows = call->in[2].data,
                             .dst_rows = call->in[3].data,
                             .n_rows = berth_tensor_elements(&call->in[2])};
-    return n + launch_rows(out + n, args, d, x->dtype);
+    return n + launch_rows(out + n, args, d);
 }
 
 static int32_t gather_or_store(const berth_op_call *call, berth_cuda_launch *out)
 {
-    berth_cuda_rows args = {
-        .src = call->in[0].data, .dst = call->out.data, .n_rows = berth_tensor_elements(&call->in[1])};
+    berth_cuda_rows args = {.src = berth_cuda_input(&call->in[0]),
+                            .dst = berth_cuda_output(&call->out),
+                            .n_rows = berth_tensor_elements(&call->in[1])};
     if (call->kind == BERTH_OP_GATHER_ROWS)
         args.src_rows = call->in[1].data;
     else
         args.dst_rows = call->in[1].data;
-    return launch_rows(out, args, berth_tensor_last(&call->in[0]), call->in[0].dtype);
+    return launch_rows(out, args, berth_tensor_last(&call->in[0]));
 }
 
 static int32_t drop_cls(const berth_op_call *call, berth_cuda_launch *out)
 {
     const berth_tensor *x = &call->in[0];
-    berth_cuda_drop_cls args = {.x = x->data, .y = call->out.data, .patches = (int)x->dims[1] - 1};
-    berth_cuda_name(out, "drop_cls_%s", unit_of(x->dims[2], x->dtype, &args.units));
+    berth_cuda_drop_cls args = {
+        .src = berth_cuda_input(x), .dst = berth_cuda_output(&call->out), .patches = (int)x->dims[1] - 1};
+    berth_cuda_name(out, "drop_cls_%s", unit_of(x->dims[2], args.src, args.dst, &args.units));
     return berth_cuda_launch_1d(out, (uint32_t)(x->dims[0] * args.patches), threads_for(args.units), &args,
                                 sizeof args);
 }
@@ -82,9 +83,12 @@ static int32_t pixel_shuffle(const berth_op_call *call, berth_cuda_launch *out)
     const berth_tensor *x = &call->in[0];
     int32_t grid = 0, factor = call->attrs->factor;
     while ((int64_t)grid * grid < x->dims[1]) grid++;
-    berth_cuda_pixel_shuffle args = {
-        .x = x->data, .y = call->out.data, .grid = grid, .factor = factor, .transposed = call->attrs->transposed};
-    berth_cuda_name(out, "pixel_shuffle_%s", unit_of(factor * x->dims[2], x->dtype, &args.units));
+    berth_cuda_pixel_shuffle args = {.src = berth_cuda_input(x),
+                                     .dst = berth_cuda_output(&call->out),
+                                     .grid = grid,
+                                     .factor = factor,
+                                     .transposed = call->attrs->transposed};
+    berth_cuda_name(out, "pixel_shuffle_%s", unit_of(factor * x->dims[2], args.src, args.dst, &args.units));
     return berth_cuda_launch_1d(out, (uint32_t)(x->dims[0] * x->dims[1] / factor), threads_for(args.units), &args,
                                 sizeof args);
 }
@@ -93,29 +97,29 @@ static int32_t kv_append(const berth_op_call *call, berth_cuda_launch *out)
 {
     const berth_tensor *kv = &call->out;
     uint32_t rows = (uint32_t)(berth_tensor_elements(&call->in[2]) * kv->dims[2]);
-    berth_cuda_kv_append args = {.k = call->in[0].data,
-                                 .v = call->in[1].data,
+    berth_cuda_kv_append args = {.src = berth_cuda_input(&call->in[0]),
+                                 .v = berth_cuda_input(&call->in[1]),
                                  .slots = call->in[2].data,
-                                 .kv = kv->data,
+                                 .dst = berth_cuda_output(kv),
                                  .kv_heads = (int)kv->dims[2],
                                  .block = (int)kv->dims[3]};
-    if (call->in[0].dtype != kv->dtype) return -1;
+    if (call->in[0].dtype != call->in[1].dtype) return -1;
     if (rows == 0) return 0;
-    berth_cuda_name(out, "kv_append_%s", unit_of(kv->dims[4], kv->dtype, &args.units));
+    berth_cuda_name(out, "kv_append_%s", unit_of(kv->dims[4], args.src, args.dst, &args.units));
     return berth_cuda_launch_3d(out, (const uint32_t[]){rows, 2, 1}, threads_for(args.units), 0, &args, sizeof args);
 }
 
 static int32_t patchify(const berth_op_call *call, berth_cuda_launch *out)
 {
     const berth_tensor *pixels = &call->in[0];
-    berth_cuda_patchify args = {.pixels = pixels->data,
-                                .y = call->out.data,
+    berth_cuda_patchify args = {.pixels = berth_cuda_input(pixels),
+                                .y = berth_cuda_output(&call->out),
                                 .n = berth_tensor_elements(&call->out),
                                 .channels = (int)pixels->dims[1],
                                 .height = (int)pixels->dims[2],
                                 .width = (int)pixels->dims[3],
                                 .patch = call->attrs->patch};
-    berth_cuda_name(out, "patchify_%s", berth_dtype_name(pixels->dtype));
+    berth_cuda_name(out, "patchify_any");
     return berth_cuda_launch_1d(out, (uint32_t)((args.n + BERTH_CUDA_THREADS - 1) / BERTH_CUDA_THREADS),
                                 BERTH_CUDA_THREADS, &args, sizeof args);
 }
@@ -123,14 +127,14 @@ static int32_t patchify(const berth_op_call *call, berth_cuda_launch *out)
 static int32_t vision_embed(const berth_op_call *call, berth_cuda_launch *out)
 {
     const berth_tensor *patches = &call->in[0];
-    berth_cuda_vision_embed args = {.patches = patches->data,
-                                    .cls = call->in[1].data,
-                                    .pos = call->in[2].data,
-                                    .y = call->out.data,
-                                    .n = berth_tensor_elements(&call->out),
+    berth_cuda_vision_embed args = {.patches = berth_cuda_input(patches),
+                                    .cls = berth_cuda_input(&call->in[1]),
+                                    .pos = berth_cuda_input(&call->in[2]),
+                                    .y = berth_cuda_output(&call->out),
+                                    .n = berth_tensor_rows(&call->out) * ((patches->dims[2] + 7) / 8),
                                     .n_patches = (int)patches->dims[1],
                                     .c = (int)patches->dims[2]};
-    berth_cuda_name(out, "vision_embed_%s_%s", berth_dtype_name(patches->dtype), berth_dtype_name(call->in[1].dtype));
+    berth_cuda_name(out, "vision_embed_any");
     return berth_cuda_launch_1d(out, (uint32_t)((args.n + BERTH_CUDA_THREADS - 1) / BERTH_CUDA_THREADS),
                                 BERTH_CUDA_THREADS, &args, sizeof args);
 }

@@ -15,10 +15,10 @@ template <class T, class W, int R> __device__ __forceinline__ void linear_thin(c
         float w[OUTS][RUN], x[RUN];
 #pragma unroll
         for (int o = 0; o < OUTS; o++) /* past the last output: the last one again, not written */
-            load_whole_run((const W *)a.w + (long long)min(first_out + o, last_out) * a.n_in + i, w[o]);
+            load_whole_run((const W *)a.w.at + (long long)min(first_out + o, last_out) * a.n_in + i, w[o]);
 #pragma unroll
         for (int r = 0; r < R; r++) {
-            load_whole_run((const T *)a.x + (long long)min(first_row + r, last_row) * a.n_in + i, x);
+            load_whole_run((const T *)a.x.at + (long long)min(first_row + r, last_row) * a.n_in + i, x);
 #pragma unroll
             for (int o = 0; o < OUTS; o++)
 #pragma unroll
@@ -31,33 +31,28 @@ template <class T, class W, int R> __device__ __forceinline__ void linear_thin(c
         for (int o = 0; o < OUTS; o++) {
             float sum = warp_sum(sums[r][o]);
             if (lane != r * OUTS + o || first_row + r > last_row || first_out + o > last_out) continue;
-            if (a.bias) sum += widen(((const W *)a.bias)[first_out + o]);
-            narrow(sum, ((T *)a.y)[(long long)(first_row + r) * a.n_out + first_out + o]);
+            if (a.bias.at) sum += load_one(a.bias, first_out + o);
+            store_one(a.y, (long long)(first_row + r) * a.n_out + first_out + o, sum);
         }
 }
 
-/* Any n_in: a warp an output of one row, the same order of sums. No model's matrix needs it; it exists so that every shape has a kernel. */
-template <class T, class W> __device__ __forceinline__ void linear_any(const berth_cuda_linear &a)
+/* Any n_in and any dtypes: a warp an output of one row, the same order of sums. No model's matrix needs it; it exists so that every shape has a kernel. */
+BERTH_KERNEL(linear_any, berth_cuda_linear)
 {
     const int lane = (int)threadIdx.x % 32, row = (int)blockIdx.y;
     const int out = (int)blockIdx.x * ((int)blockDim.x / 32) + (int)threadIdx.x / 32;
     if (out >= a.n_out) return; /* a whole warp */
-    const T *x = (const T *)a.x + (long long)row * a.n_in;
-    const W *w = (const W *)a.w + (long long)out * a.n_in;
+    const long long x = (long long)row * a.n_in, w = (long long)out * a.n_in;
     float sum = 0;
     for (int i = lane * RUN; i < a.n_in; i += 32 * RUN)
-        for (int j = i; j < min(i + RUN, a.n_in); j++) sum = fmaf(widen(x[j]), widen(w[j]), sum);
+        for (int j = i; j < min(i + RUN, a.n_in); j++) sum = fmaf(load_one(a.x, x + j), load_one(a.w, w + j), sum);
     sum = warp_sum(sum);
     if (lane != 0) return;
-    if (a.bias) sum += widen(((const W *)a.bias)[out]);
-    narrow(sum, ((T *)a.y)[(long long)row * a.n_out + out]);
+    if (a.bias.at) sum += load_one(a.bias, out);
+    store_one(a.y, (long long)row * a.n_out + out, sum);
 }
 
 #define LINEAR(T, W)                                                                                                   \
-    BERTH_KERNEL(linear_any_##T##_##W, berth_cuda_linear)                                                              \
-    {                                                                                                                  \
-        linear_any<T, W>(a);                                                                                           \
-    }                                                                                                                  \
     BERTH_KERNEL(linear_1_##T##_##W, berth_cuda_linear)                                                                \
     {                                                                                                                  \
         linear_thin<T, W, 1>(a);                                                                                       \
@@ -70,4 +65,8 @@ template <class T, class W> __device__ __forceinline__ void linear_any(const ber
     {                                                                                                                  \
         linear_thin<T, W, 8>(a);                                                                                       \
     }
-BERTH_FOR_DTYPE_PAIRS(LINEAR)
+LINEAR(f32, f32)
+LINEAR(f32, f16)
+LINEAR(f32, bf16)
+LINEAR(f16, f16)
+LINEAR(bf16, bf16)

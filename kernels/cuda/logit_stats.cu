@@ -1,11 +1,16 @@
-/* logit_stats.cu - what must be known of a row of logits before it may choose a token: one block a row, the columns of berth_logit_stat. */
+/* logit_stats.cu - what must be known of a row of logits before it may choose a token: the columns of berth_logit_stat. A block takes 8,192
+ * logits of a row (a row of 151,936 so keeps 19 blocks busy), and a second kernel joins what they saw; the order of joining does not matter. */
 #include "kernels/cuda/device.cuh"
 
-/* What has been seen of a row. Positions start past the end, and min and max as NaN: nothing seen. */
-struct logit_seen {
-    int n_nan, n_inf, first_nan, best;
-    float low, high;
-};
+typedef berth_cuda_logit_seen logit_seen;
+
+/* Positions start past the end, and the smallest and largest as NaN: nothing seen. */
+__device__ __forceinline__ logit_seen nothing_seen()
+{
+    const float nothing = __uint_as_float(0x7fc00000u);
+    const logit_seen s = {0, 0, 0x7fffffff, 0x7fffffff, nothing, nothing};
+    return s;
+}
 
 /* Keeps the larger value, and of equal ones the lower index, so the order of joining does not matter. */
 __device__ __forceinline__ void join(logit_seen &s, const logit_seen &o)
@@ -36,33 +41,43 @@ __device__ __forceinline__ void see(logit_seen &s, float x, int at)
     join(s, one);
 }
 
-/* shared: one logit_seen a warp; the barrier makes them seen by thread 0. */
-template <class T> __device__ __forceinline__ void logit_stats_block_per_row(const berth_cuda_logit_stats &a)
+/* Joins what the block's threads saw, in thread 0. shared: one logit_seen a warp; the barrier makes them seen by thread 0. */
+__device__ __forceinline__ void join_block(logit_seen &s)
 {
     logit_seen *of_warp = (logit_seen *)berth_shared;
-    const T *x = (const T *)a.x + (long long)blockIdx.x * a.v;
-    const float nothing = __uint_as_float(0x7fc00000u);
-    logit_seen s = {0, 0, 0x7fffffff, 0x7fffffff, nothing, nothing};
-    for (int i = (int)threadIdx.x * RUN; i < a.v; i += (int)blockDim.x * RUN) {
-        float v[RUN];
-        load_run(x + i, a.v - i, a.v % RUN == 0, v);
-#pragma unroll
-        for (int j = 0; j < RUN; j++)
-            if (i + j < a.v) see(s, v[j], i + j);
-    }
     for (int lanes = 16; lanes > 0; lanes /= 2) join(s, from_lane(s, lanes));
     if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = s;
     __syncthreads();
     if (threadIdx.x != 0) return;
     for (unsigned w = 1; w < blockDim.x / 32; w++) join(s, of_warp[w]);
-    const float columns[8] = {
-        (float)s.n_nan, (float)s.n_inf, s.low, s.high, (float)(s.n_nan ? s.first_nan : s.best), 0, 0, 0};
-    store_run(a.y + 8LL * blockIdx.x, RUN, true, columns);
 }
 
-#define LOGIT_STATS(T)                                                                                                 \
-    BERTH_KERNEL(logit_stats_##T, berth_cuda_logit_stats)                                                              \
-    {                                                                                                                  \
-        logit_stats_block_per_row<T>(a);                                                                               \
+/* Block (part, row). */
+BERTH_KERNEL(logit_stats_parts, berth_cuda_logit_stats)
+{
+    const int first = (int)blockIdx.x * BERTH_CUDA_LOGITS, end = min(first + (int)BERTH_CUDA_LOGITS, a.v);
+    logit_seen s = nothing_seen();
+    for (int i = first + (int)threadIdx.x * RUN; i < end; i += (int)blockDim.x * RUN) {
+        float v[RUN];
+        load_run(a.x, (long long)blockIdx.y * a.v + i, end - i, a.v % RUN == 0, v);
+#pragma unroll
+        for (int j = 0; j < RUN; j++)
+            if (i + j < end) see(s, v[j], i + j);
     }
-BERTH_FOR_DTYPES(LOGIT_STATS)
+    join_block(s);
+    if (threadIdx.x == 0) a.parts[(long long)blockIdx.y * a.n_parts + blockIdx.x] = s;
+}
+
+/* Block (row): one warp. */
+BERTH_KERNEL(logit_stats_join, berth_cuda_logit_stats)
+{
+    logit_seen s = nothing_seen();
+    for (int i = (int)threadIdx.x; i < a.n_parts; i += (int)blockDim.x)
+        join(s, a.parts[(long long)blockIdx.x * a.n_parts + i]);
+    join_block(s);
+    if (threadIdx.x != 0) return;
+    const float columns[8] = {
+        (float)s.n_nan, (float)s.n_inf, s.low, s.high, (float)(s.n_nan ? s.first_nan : s.best), 0, 0, 0};
+    const berth_cuda_out y = {a.y, BERTH_CUDA_F32};
+    store_run(y, 8LL * blockIdx.x, RUN, true, columns);
+}

@@ -1,6 +1,6 @@
 /* move.cu - ops that move values: rows by index, the class row, the pixel shuffle, the key-value cache, patches.
  * Rows move as bytes, in the widest unit that their length allows (the launch chooses: u16 = 16 bytes, u4, u2), whatever their dtype; a block takes
- * a row, its threads neighbouring units, so reads and writes are coalesced. Rows of an in-place call are read and written by the same thread. */
+ * a row, its threads neighbouring units, so reads and writes are coalesced. Where source and destination differ in dtype (..._mix), a thread converts a run. Rows of an in-place call are read and written by the same thread. */
 #include "kernels/cuda/device.cuh"
 
 struct u16 {
@@ -22,23 +22,38 @@ struct u2 {
     }
 };
 
-template <class U>
-__device__ __forceinline__ void move_row(void *dst, const void *src, long long to_row, long long from_row, int units)
+template <class U, class A>
+__device__ __forceinline__ void move_row(U, const A &a, const void *src, long long to_row, long long from_row)
 {
-    for (int i = (int)threadIdx.x; i < units; i += (int)blockDim.x)
-        U::move(dst, src, to_row * units + i, from_row * units + i);
+    for (int i = (int)threadIdx.x; i < a.units; i += (int)blockDim.x)
+        U::move(a.dst.at, src, to_row * a.units + i, from_row * a.units + i);
+}
+
+/* No unit: runs of elements, from the dtype of a.src into that of a.dst. */
+struct mix {
+};
+template <class A>
+__device__ __forceinline__ void move_row(mix, const A &a, const void *src, long long to_row, long long from_row)
+{
+    const berth_cuda_in from = {src, a.src.dtype};
+    const bool aligned = a.units % RUN == 0;
+    for (int i = (int)threadIdx.x * RUN; i < a.units; i += (int)blockDim.x * RUN) {
+        float v[RUN];
+        load_run(from, from_row * a.units + i, a.units - i, aligned, v);
+        store_run(a.dst, to_row * a.units + i, a.units - i, aligned, v);
+    }
 }
 
 template <class U> __device__ __forceinline__ void rows(const berth_cuda_rows &a)
 {
     long long i = blockIdx.x;
-    move_row<U>(a.dst, a.src, a.dst_rows ? a.dst_rows[i] : i, a.src_rows ? a.src_rows[i] : i, a.units);
+    move_row(U(), a, a.src.at, a.dst_rows ? a.dst_rows[i] : i, a.src_rows ? a.src_rows[i] : i);
 }
 
 template <class U> __device__ __forceinline__ void drop_cls(const berth_cuda_drop_cls &a)
 {
     long long i = blockIdx.x, tile = i / a.patches;
-    move_row<U>(a.y, a.x, i, i + tile + 1, a.units);
+    move_row(U(), a, a.src.at, i, i + tile + 1);
 }
 
 /* A run is `factor` neighbouring patches of one grid row: run (tile, gy, j) of x goes to part gy % factor of its token. */
@@ -48,7 +63,7 @@ template <class U> __device__ __forceinline__ void pixel_shuffle(const berth_cud
     long long from = blockIdx.x, line = from / cells;
     int j = (int)(from % cells), gy = (int)(line % a.grid), i = gy / a.factor;
     long long tile = line / a.grid, token = a.transposed ? (long long)j * cells + i : (long long)i * cells + j;
-    move_row<U>(a.y, a.x, (tile * cells * cells + token) * a.factor + gy % a.factor, from, a.units);
+    move_row(U(), a, a.src.at, (tile * cells * cells + token) * a.factor + gy % a.factor, from);
 }
 
 /* Block (token * kv_heads + head, part): one head's row of k or v into its slot. */
@@ -56,7 +71,7 @@ template <class U> __device__ __forceinline__ void kv_append(const berth_cuda_kv
 {
     const int head = (int)(blockIdx.x % a.kv_heads), part = (int)blockIdx.y, slot = a.slots[blockIdx.x / a.kv_heads];
     long long to = ((((long long)slot / a.block) * 2 + part) * a.kv_heads + head) * a.block + slot % a.block;
-    move_row<U>(a.kv, part ? a.v : a.k, to, blockIdx.x, a.units);
+    move_row(U(), a, part ? a.v.at : a.src.at, to, blockIdx.x);
 }
 
 #define MOVES(U)                                                                                                       \
@@ -77,47 +92,32 @@ template <class U> __device__ __forceinline__ void kv_append(const berth_cuda_kv
         kv_append<U>(a);                                                                                               \
     }
 MOVES(u16)
-MOVES(u4) MOVES(u2)
+MOVES(u4)
+MOVES(u2)
+MOVES(mix)
 
-    /* Rows of a table of one dtype into rows of another: y[i] = table[ids[i]]. */
-    template <class T, class W>
-    __device__ __forceinline__ void embed(const berth_cuda_rows &a)
+/* Row 0 of a tile is cls + pos[0], row 1 + i patch i + pos[1 + i]: a run of one row a thread. */
+BERTH_KERNEL(vision_embed_any, berth_cuda_vision_embed)
 {
-    const bool aligned = a.units % RUN == 0;
-    const W *from = (const W *)a.src + (long long)a.src_rows[blockIdx.x] * a.units;
-    T *to = (T *)a.dst + (long long)blockIdx.x * a.units;
-    for (int i = (int)threadIdx.x * RUN; i < a.units; i += (int)blockDim.x * RUN) {
-        float v[RUN];
-        load_run(from + i, a.units - i, aligned, v);
-        store_run(to + i, a.units - i, aligned, v);
-    }
-}
-
-/* Row 0 of a tile is cls + pos[0], row 1 + i patch i + pos[1 + i]: one element a thread. */
-template <class T, class W> __device__ __forceinline__ void vision_embed(const berth_cuda_vision_embed &a)
-{
-    long long i = global_thread();
+    const long long i = global_thread();
     if (i >= a.n) return;
-    const int column = (int)(i % a.c), row = (int)(i / a.c % (1 + a.n_patches));
-    const long long tile = i / a.c / (1 + a.n_patches);
-    float v = row ? widen(((const T *)a.patches)[(tile * a.n_patches + row - 1) * a.c + column])
-                  : widen(((const W *)a.cls)[column]);
-    narrow(v + widen(((const W *)a.pos)[(long long)row * a.c + column]), ((T *)a.y)[i]);
+    const int runs = (a.c + RUN - 1) / RUN, column = (int)(i % runs) * RUN, left = a.c - column;
+    const long long line = i / runs, tile = line / (1 + a.n_patches);
+    const int row = (int)(line % (1 + a.n_patches));
+    const bool aligned = a.c % RUN == 0;
+    float v[RUN], pos[RUN];
+    if (row)
+        load_run(a.patches, (tile * a.n_patches + row - 1) * a.c + column, left, aligned, v);
+    else
+        load_run(a.cls, column, left, aligned, v);
+    load_run(a.pos, (long long)row * a.c + column, left, aligned, pos);
+#pragma unroll
+    for (int j = 0; j < RUN; j++) v[j] += pos[j];
+    store_run(a.y, line * a.c + column, left, aligned, v);
 }
-
-#define EMBEDS(T, W)                                                                                                   \
-    BERTH_KERNEL(embed_##T##_##W, berth_cuda_rows)                                                                     \
-    {                                                                                                                  \
-        embed<T, W>(a);                                                                                                \
-    }                                                                                                                  \
-    BERTH_KERNEL(vision_embed_##T##_##W, berth_cuda_vision_embed)                                                      \
-    {                                                                                                                  \
-        vision_embed<T, W>(a);                                                                                         \
-    }
-BERTH_FOR_DTYPE_PAIRS(EMBEDS)
 
 /* One element of y a thread; writes are coalesced, reads are in pieces of a patch's width. */
-template <class T> __device__ __forceinline__ void patchify(const berth_cuda_patchify &a)
+BERTH_KERNEL(patchify_any, berth_cuda_patchify)
 {
     long long i = global_thread(), rest = i;
     if (i >= a.n) return;
@@ -126,13 +126,7 @@ template <class T> __device__ __forceinline__ void patchify(const berth_cuda_pat
     const int across = a.width / a.patch, down = a.height / a.patch;
     const int px = (int)((rest /= a.channels) % across), py = (int)((rest /= across) % down);
     const long long tile = rest / down;
-    ((T *)a.y)[i] =
-        ((const T *)a.pixels)[((tile * a.channels + c) * a.height + py * a.patch + dy) * a.width + px * a.patch + dx];
+    store_one(
+        a.y, i,
+        load_one(a.pixels, ((tile * a.channels + c) * a.height + py * a.patch + dy) * a.width + px * a.patch + dx));
 }
-
-#define PATCHIFY(T)                                                                                                    \
-    BERTH_KERNEL(patchify_##T, berth_cuda_patchify)                                                                    \
-    {                                                                                                                  \
-        patchify<T>(a);                                                                                                \
-    }
-BERTH_FOR_DTYPES(PATCHIFY)

@@ -1,4 +1,4 @@
-/* rope.cu - rotary positions: the table of a pass, and its use on queries and keys; one pair a thread.
+/* rope.cu - rotary positions: the table of a pass, and its use on queries and keys.
  * Easy to get wrong: the angle is the fp32 product, and positions of 32k need cosf's full range reduction (never the fast intrinsics).
  * Source: transformers modeling_qwen2. */
 #include "kernels/cuda/device.cuh"
@@ -14,24 +14,25 @@ BERTH_KERNEL(rope_table, berth_cuda_rope_table)
     y[a.half] = sinf(angle);
 }
 
-/* y may be x: both of a pair are read before either is written, by one thread. */
-template <class T> __device__ __forceinline__ void rope(const berth_cuda_rope &a)
+/* A thread takes a run of pairs. y may be x: both of a pair are read before either is written, by one thread. */
+BERTH_KERNEL(rope_any, berth_cuda_rope)
 {
-    long long i = global_thread();
+    const long long i = global_thread();
     if (i >= a.n) return;
-    const int j = (int)(i % a.half);
-    const long long head = i / a.half, t = head / a.heads;
-    const float cosine = a.table[2 * t * a.half + j], sine = a.table[(2 * t + 1) * a.half + j];
-    const T *x = (const T *)a.x + 2 * head * a.half + j;
-    T *y = (T *)a.y + 2 * head * a.half + j;
-    const float low = widen(x[0]), high = widen(x[a.half]);
-    narrow(fmaf(low, cosine, -high * sine), y[0]);
-    narrow(fmaf(high, cosine, low * sine), y[a.half]);
-}
-
-#define ROPE(T)                                                                                                        \
-    BERTH_KERNEL(rope_##T, berth_cuda_rope)                                                                            \
-    {                                                                                                                  \
-        rope<T>(a);                                                                                                    \
+    const int runs = (a.half + RUN - 1) / RUN, j = (int)(i % runs) * RUN, left = a.half - j;
+    const long long head = i / runs, t = head / a.heads, at = 2 * head * a.half + j;
+    const bool aligned = a.half % RUN == 0;
+    const berth_cuda_in table = {a.table, BERTH_CUDA_F32};
+    float cosine[RUN], sine[RUN], low[RUN], high[RUN], turned[RUN];
+    load_run(table, 2 * t * a.half + j, left, aligned, cosine);
+    load_run(table, (2 * t + 1) * a.half + j, left, aligned, sine);
+    load_run(a.x, at, left, aligned, low);
+    load_run(a.x, at + a.half, left, aligned, high);
+#pragma unroll
+    for (int k = 0; k < RUN; k++) {
+        turned[k] = fmaf(low[k], cosine[k], -high[k] * sine[k]);
+        high[k] = fmaf(high[k], cosine[k], low[k] * sine[k]);
     }
-BERTH_FOR_DTYPES(ROPE)
+    store_run(a.y, at, left, aligned, turned);
+    store_run(a.y, at + a.half, left, aligned, high);
+}

@@ -1,5 +1,5 @@
 /* cuda_kernels_test.c - every CUDA kernel, run on the host by the emulator, against the reference: the cases of kernels/test_cases.c in fp32, fp16 and bf16
- * activations, threads and blocks in several drawn orders with the same bits each time, every access inside the tensors. */
+ * activations and mixes of them, threads and blocks in several drawn orders with the same bits each time, every access inside the tensors. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -40,6 +40,18 @@ static size_t tensor_bytes(const berth_tensor *t)
     return (size_t)berth_tensor_elements(t) * berth_dtype_size(t->dtype);
 }
 
+enum { CAPABILITY = 90 };
+
+/* Dtypes of a call's activations: the first operand's, the others', the result's. */
+typedef struct dtype_mix {
+    berth_dtype first, others, out;
+} dtype_mix;
+
+static dtype_mix all_of(berth_dtype dtype)
+{
+    return (dtype_mix){dtype, dtype, dtype};
+}
+
 /* Tables of positions stay fp32 whatever the activations are. */
 static bool is_activation(const berth_op_call *call, int32_t i)
 {
@@ -47,19 +59,27 @@ static bool is_activation(const berth_op_call *call, int32_t i)
     return call->kind != BERTH_OP_ROPE_TABLE && !(call->kind == BERTH_OP_ROPE && i == 1);
 }
 
+/* k and v share a dtype. */
+static berth_dtype dtype_of(const berth_op_call *call, dtype_mix mix, int32_t i)
+{
+    bool shares = call->kind == BERTH_OP_KV_APPEND;
+    return i == 0 || shares ? mix.first : mix.others;
+}
+
 static bool has_fp32_output(berth_op_kind kind)
 {
     return kind == BERTH_OP_ROPE_TABLE || kind == BERTH_OP_LOGIT_STATS;
 }
 
-/* Copies the bed's call, its activations and state rounded to `dtype`. */
-static void device_call_init(device_call *d, const berth_bed *b, const float *state, berth_dtype dtype)
+/* Copies the bed's call, its activations and state rounded to the mix. */
+static void device_call_init(device_call *d, const berth_bed *b, const float *state, dtype_mix mix)
 {
     *d = (device_call){.call = b->call};
     d->call.attrs = &b->attrs;
     for (int32_t i = 0; i < b->call.n_in; i++) {
         berth_tensor *t = &d->call.in[i];
         size_t n = (size_t)berth_tensor_elements(t);
+        berth_dtype dtype = dtype_of(&b->call, mix, i);
         bool narrowed = is_activation(&b->call, i) && dtype != BERTH_F32;
         if (narrowed) t->dtype = dtype;
         t->data = device_bytes(d, tensor_bytes(t), false);
@@ -69,7 +89,7 @@ static void device_call_init(device_call *d, const berth_bed *b, const float *st
             memcpy(t->data, b->call.in[i].data, tensor_bytes(t));
     }
     berth_tensor *out = &d->call.out;
-    out->dtype = has_fp32_output(b->call.kind) ? BERTH_F32 : dtype;
+    out->dtype = has_fp32_output(b->call.kind) ? BERTH_F32 : mix.out;
     out->data = device_bytes(d, tensor_bytes(out), true);
     if (state) berth_narrow_f32(out->data, state, out->dtype, (size_t)berth_tensor_elements(out));
     d->call.workspace_bytes = berth_cuda_workspace(&d->call);
@@ -92,7 +112,7 @@ static void make_in_place(device_call *d)
 static void run_on_emulator(const device_call *d, const char *name, uint64_t seed)
 {
     berth_cuda_launch launches[BERTH_CUDA_MAX_LAUNCHES];
-    int32_t n = berth_cuda_launches(&d->call, launches);
+    int32_t n = berth_cuda_launches(&d->call, CAPABILITY, launches);
     if (n < 0) fail_msg("%s: no kernel", name);
     for (int32_t i = 0; i < n; i++) {
         const berth_cuda_launch *l = &launches[i];
@@ -120,7 +140,7 @@ static float *widened_output(const device_call *d)
 }
 
 /* What the reference makes of the same operands: the bed's activations are rounded in place first. */
-static float *reference(berth_bed *b, float *state, berth_dtype dtype)
+static float *reference(berth_bed *b, float *state, dtype_mix mix)
 {
     size_t n_out = berth_bed_out_floats(b);
     for (int32_t i = 0; i < b->call.n_in + 1; i++) {
@@ -128,6 +148,7 @@ static float *reference(berth_bed *b, float *state, berth_dtype dtype)
         if (is_state ? !state : !is_activation(&b->call, i)) continue;
         float *f = is_state ? state : b->call.in[i].data;
         size_t n = is_state ? n_out : (size_t)berth_tensor_elements(&b->call.in[i]);
+        berth_dtype dtype = is_state ? mix.out : dtype_of(&b->call, mix, i);
         uint16_t *rounded = malloc(n * sizeof(float) + 1);
         berth_narrow_f32(rounded, f, dtype, n);
         berth_widen_f32(f, rounded, dtype, n);
@@ -155,22 +176,22 @@ static void check(const berth_op_case *c, berth_dtype dtype, const float *got, c
     }
 }
 
-static void run_case(const berth_op_case *c, berth_dtype dtype, uint64_t n_seeds)
+static void run_case(const berth_op_case *c, dtype_mix mix, uint64_t n_seeds)
 {
     berth_bed b;
     float *state = berth_op_case_prepare(&b, c), *first = NULL;
-    float *want = reference(&b, state, dtype);
+    float *want = reference(&b, state, mix);
     size_t n = berth_bed_out_floats(&b);
-    bool has_place = berth_op_infos[c->kind].inplace >= 0;
+    bool has_place = berth_op_infos[c->kind].inplace >= 0 && mix.first == mix.out;
     for (uint64_t seed = 0; seed < n_seeds + has_place; seed++) {
         device_call d;
-        device_call_init(&d, &b, state, dtype);
+        device_call_init(&d, &b, state, mix);
         if (seed == n_seeds) make_in_place(&d);
         run_on_emulator(&d, c->name, seed);
         float *got = widened_output(&d);
         if (!first) check(c, d.call.out.dtype, got, want, n);
         if (first && n && memcmp(got, first, n * sizeof *got) != 0)
-            fail_msg("%s, %s: other bits %s", c->name, berth_dtype_name(dtype),
+            fail_msg("%s, %s: other bits %s", c->name, berth_dtype_name(mix.out),
                      seed == n_seeds ? "in place" : "in another order");
         if (first)
             free(got);
@@ -188,7 +209,7 @@ static void run_cases(berth_dtype dtype, uint64_t n_seeds)
 {
     for (size_t i = 0; i < berth_n_op_cases; i++) {
         if (dtype != BERTH_F32 && berth_op_cases[i].kind == BERTH_OP_ROPE_TABLE) continue; /* has no narrow operand */
-        run_case(&berth_op_cases[i], dtype, n_seeds);
+        run_case(&berth_op_cases[i], all_of(dtype), n_seeds);
     }
 }
 
@@ -210,6 +231,29 @@ static void bf16_agrees_with_ref(void **state)
     run_cases(BERTH_BF16, 1);
 }
 
+/* Mixes run the smaller cases: what differs is how an element is read and written. */
+static bool is_mixed_case(const berth_op_case *c)
+{
+    enum { ENOUGH = 20000 };
+    berth_bed b;
+    free(berth_op_case_prepare(&b, c));
+    double work = berth_op_cost_of(&b.call).flops;
+    berth_bed_deinit(&b);
+    return c->kind != BERTH_OP_ROPE_TABLE && work < 10 * ENOUGH && berth_bed_out_floats(&b) < ENOUGH;
+}
+
+/* What a device that computes in fp16 mixes (its stream and results are fp32), logits in fp32 of bf16 operands, and some that no policy makes. */
+static void mixes_agree_with_ref(void **state)
+{
+    (void)state;
+    static const dtype_mix mixes[] = {{BERTH_F32, BERTH_F16, BERTH_F16},   {BERTH_F16, BERTH_F16, BERTH_F32},
+                                      {BERTH_F32, BERTH_F16, BERTH_F32},   {BERTH_F32, BERTH_F32, BERTH_F16},
+                                      {BERTH_BF16, BERTH_BF16, BERTH_F32}, {BERTH_F16, BERTH_F32, BERTH_BF16}};
+    for (size_t m = 0; m < sizeof mixes / sizeof mixes[0]; m++)
+        for (size_t i = 0; i < berth_n_op_cases; i++)
+            if (is_mixed_case(&berth_op_cases[i])) run_case(&berth_op_cases[i], mixes[m], 1);
+}
+
 /* Shapes of models: whole runs of eight, so that the vector paths of every row kernel are taken, with 1, 3 and 9 rows. */
 static void vector_paths_agree_with_ref(void **state)
 {
@@ -221,7 +265,7 @@ static void vector_paths_agree_with_ref(void **state)
             for (int r = 0; r < 3; r++) {
                 berth_op_case c = {"linear of whole runs",      BERTH_OP_LINEAR, berth_build_linear,
                                    {rows[r], 1032, 19, r != 0}, dtypes[w],       2e-6};
-                run_case(&c, dtypes[x], 1);
+                run_case(&c, all_of(dtypes[x]), 1);
             }
 }
 
@@ -280,7 +324,7 @@ static void check_alone(const berth_bed *b, uint32_t rowwise, int64_t first, int
     }
     part.call.out.dims[0] = count;
     device_call d;
-    device_call_init(&d, &part, NULL, BERTH_F32);
+    device_call_init(&d, &part, NULL, all_of(BERTH_F32));
     run_on_emulator(&d, "rows alone", 9);
     size_t n = berth_bed_out_floats(&part);
     assert_memory_equal(d.call.out.data, all + (size_t)first * (n / (size_t)count), n * sizeof(float));
@@ -296,7 +340,7 @@ static void rows_are_independent(void **state)
         device_call d;
         berth_bed_init(&b, BERTH_OP_LINEAR, i);
         berth_build_linear(&b, shapes[i], BERTH_BF16);
-        device_call_init(&d, &b, NULL, BERTH_F32);
+        device_call_init(&d, &b, NULL, all_of(BERTH_F32));
         run_on_emulator(&d, "rows together", 1);
         for (int64_t t = 0, step = 1; t < shapes[i][0]; t += step, step = step % 5 + 1) {
             if (step > shapes[i][0] - t) step = shapes[i][0] - t;
@@ -315,7 +359,7 @@ static void attention_tokens_are_independent(void **state)
     device_call d;
     berth_bed_init(&b, BERTH_OP_ATTENTION_PAGED, 3);
     berth_build_attention_paged(&b, shape, BERTH_F32);
-    device_call_init(&d, &b, NULL, BERTH_F32);
+    device_call_init(&d, &b, NULL, all_of(BERTH_F32));
     run_on_emulator(&d, "tokens together", 1);
     for (int64_t t = 0; t < shape[5]; t += 4) check_alone(&b, 1 | 4 | 8, t, 1, d.call.out.data);
     device_call_deinit(&d);
@@ -329,23 +373,20 @@ static void what_no_kernel_takes_is_said(void **state)
     berth_op_attrs attrs = {.n_heads = 1, .scale = 1};
     berth_op_call call = {.kind = BERTH_OP_COPY, .attrs = &attrs, .n_in = 3, .out = {.n_dims = 3, .dims = {1, 2, 129}}};
     for (int i = 0; i < 3; i++) call.in[i] = call.out;
-    assert_int_equal(berth_cuda_launches(&call, launches), -1);
+    assert_int_equal(berth_cuda_launches(&call, CAPABILITY, launches), -1);
     call.kind = BERTH_OP_ATTENTION_FULL;
-    assert_int_equal(berth_cuda_launches(&call, launches), -1);
+    assert_int_equal(berth_cuda_launches(&call, CAPABILITY, launches), -1);
     call.out.dims[0] = 0;
-    assert_int_equal(berth_cuda_launches(&call, launches), 0);
+    assert_int_equal(berth_cuda_launches(&call, CAPABILITY, launches), 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fp32_agrees_with_ref),
-        cmocka_unit_test(fp16_agrees_with_ref),
-        cmocka_unit_test(bf16_agrees_with_ref),
-        cmocka_unit_test(vector_paths_agree_with_ref),
-        cmocka_unit_test(convert_rounds_to_nearest_even),
-        cmocka_unit_test(rows_are_independent),
-        cmocka_unit_test(attention_tokens_are_independent),
+        cmocka_unit_test(fp32_agrees_with_ref),         cmocka_unit_test(fp16_agrees_with_ref),
+        cmocka_unit_test(bf16_agrees_with_ref),         cmocka_unit_test(mixes_agree_with_ref),
+        cmocka_unit_test(vector_paths_agree_with_ref),  cmocka_unit_test(convert_rounds_to_nearest_even),
+        cmocka_unit_test(rows_are_independent),         cmocka_unit_test(attention_tokens_are_independent),
         cmocka_unit_test(what_no_kernel_takes_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
