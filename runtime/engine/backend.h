@@ -38,7 +38,17 @@ typedef struct berth_unit {
     void *own;   /* the backend's */
 } berth_unit;
 
+/* What decides how an op is computed on a device; known before the device is touched. */
+typedef struct berth_op_target {
+    const berth_kernels *kernels; /* the plan's set, for cpu devices */
+    int32_t n_threads;            /* of a cpu device's team */
+    int32_t capability;           /* of a GPU: 86 = 8.6 */
+    bool batch_invariant;         /* a row's bits may not depend on the call's other rows (cpu: they never do) */
+} berth_op_target;
+
 typedef struct berth_unit_options {
+    berth_cuda *cuda; /* the driver; cuda only */
+    bool batch_invariant;
     size_t arena_bytes; /* all that will be taken out of the arena */
     size_t staging_bytes;
     const berth_kernels *kernels;
@@ -57,8 +67,10 @@ struct berth_backend {
 
     /* ---- pure: for plans ------------------------------------------------------------------------------------------ */
 
-    /* Bytes of scratch of an op on such a device with a team of n_threads; `set` is the plan's set of cpu kernels. */
-    size_t (*workspace)(const berth_kernels *set, const berth_op_call *shapes, int32_t n_threads);
+    /* Bytes of scratch of an op; monotone in every dimension. */
+    size_t (*workspace)(const berth_op_target *target, const berth_op_call *shapes);
+    /* Whether the op can be computed in these dtypes and shapes; NULL = always. */
+    bool (*has)(const berth_op_target *target, const berth_op_call *shapes);
 
     /* ---- life: on the thread that makes the engine, in this order ------------------------------------------------- */
 
@@ -110,6 +122,7 @@ struct berth_backend {
 };
 
 extern const berth_backend berth_backend_cpu;
+extern const berth_backend berth_backend_cuda;
 
 /* NULL: there is none of this kind in this build. */
 const berth_backend *berth_backend_of(berth_device_kind kind);

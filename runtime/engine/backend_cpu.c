@@ -10,6 +10,11 @@
 /* A waiting thread sleeps after this: longer than the gap between two ops of a step, too short for anyone to see. */
 enum { SPIN_NS = 50000 };
 
+static size_t cpu_workspace(const berth_op_target *target, const berth_op_call *shapes)
+{
+    return berth_kernels_workspace(target->kernels, shapes, target->n_threads);
+}
+
 static berth_status cpu_open(berth_unit *u, const berth_unit_options *o, berth_error *err)
 {
     u->kernels = o->kernels;
@@ -95,7 +100,7 @@ const berth_backend berth_backend_cpu = {
     .align = BERTH_ARENA_ALIGN,
     .weights = {.align = BERTH_ARENA_ALIGN},
     .is_host = true,
-    .workspace = berth_kernels_workspace,
+    .workspace = cpu_workspace,
     .open = cpu_open,
     .load = cpu_load,
     .start = cpu_start,
@@ -109,5 +114,9 @@ const berth_backend berth_backend_cpu = {
 
 const berth_backend *berth_backend_of(berth_device_kind kind)
 {
-    return kind == BERTH_DEVICE_CPU ? &berth_backend_cpu : NULL;
+    switch (kind) {
+    case BERTH_DEVICE_CPU: return &berth_backend_cpu;
+    case BERTH_DEVICE_CUDA: return &berth_backend_cuda;
+    }
+    return NULL;
 }

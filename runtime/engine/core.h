@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 
+#include "base/buffer.h"
 #include "engine/batch.h"
 #include "engine/engine.h"
 #include "engine/executor.h"
@@ -220,6 +221,7 @@ struct berth_core {
     _Atomic int32_t n_sessions;
     pthread_mutex_t strict_turn; /* strict mode: one pass at a time in the whole engine */
     uint64_t load_done, load_total;
+    berth_buffer notes; /* lines for the user */
 };
 
 void berth_core_wake(berth_core *core); /* all loops */

@@ -10,7 +10,7 @@
 #include <sys/random.h>
 
 #include "base/clock.h"
-#include "engine/team.h"
+#include "engine/edges.h"
 
 enum { DEFAULT_QUEUE = 1024 };
 
@@ -30,28 +30,44 @@ static size_t arena_bytes(const berth_core_plan *plan, int32_t d, uint64_t copie
     return (size_t)(b->kv + b->features + b->activations + b->workspace + copied_weights);
 }
 
-static berth_status make_unit(berth_core *core, int32_t d, bool *wanted, berth_error *err)
+static berth_unit_options unit_options(const berth_core *core, int32_t d, const bool *wanted)
+{
+    const berth_core_plan *plan = core->plan;
+    uint64_t weights, copied;
+    berth_weights_measure(plan->model, wanted, plan->compute[d], &core->exec.units[d].backend->weights, &weights,
+                          &copied);
+    return (berth_unit_options){.cuda = core->exec.cuda,
+                                .batch_invariant = plan->config.batch_invariant,
+                                .arena_bytes = arena_bytes(plan, d, copied),
+                                .staging_bytes = core->exec.transport->staging_bytes,
+                                .kernels = plan->kernels,
+                                .memory = &core->options.memory,
+                                .threads = &core->options.threads,
+                                .strict = core->options.strict,
+                                .n_cores_present = plan->machine->n_cores_present};
+}
+
+static berth_status open_unit(berth_core *core, int32_t d, bool *wanted, berth_error *err)
+{
+    berth_unit *u = &core->exec.units[d];
+    u->info = &core->plan->machine->devices[d];
+    u->backend = berth_backend_of(u->info->kind);
+    if (u->backend->queues) core->exec.queueing |= (uint64_t)1 << d;
+    berth_plan_wanted(core->plan, d, wanted);
+    const berth_unit_options options = unit_options(core, d, wanted);
+    return u->backend->open(u, &options, err);
+}
+
+static berth_status start_unit(berth_core *core, int32_t d, bool *wanted, berth_error *err)
 {
     berth_unit *u = &core->exec.units[d];
     const berth_core_plan *plan = core->plan;
-    u->info = &plan->machine->devices[d];
-    u->backend = berth_backend_of(u->info->kind);
     berth_plan_wanted(plan, d, wanted);
-    uint64_t weights, copied;
-    berth_weights_measure(plan->model, wanted, plan->compute[d], &u->backend->weights, &weights, &copied);
-    const berth_unit_options options = {.arena_bytes = arena_bytes(plan, d, copied),
-                                        .staging_bytes = core->exec.transport->staging_bytes,
-                                        .kernels = plan->kernels,
-                                        .memory = &core->options.memory,
-                                        .threads = &core->options.threads,
-                                        .strict = core->options.strict,
-                                        .n_cores_present = plan->machine->n_cores_present};
     const berth_load_watch watch = {load_progress, core};
-    berth_status st = u->backend->open(u, &options, err);
-    if (st == BERTH_OK) st = u->backend->load(u, plan->model, wanted, plan->compute[d], &watch, err);
-    if (st != BERTH_OK) return st;
+    const berth_unit_options options = unit_options(core, d, wanted);
+    berth_status st = u->backend->load(u, plan->model, wanted, plan->compute[d], &watch, err);
     u->allocated.weights = u->weights.bytes;
-    return u->backend->start(u, &options, err);
+    return st == BERTH_OK ? u->backend->start(u, &options, err) : st;
 }
 
 static berth_status make_units(berth_core *core, berth_error *err)
@@ -65,7 +81,9 @@ static berth_status make_units(berth_core *core, berth_error *err)
     for (int32_t d = 0; d < n; d++) core->load_total += plan->devices[d].weights;
     bool *wanted = calloc((size_t)n_params + 1, sizeof *wanted);
     berth_status st = wanted ? BERTH_OK : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d weights", (int)n_params);
-    for (int32_t d = 0; st == BERTH_OK && d < n; d++) st = make_unit(core, d, wanted, err);
+    for (int32_t d = 0; st == BERTH_OK && d < n; d++) st = open_unit(core, d, wanted, err);
+    if (st == BERTH_OK) st = berth_edges_choose(&core->exec, plan, core->options.transport, &core->notes, err);
+    for (int32_t d = 0; st == BERTH_OK && d < n; d++) st = start_unit(core, d, wanted, err);
     free(wanted);
     return st;
 }
@@ -77,6 +95,8 @@ static void destroy_units(berth_exec *exec)
     for (int32_t d = 0; d < exec->n_units; d++)
         if (exec->units[d].backend) exec->units[d].backend->close(&exec->units[d]);
     free(exec->units);
+    free(exec->edges);
+    berth_cuda_close(exec->cuda);
 }
 
 /* ---- replicas --------------------------------------------------------------------------------------------------- */
@@ -287,12 +307,26 @@ static berth_status check_as_planned(const berth_core *core, berth_error *err)
     return BERTH_OK;
 }
 
-static berth_status choose_transport(berth_core *core, berth_error *err)
+/* Between memories of the host, what is asked for if it can do that. */
+static void choose_transport(berth_core *core)
 {
-    const char *name = core->options.transport ? core->options.transport : "local";
-    core->exec.transport = berth_transport_find(name);
-    if (core->exec.transport) return BERTH_OK;
-    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "transport \"%s\" is not known; there are local and staged", name);
+    const berth_transport *t = core->options.transport ? berth_transport_find(core->options.transport) : NULL;
+    core->exec.transport = t && t->edges >> BERTH_EDGE_HOST & 1 ? t : berth_transport_find("local");
+}
+
+static berth_status open_driver(berth_core *core, berth_error *err)
+{
+    const berth_machine *m = core->plan->machine;
+    int32_t gpu = -1;
+    for (int32_t d = 0; d < m->n_devices && gpu < 0; d++)
+        if (m->devices[d].kind == BERTH_DEVICE_CUDA) gpu = d;
+    if (gpu < 0) return BERTH_OK;
+    if (core->options.strict)
+        return BERTH_FAIL(err, BERTH_UNSUPPORTED,
+                          "strict mode closes memory of cpu devices by page protection, and device %s is a GPU, whose "
+                          "memory is its own; make the engine without strict",
+                          m->devices[gpu].name);
+    return berth_cuda_open(NULL, &core->exec.cuda, err);
 }
 
 static berth_status build_core(berth_core *core, berth_error *err)
@@ -307,7 +341,8 @@ static berth_status build_core(berth_core *core, berth_error *err)
             plan->machine->devices[d].name, (unsigned long long)plan->missing_bytes,
             (unsigned long long)plan->devices[d].total, (unsigned long long)plan->devices[d].limit);
     }
-    berth_status st = choose_transport(core, err);
+    choose_transport(core);
+    berth_status st = open_driver(core, err);
     if (st == BERTH_OK) st = make_units(core, err);
     if (st != BERTH_OK) return st;
     core->replicas = calloc((size_t)plan->placement->n_replicas, sizeof *core->replicas);
@@ -370,12 +405,24 @@ void berth_core_destroy(berth_core *core)
     pthread_mutex_destroy(&core->exec.strict_lock);
     pthread_mutex_destroy(&core->strict_turn);
     berth_job_queue_deinit(&core->queue);
+    berth_buffer_deinit(&core->notes);
     free(core);
 }
 
 const berth_core_plan *berth_core_get_plan(const berth_core *core)
 {
     return core->plan;
+}
+
+const char *berth_core_notes(const berth_core *core)
+{
+    return core->notes.data ? core->notes.data : "";
+}
+
+const char *berth_core_edge(const berth_core *core, int32_t from, int32_t to)
+{
+    const berth_transport *t = berth_edge_transport(&core->exec, from, to);
+    return t ? t->name : NULL;
 }
 
 berth_device_bytes berth_core_allocated(const berth_core *core, int32_t device)

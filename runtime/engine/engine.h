@@ -15,8 +15,9 @@
 typedef struct berth_core berth_core;
 
 typedef struct berth_core_options {
-    bool strict;           /* every other device's memory is unreadable while an op runs, one op at a time: strict.h */
-    const char *transport; /* "local", "staged"; NULL = local between virtual CPU devices */
+    bool strict; /* every other device's memory is unreadable while an op runs, one op at a time: strict.h */
+    const char
+        *transport; /* of all edges between devices: "local", "staged", "peer"; NULL or "auto" = edges.h's choice */
     void (*progress)(void *user, uint64_t done_bytes, uint64_t total_bytes); /* during load; may be NULL */
     void *progress_user;
     int32_t queue;        /* requests waiting at most; 0 = 1024; beyond: BERTH_BUSY */
@@ -32,6 +33,13 @@ berth_status berth_core_create(berth_core_plan *take_plan, const berth_core_opti
                                berth_error *err);
 void berth_core_destroy(berth_core *core); /* waits for running requests */
 const berth_core_plan *berth_core_get_plan(const berth_core *core);
+
+/* What the user should know of this engine's devices, a line each (a pair of GPUs that brings other bytes than were
+ * sent); "" = nothing. Borrowed. */
+const char *berth_core_notes(const berth_core *core);
+
+/* The transport of an edge between two devices (index n_devices = the host); NULL: no copy of the plan uses it. */
+const char *berth_core_edge(const berth_core *core, int32_t from, int32_t to);
 
 /* Bytes really allocated on device d, in the plan's categories; equal to the plan's. */
 berth_device_bytes berth_core_allocated(const berth_core *core, int32_t device);

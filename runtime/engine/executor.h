@@ -24,10 +24,12 @@ typedef struct berth_exec {
     berth_unit *units; /* [n_units], one a device of the machine */
     int32_t n_units;
     const berth_transport *transport; /* of every edge that has no other */
-    const berth_transport **edges;    /* owned; [(n_units + 1)^2], row = from, the host last; NULL, or NULL entries */
-    uint64_t queueing;                /* bit d: unit d queues */
-    berth_strict *strict;             /* NULL = not strict */
-    pthread_mutex_t strict_lock;      /* held while one op runs in strict mode */
+    const berth_transport *
+        *edges;           /* owned; [(n_units + 1)^2], row = from, the host last; NULL, or NULL entries: edges.h */
+    uint64_t queueing;    /* bit d: unit d queues */
+    berth_cuda *cuda;     /* owned; NULL: no unit is a GPU */
+    berth_strict *strict; /* NULL = not strict */
+    pthread_mutex_t strict_lock; /* held while one op runs in strict mode */
 } berth_exec;
 
 /* An op's point in its stream's work, and the item that waits for it on its unit's waiter. */

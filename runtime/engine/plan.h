@@ -38,6 +38,7 @@ typedef struct berth_plan_config {
     /* passes in flight at once on a replica; 0 = as many as it has devices, at most n_seqs. Each has activations of its
      * own; workspace is a device's, of whichever op runs, or, on a GPU, the pass's too */
     int32_t passes;
+    bool batch_invariant; /* on GPUs only kernels whose bits for a row do not depend on the other rows of a pass */
 } berth_plan_config;
 
 typedef struct berth_device_bytes { /* of one device, all replicas on it */

@@ -85,40 +85,73 @@ int64_t berth_plan_feature_rows(const berth_model_data *model, const berth_plan_
 
 berth_plan_device berth_plan_device_of(const berth_device *device)
 {
-    return (berth_plan_device){.backend = berth_backend_of(device->kind), .n_threads = berth_plan_threads(device)};
+    return (berth_plan_device){.backend = berth_backend_of(device->kind),
+                               .n_threads = berth_plan_threads(device),
+                               .capability = device->capability};
 }
 
-typedef struct scratch {
+typedef struct devices {
+    const berth_plan_config *config;
     const berth_kernels *kernels;
-    const berth_plan_device *devices;
-} scratch;
+    const berth_plan_device *list;
+} devices;
+
+static berth_op_target target_of(const devices *all, int32_t device)
+{
+    return (berth_op_target){.kernels = all->kernels,
+                             .n_threads = all->list[device].n_threads,
+                             .capability = all->list[device].capability,
+                             .batch_invariant = all->config->batch_invariant};
+}
 
 static size_t workspace_on(void *user, int32_t device, const berth_op_call *shapes)
 {
-    const scratch *s = user;
-    const berth_plan_device *d = &s->devices[device];
-    return d->backend->workspace(s->kernels, shapes, d->n_threads);
+    const devices *all = user;
+    const berth_op_target target = target_of(all, device);
+    return all->list[device].backend->workspace(&target, shapes);
 }
 
-static berth_status run_passes(berth_program *p, const berth_pass_env *env, const berth_kernels *kernels,
-                               const berth_plan_device *devices, berth_error *err)
+/* Every op has a kernel where it was put. */
+static berth_status check_kernels(const berth_program *p, const berth_pass_env *env, const devices *all,
+                                  berth_error *err)
 {
-    scratch s = {kernels, devices};
-    const berth_allot_options allot = {.workspace = workspace_on, .user = &s};
+    for (int32_t i = 0; i < p->n_ops; i++) {
+        const berth_op *op = &p->ops[i];
+        const berth_backend *backend = all->list[op->device].backend;
+        if (!backend->has || op->kind == BERTH_OP_COPY) continue;
+        const berth_op_target target = target_of(all, op->device);
+        berth_op_call call;
+        berth_program_shapes(p, op, &p->bounds, &call);
+        if (backend->has(&target, &call)) continue;
+        return BERTH_FAIL(err, BERTH_UNSUPPORTED,
+                          "program %s: device %s has no kernel for op %s (%s, %s in, %s out) in the shapes of this "
+                          "model; use another dtype, or a cpu device for it",
+                          p->name, env->device_names[op->device], berth_op_infos[op->kind].name,
+                          p->values[op->out].name, berth_dtype_name(call.in[0].dtype),
+                          berth_dtype_name(call.out.dtype));
+    }
+    return BERTH_OK;
+}
+
+static berth_status run_passes(berth_program *p, const berth_pass_env *env, devices *all, berth_error *err)
+{
+    const berth_allot_options allot = {.workspace = workspace_on, .user = all};
     if (!p) return BERTH_OK;
     berth_status st = berth_place(p, env, err);
     if (st == BERTH_OK) berth_dtypes(p, env);
     if (st == BERTH_OK) st = berth_route(p, env, err);
     if (st == BERTH_OK) st = berth_check(p, env, err);
+    if (st == BERTH_OK) st = check_kernels(p, env, all, err);
     if (st == BERTH_OK) st = berth_allot(p, &allot, err);
     if (st == BERTH_OK) st = berth_check_memory(p, env, err);
     return st;
 }
 
 berth_status berth_plan_programs(const berth_model_data *model, const berth_plan_config *c, const berth_pass_env *env,
-                                 const berth_kernels *kernels, const berth_plan_device *devices,
-                                 berth_replica_plan *out, berth_error *err)
+                                 const berth_kernels *kernels, const berth_plan_device *list, berth_replica_plan *out,
+                                 berth_error *err)
 {
+    devices all = {c, kernels, list};
     berth_build_options options = {
         .max_tiles = c->tiles,
         .max_tokens = c->chunk,
@@ -134,9 +167,9 @@ berth_status berth_plan_programs(const berth_model_data *model, const berth_plan
     berth_status st = berth_arch_build(model, &options, &programs, err);
     if (st != BERTH_OK) return st;
     *out = (berth_replica_plan){.encode = programs.encode, .step = programs.step};
-    for (int32_t d = 0; d < env->n_devices; d++) out->backends[d] = devices[d].backend;
-    st = run_passes(out->encode, env, kernels, devices, err);
-    if (st == BERTH_OK) st = run_passes(out->step, env, kernels, devices, err);
+    for (int32_t d = 0; d < env->n_devices; d++) out->backends[d] = list[d].backend;
+    st = run_passes(out->encode, env, &all, err);
+    if (st == BERTH_OK) st = run_passes(out->step, env, &all, err);
     if (st != BERTH_OK) berth_replica_plan_deinit(out);
     return st;
 }

@@ -111,7 +111,9 @@ static void add_nodes(const berth_model_data *model, const berth_dtype *compute,
 static int32_t like_before(const berth_machine *machine, const berth_dtype *compute, int32_t d)
 {
     for (int32_t e = 0; e < d; e++)
-        if (compute[e] == compute[d] && machine->devices[e].kind == machine->devices[d].kind) return e;
+        if (compute[e] == compute[d] && machine->devices[e].kind == machine->devices[d].kind &&
+            machine->devices[e].capability == machine->devices[d].capability)
+            return e;
     return d;
 }
 
@@ -129,8 +131,8 @@ static berth_status add_reserved(const berth_model_data *model, const berth_mach
         int32_t like = like_before(machine, compute, d);
         uint64_t reserved = devices[like].reserved_bytes;
         if (like == d) {
-            const berth_plan_device one = {.backend = berth_backend_of(machine->devices[d].kind),
-                                           .n_threads = n_threads};
+            berth_plan_device one = berth_plan_device_of(&machine->devices[d]);
+            one.n_threads = n_threads;
             berth_status st = measure_reserved(model, config, kernels, &one, &compute[d], out, &reserved, err);
             if (st != BERTH_OK) return st;
             if (one.backend->weights.copies_all)

@@ -23,11 +23,12 @@ int64_t berth_plan_feature_rows(const berth_model_data *model, const berth_plan_
 
 typedef struct berth_plan_device { /* what memory is planned by */
     const berth_backend *backend;
-    int32_t n_threads; /* of its team */
+    int32_t n_threads, capability;
 } berth_plan_device;
 berth_plan_device berth_plan_device_of(const berth_device *device);
 
-/* build -> place -> route -> check -> allot -> check_memory of both programs, on devices [env->n_devices]. */
+/* build -> place -> route -> check -> allot -> check_memory of both programs, on devices [env->n_devices].
+ * BERTH_UNSUPPORTED: a device has no kernel for an op of the model. */
 berth_status berth_plan_programs(const berth_model_data *model, const berth_plan_config *config,
                                  const berth_pass_env *env, const berth_kernels *kernels,
                                  const berth_plan_device *devices, berth_replica_plan *out, berth_error *err);

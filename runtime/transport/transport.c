@@ -3,7 +3,14 @@
 
 #include "transport/transport_internal.h"
 
-static const berth_transport *const transports[] = {&berth_transport_local, &berth_transport_staged};
+static const berth_transport *const transports[] = {&berth_transport_local, &berth_transport_staged,
+                                                    &berth_transport_peer};
+
+berth_status berth_transport_up_or_down(const berth_copy *c, berth_error *err)
+{
+    if (c->to_gpu) return berth_gpu_upload(c->stream, berth_transport_at_gpu(c->dst), c->src, c->bytes, err);
+    return berth_gpu_download(c->stream, c->dst, berth_transport_at_gpu(c->src), c->bytes, err);
+}
 
 int32_t berth_transport_count(void)
 {

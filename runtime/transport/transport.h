@@ -1,7 +1,8 @@
 /* transport.h - moving bytes between the memories of devices, behind one table.
  *
  * One file per transport and a line in transport.c. A transport knows addresses and sizes, no program. It runs on the
- * lane that carries out the copy. */
+ * lane that carries out the copy: between memories of the host the copy is done when it returns, where a GPU is one side
+ * it is queued. */
 #ifndef BERTH_TRANSPORT_TRANSPORT_H
 #define BERTH_TRANSPORT_TRANSPORT_H
 
@@ -9,7 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/status.h"
+#include "cuda/device.h"
+#include "transport/relay.h"
 
 enum { BERTH_COPY_CLOSE_ALL = -2 }; /* as the device of `open`: no memory is open any more */
 
@@ -25,12 +27,27 @@ typedef struct berth_copy {
      * otherwise */
     void (*open)(void *user, int32_t device, bool writable);
     void *open_user;
+    /* The GPU that a side lies on, its address then a device pointer; NULL: memory that the host reaches. */
+    berth_gpu *from_gpu, *to_gpu;
+    berth_gpu_stream *stream; /* of to_gpu, or of from_gpu when that is the only one: the copy is queued on it */
+    berth_relay *relay;       /* of to_gpu; NULL: none was made */
 } berth_copy;
+
+/* The ways from one memory to another, for the choice between them. */
+typedef enum berth_edge_kind {
+    BERTH_EDGE_HOST,    /* both sides are memory that the host reaches */
+    BERTH_EDGE_UP_DOWN, /* one side is on a GPU */
+    BERTH_EDGE_INSIDE,  /* two logical devices of one GPU */
+    BERTH_EDGE_BETWEEN  /* two GPUs */
+} berth_edge_kind;
 
 typedef struct berth_transport {
     const char *name; /* "local" */
     const char *about;
     size_t staging_bytes; /* host memory wanted per lane; 0 = none */
+    uint32_t edges;       /* bit k: it can do berth_edge_kind k */
+    bool relays;          /* between GPUs it needs the receiving lane's relay */
+    bool reaches;         /* between GPUs it needs a copy engine that reaches the other, and a proof that it does */
     berth_status (*copy)(const berth_copy *c, berth_error *err);
 } berth_transport;
 

@@ -6,5 +6,14 @@
 
 extern const berth_transport berth_transport_local;
 extern const berth_transport berth_transport_staged;
+extern const berth_transport berth_transport_peer;
+
+/* Queues a copy with one side on a GPU: its copy engine reads or writes host memory. */
+berth_status berth_transport_up_or_down(const berth_copy *c, berth_error *err);
+
+static inline berth_gpu_ptr berth_transport_at_gpu(const void *p)
+{
+    return (berth_gpu_ptr)(uintptr_t)p;
+}
 
 #endif

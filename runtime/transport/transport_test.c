@@ -1,4 +1,4 @@
-/* transport_test.c - every transport of the list carries odd sizes whole, and in strict mode opens only what each half
+/* transport_test.c - every transport of the list that moves bytes of the host carries odd sizes whole, and in strict mode opens only what each half
  * needs. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,6 +36,7 @@ static void copies_are_whole(void **state)
     static const size_t sizes[] = {0, 1, 63, 4096, (1 << 20) - 1, 1 << 20, (2 << 20) + 7};
     for (int32_t t = 0; t < berth_transport_count(); t++) {
         const berth_transport *tr = berth_transport_at(t);
+        if (!(tr->edges >> BERTH_EDGE_HOST & 1)) continue;
         for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
             size_t n = sizes[k];
             unsigned char *src = malloc(n + 1), *dst = calloc(1, n + 1), *staging = malloc(tr->staging_bytes + 1);

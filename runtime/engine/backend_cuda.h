@@ -1,0 +1,15 @@
+/* backend_cuda.h - what the choice of transports asks of units that are GPUs, besides the table. */
+#ifndef BERTH_ENGINE_BACKEND_CUDA_H
+#define BERTH_ENGINE_BACKEND_CUDA_H
+
+#include "cuda/device.h"
+#include "engine/backend.h"
+
+/* NULL: not a GPU (or no unit: the host). */
+berth_gpu *berth_unit_gpu(const berth_unit *u);
+
+/* Lets copies of u's lane come from these GPUs [n] by way of pinned host memory. Once, before the unit starts; ends with
+ * the unit. Errors: those of device.h. */
+berth_status berth_unit_add_relay(berth_unit *u, berth_gpu *const *from, int32_t n, berth_error *err);
+
+#endif
