@@ -196,7 +196,7 @@ static berth_status fail_op(const berth_gpu_code *code, const berth_op_call *cal
 berth_status berth_gpu_code_run(berth_gpu_code *code, berth_gpu_stream *s, const berth_op_call *call, berth_error *err)
 {
     berth_cuda_launch launches[BERTH_CUDA_MAX_LAUNCHES];
-    const int32_t n = berth_cuda_launches(call, launches);
+    const int32_t n = berth_cuda_launches(call, code->gpu->slot->info.capability, launches);
     if (n < 0) return fail_op(code, call, NULL, err);
     for (int32_t i = 0; i < n; i++) {
         berth_cuda_launch *l = &launches[i];
@@ -219,7 +219,6 @@ size_t berth_gpu_code_workspace(const berth_op_call *shapes, const berth_gpu_cod
 
 bool berth_gpu_code_has(const berth_op_call *shapes, const berth_gpu_code_target *target)
 {
-    (void)target;
     berth_cuda_launch launches[BERTH_CUDA_MAX_LAUNCHES];
-    return berth_cuda_launches(shapes, launches) >= 0;
+    return berth_cuda_launches(shapes, target->capability, launches) >= 0;
 }
