@@ -545,7 +545,7 @@ class _BorrowedPlan(Plan):
 
 
 class Image:
-    """A picture: a path, an encoded PNG, JPEG or WebP (bytes), pixels as uint8 RGB [height, width, 3] (a numpy array or any
+    """A picture: a path, an encoded PNG, JPEG, WebP, GIF or BMP (bytes), pixels as uint8 RGB [height, width, 3] (a numpy array or any
     such buffer), or a PIL image."""
 
     def __init__(self, source):

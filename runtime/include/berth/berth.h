@@ -307,7 +307,7 @@ typedef enum berth_content_kind {
 /* A text or a picture. */
 typedef struct berth_content {
     berth_content_kind kind; /* decides which of the others are read */
-    const char *data; /* TEXT: UTF-8; IMAGE_FILE: path (NUL-terminated); IMAGE_BYTES: an encoded PNG, JPEG or WebP */
+    const char *data; /* TEXT: UTF-8; IMAGE_FILE: path (NUL-terminated); IMAGE_BYTES: a PNG, JPEG, WebP, GIF or BMP */
     size_t size;      /* TEXT, IMAGE_BYTES, PIXELS: bytes */
     int32_t width, height; /* PIXELS: u8 RGB [height, width, 3], size = 3 * width * height */
 } berth_content;
