@@ -18,6 +18,7 @@ typedef struct berth_cuda_unit {
 typedef struct berth_cuda_units {
     const berth_cuda_unit *units;
     int32_t n_units;
+    int32_t toolkit;    /* of the images: 13000 = 13.0; 0: there are none */
     const char *digest; /* of all sources: SHA-256, lower-case hex */
 } berth_cuda_units;
 

@@ -1,15 +1,12 @@
 /* emu_cuda.c - the entry points of the emulated libcuda.so.1: devices, contexts, memory, modules. Streams, events, copies
  * and launches are in emu_work.c. Each takes the lock, counts itself, fails if it was told to, checks, and acts. */
-#include <dlfcn.h>
-#include <elf.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "emu_entry.h"
+#include "emu_image.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
@@ -221,7 +218,7 @@ static int attribute_of(int device, int attribute, int *value)
     case BERTH_CU_ATTR_UNIFIED_ADDRESSING: *value = 1; return 0;
     case BERTH_CU_ATTR_CAPABILITY_MAJOR: *value = emu.config.gpu[device].capability / 10; return 0;
     case BERTH_CU_ATTR_CAPABILITY_MINOR: *value = emu.config.gpu[device].capability % 10; return 0;
-    case BERTH_CU_ATTR_MAX_SHARED_OPTIN: *value = 96 << 10; return 0;
+    case BERTH_CU_ATTR_MAX_SHARED_OPTIN: *value = emu_max_shared(emu.config.gpu[device].capability); return 0;
     default: return emu_misuse(BERTH_CU_INVALID_VALUE, "device attribute %d is not known to the emulator", attribute);
     }
 }
@@ -411,58 +408,15 @@ EMU_API int cuMemFreeHost(void *ptr)
 
 /* ---- modules --------------------------------------------------------------------------------------------------------- */
 
-#if defined(__aarch64__)
-enum { HERE = EM_AARCH64 };
-#else
-enum { HERE = EM_X86_64 };
-#endif
-
-/* The bytes of a shared object end with its section headers. 0 = no shared object of this processor. */
-static size_t image_size(const void *image)
-{
-    Elf64_Ehdr h;
-    memcpy(&h, image, SELFMAG);
-    if (memcmp(h.e_ident, ELFMAG, SELFMAG) != 0) return 0;
-    memcpy(&h, image, sizeof h);
-    if (h.e_ident[EI_CLASS] != ELFCLASS64 || h.e_machine != HERE) return 0;
-    return h.e_shoff + (size_t)h.e_shnum * h.e_shentsize;
-}
-
-/* Each load is a file of its own, so that modules have variables of their own. It stays open as long as the module: the
- * dynamic linker knows libraries by their paths, and this path is the descriptor's. */
-static void *open_image(const void *image, size_t size, int *out_fd)
-{
-    int fd = memfd_create("kernels", MFD_CLOEXEC);
-    *out_fd = fd;
-    if (fd < 0) return NULL;
-    void *library = NULL;
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    if (write(fd, image, size) == (ssize_t)size) library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!library) {
-        fprintf(stderr, "cuda_emu: kernel image: %s\n", dlerror());
-        close(fd);
-    }
-    return library;
-}
-
 static int load(emu_object *context, const void *image, berth_cu_module *out)
 {
-    const size_t size = image_size(image);
-    if (size == 0) return memcmp(image, ELFMAG, SELFMAG) == 0 ? BERTH_CU_NO_BINARY_FOR_GPU : BERTH_CU_INVALID_IMAGE;
-    int fd;
-    void *library = open_image(image, size, &fd);
-    if (!library) return BERTH_CU_INVALID_IMAGE;
-    const emu_image *kernels = dlsym(library, "emu_image");
-    if (!kernels || kernels->min_capability > emu.config.gpu[context->gpu].capability) {
-        dlclose(library);
-        close(fd);
-        return kernels ? BERTH_CU_NO_BINARY_FOR_GPU : BERTH_CU_INVALID_IMAGE;
-    }
+    emu_opened opened;
+    const int code = emu_image_open(image, emu.config.gpu[context->gpu].capability, emu.config.driver, &opened);
+    if (code) return code;
     emu_object *module = emu_new(EMU_MODULE, context->gpu, context);
-    module->opened = library;
-    module->fd = fd;
-    module->image = kernels;
+    module->opened = opened.library;
+    module->fd = opened.fd;
+    module->image = opened.image;
     *out = (berth_cu_module)module->handle; // NOLINT(performance-no-int-to-ptr)
     return 0;
 }
@@ -531,9 +485,12 @@ EMU_API int cuFuncSetAttribute(berth_cu_function function, int attribute, int va
     emu_object *context = NULL;
     if (code == 0) code = emu_current(&context);
     if (code == 0) code = emu_unsafe("cuFuncSetAttribute");
-    if (code == 0 && !emu_find(function, EMU_FUNCTION)) code = BERTH_CU_INVALID_HANDLE;
+    emu_object *f = code == 0 ? emu_find(function, EMU_FUNCTION) : NULL;
+    if (code == 0 && !f) code = BERTH_CU_INVALID_HANDLE;
     if (code == 0 && attribute != BERTH_CU_FUNC_MAX_DYNAMIC_SHARED)
         code = emu_misuse(BERTH_CU_INVALID_VALUE, "function attribute %d is not known to the emulator", attribute);
-    if (code == 0 && (value < 0 || value > 96 << 10)) code = BERTH_CU_INVALID_VALUE;
+    if (code == 0 && (value < 0 || value > emu_max_shared(emu.config.gpu[context->gpu].capability)))
+        code = BERTH_CU_INVALID_VALUE;
+    if (code == 0) f->shared_allowed = value;
     return emu_leave(code);
 }

@@ -137,6 +137,7 @@ typedef struct emu_object {
     int fd; /* of the module's image */
     const emu_image *image;
     const emu_image_kernel *kernel;
+    int shared_allowed; /* dynamic bytes, once they were asked for; 0 = as many as need no asking */
 } emu_object;
 
 typedef struct emu_world {

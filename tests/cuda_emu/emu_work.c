@@ -325,13 +325,18 @@ EMU_API int cuMemsetD8Async(berth_cu_ptr dst, unsigned char value, size_t n, ber
 
 /* ---- launches -------------------------------------------------------------------------------------------------------- */
 
-static int check_launch(const emu_image_kernel *k, const emu_image_launch *l)
+enum { SHARED_WITHOUT_ASKING = 48 << 10 };
+
+static int check_launch(const emu_object *function, const emu_image_launch *l)
 {
+    const emu_image_kernel *k = function->kernel;
+    const int allowed =
+        function->shared_allowed > SHARED_WITHOUT_ASKING ? function->shared_allowed : SHARED_WITHOUT_ASKING;
     const uint64_t threads = (uint64_t)l->block[0] * l->block[1] * l->block[2];
     if (threads == 0 || (uint64_t)l->grid[0] * l->grid[1] * l->grid[2] == 0) return BERTH_CU_INVALID_VALUE;
     if (l->grid[0] > 0x7FFFFFFF || l->grid[1] > 65535 || l->grid[2] > 65535) return BERTH_CU_INVALID_VALUE;
     if (threads > (k->max_threads ? k->max_threads : 1024)) return BERTH_CU_INVALID_VALUE;
-    return l->shared_bytes > 96 << 10 ? BERTH_CU_INVALID_VALUE : 0;
+    return l->shared_bytes > (uint32_t)allowed ? BERTH_CU_INVALID_VALUE : 0;
 }
 
 /* The arguments are read now, whatever the caller does with them afterwards. */
@@ -365,7 +370,7 @@ EMU_API int cuLaunchKernel(berth_cu_function function, unsigned grid_x, unsigned
     emu_image_launch launch = {
         .grid = {grid_x, grid_y, grid_z}, .block = {block_x, block_y, block_z}, .shared_bytes = shared_bytes};
     if (code == 0 && (extra || f->kernel->n_params > 64)) code = BERTH_CU_INVALID_VALUE;
-    if (code == 0) code = check_launch(f->kernel, &launch);
+    if (code == 0) code = check_launch(f, &launch);
     if (code == 0) {
         launch.capability = emu.config.gpu[s->gpu].capability;
         emu_op op = {.kind = EMU_LAUNCH,

@@ -35,9 +35,20 @@ struct emu_image_kernel {
     uint32_t max_threads;        /* of a block; 0 = 1024 */
 };
 
+/* An image of a unit of berth's device code carries the unit's text, which must be that of the driver's own build, and is
+ * stamped by who makes a cubin of it: the emulated NVRTC finds the stamp in the bytes and fills the capability in. The
+ * driver then loads it where hardware loads a cubin: same major capability, no lower minor one. */
+typedef struct emu_image_stamp {
+    char mark[16];      /* EMU_IMAGE_MARK */
+    int32_t capability; /* 0 = for none */
+} emu_image_stamp;
+#define EMU_IMAGE_MARK "emu cubin stamp"
+
 typedef struct emu_image {
     int32_t min_capability; /* below it, loading fails as on hardware: CUDA_ERROR_NO_BINARY_FOR_GPU */
     const emu_image_kernel *(*find)(const char *name); /* NULL: no such kernel; lives as long as the image */
+    const char *source;                                /* of a unit; NULL: of none, and the stamp does not count */
+    const emu_image_stamp *stamp;                      /* not NULL where source is not */
 } emu_image;
 
 #endif

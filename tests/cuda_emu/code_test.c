@@ -1,0 +1,222 @@
+/* code_test.c - berth's kernels by the way that the engine goes: loaded on emulated GPUs from this build's images and from source, every op queued on a stream,
+ * against the reference. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "cuda/code.h"
+#include "kernels/cuda/units.h"
+#include "kernels/test_cases.h"
+#include "pipeline.h"
+
+typedef struct fixture {
+    emu_control control;
+    berth_cuda *cuda;
+    berth_gpu *gpu; /* what the code is loaded on */
+    berth_gpu_code *code;
+} fixture;
+
+static void begin(fixture *f, const char *config)
+{
+    emu_control_open(&f->control);
+    f->control.reset(config);
+    berth_error err;
+    if (berth_cuda_open(NULL, &f->cuda, &err) != BERTH_OK) fail_msg("%s", err.message);
+    if (berth_gpu_open(f->cuda, 0, 0, &f->gpu, &err) != BERTH_OK) fail_msg("%s", err.message);
+    f->code = NULL;
+}
+
+static void load(fixture *f, const berth_gpu_code_options *options)
+{
+    berth_error err;
+    if (berth_gpu_code_load(f->gpu, options, &f->code, &err) != BERTH_OK) fail_msg("%s", err.message);
+}
+
+/* Nothing is left behind and nothing was wrong. */
+static void end(fixture *f)
+{
+    berth_gpu_code_unload(f->code);
+    berth_gpu_close(f->gpu);
+    emu_report r;
+    f->control.report(&r);
+    if (r.misuses) fail_msg("%d misuses, the last: %s", (int)r.misuses, r.misuse);
+    assert_int_equal(r.contexts + r.allocations + r.modules + r.streams + r.pinned, 0);
+    berth_cuda_close(f->cuda);
+    emu_control_close(&f->control);
+}
+
+/* ---- an op on the GPU, and on the reference ---------------------------------------------------------------------------- */
+
+static size_t tensor_bytes(const berth_tensor *t)
+{
+    return (size_t)berth_tensor_elements(t) * berth_dtype_size(t->dtype);
+}
+
+/* Angles and statistics are fp32 whatever the activations are. */
+static bool is_narrowed(const berth_op_call *call, int32_t i)
+{
+    if (call->in[i].dtype != BERTH_F32 || berth_op_infos[call->kind].weights >> i & 1) return false;
+    return call->kind != BERTH_OP_ROPE_TABLE && !(call->kind == BERTH_OP_ROPE && i == 1);
+}
+
+static void narrow_tensor(berth_tensor *t, berth_dtype dtype, void **owned)
+{
+    const size_t n = (size_t)berth_tensor_elements(t);
+    *owned = aligned_alloc(64, (n * sizeof(float) / 64 + 1) * 64);
+    if (t->data) berth_narrow_f32(*owned, t->data, dtype, n);
+    t->data = *owned;
+    t->dtype = dtype;
+}
+
+/* The case with its activations, and its output with what a state held, in `dtype`. */
+typedef struct host_call {
+    berth_bed bed;
+    berth_op_call call;
+    void *owned[BERTH_OP_INPUTS + 1];
+    float *state;
+} host_call;
+
+static void host_call_init(host_call *h, const berth_op_case *c, berth_dtype dtype)
+{
+    *h = (host_call){0};
+    h->state = berth_op_case_prepare(&h->bed, c);
+    h->call = h->bed.call;
+    h->call.attrs = &h->bed.attrs;
+    for (int32_t i = 0; i < h->call.n_in; i++)
+        if (is_narrowed(&h->bed.call, i)) narrow_tensor(&h->call.in[i], dtype, &h->owned[i]);
+    const bool exact = c->kind == BERTH_OP_ROPE_TABLE || c->kind == BERTH_OP_LOGIT_STATS;
+    h->call.out.data = h->state;
+    narrow_tensor(&h->call.out, exact ? BERTH_F32 : dtype, &h->owned[BERTH_OP_INPUTS]);
+}
+
+static void host_call_deinit(host_call *h)
+{
+    for (int32_t i = 0; i <= BERTH_OP_INPUTS; i++) free(h->owned[i]);
+    free(h->state);
+    berth_bed_deinit(&h->bed);
+}
+
+static void run_reference(host_call *h)
+{
+    h->call.workspace_bytes = berth_kernels_workspace(berth_kernels_ref(), &h->call, 1);
+    h->call.workspace = aligned_alloc(64, (h->call.workspace_bytes / 64 + 1) * 64);
+    berth_kernels_run(berth_kernels_ref(), &h->call);
+    free(h->call.workspace);
+}
+
+static void *device_pointer(berth_gpu_ptr p)
+{
+    return (void *)(uintptr_t)p; // NOLINT(performance-no-int-to-ptr)
+}
+
+static void must(berth_status st, const berth_error *err, const char *name)
+{
+    if (st != BERTH_OK) fail_msg("%s: %s", name, err->message);
+}
+
+/* Copies the call to memory of its own on the GPU, queues it and gives the output's bytes. */
+static void *run_on_gpu(const fixture *f, const host_call *h, const char *name, int32_t capability)
+{
+    berth_error err;
+    berth_gpu *gpu;
+    berth_gpu_stream *s;
+    berth_op_call call = h->call;
+    const berth_gpu_code_target target = {.capability = capability};
+    const size_t workspace = berth_gpu_code_workspace(&call, &target);
+    size_t bytes = tensor_bytes(&call.out) + workspace + (BERTH_OP_INPUTS + 3) * BERTH_GPU_ALIGN;
+    for (int32_t i = 0; i < call.n_in; i++) bytes += tensor_bytes(&call.in[i]);
+    must(berth_gpu_open(f->cuda, 0, bytes, &gpu, &err), &err, name);
+    must(berth_gpu_stream_create(gpu, &s, &err), &err, name);
+    must(berth_gpu_code_prepare(f->code, s, &err), &err, name);
+    berth_gpu_ptr at;
+    for (int32_t i = 0; i <= call.n_in; i++) {
+        berth_tensor *t = i < call.n_in ? &call.in[i] : &call.out;
+        must(berth_gpu_take(gpu, tensor_bytes(t), &at, &err), &err, name);
+        must(berth_gpu_upload(s, at, t->data, tensor_bytes(t), &err), &err, name);
+        t->data = device_pointer(at);
+    }
+    must(berth_gpu_take(gpu, workspace, &at, &err), &err, name);
+    call.workspace = device_pointer(at);
+    call.workspace_bytes = workspace;
+    if (!berth_gpu_code_has(&call, &target)) fail_msg("%s is foretold to have no kernel", name);
+    must(berth_gpu_code_run(f->code, s, &call, &err), &err, name);
+    void *out = malloc(tensor_bytes(&call.out) + 1);
+    must(berth_gpu_download(s, out, (berth_gpu_ptr)(uintptr_t)call.out.data, tensor_bytes(&call.out), &err), &err,
+         name);
+    must(berth_gpu_stream_wait(s, &err), &err, name);
+    berth_gpu_code_forget(f->code, s);
+    berth_gpu_stream_destroy(s);
+    berth_gpu_close(gpu);
+    return out;
+}
+
+/* Two roundings to the storage dtype of values that are near each other may lie one step apart. */
+static const double step[BERTH_DTYPE_COUNT] = {[BERTH_F16] = 1.0 / 1024, [BERTH_BF16] = 1.0 / 128};
+#define F16_STEP 6e-8
+
+static void check(const berth_op_case *c, const berth_tensor *out, const void *got_bytes)
+{
+    const size_t n = (size_t)berth_tensor_elements(out);
+    float *got = malloc(n * sizeof *got + 1), *want = malloc(n * sizeof *want + 1);
+    berth_widen_f32(got, got_bytes, out->dtype, n);
+    berth_widen_f32(want, out->data, out->dtype, n);
+    for (size_t i = 0; i < n; i++) {
+        if (got[i] == want[i] || (isnan(got[i]) && isnan(want[i]))) continue;
+        const double size = fabs((double)want[i]), error = fabs((double)got[i] - (double)want[i]);
+        if (!(error <=
+              c->tolerance * fmax(1, size) + step[out->dtype] * size + (out->dtype == BERTH_F16 ? F16_STEP : 0)))
+            fail_msg("%s, %s: element %zu is %.9g, not %.9g", c->name, berth_dtype_name(out->dtype), i, (double)got[i],
+                     (double)want[i]);
+    }
+    free(got);
+    free(want);
+}
+
+static void run_cases(const fixture *f, berth_dtype dtype, int32_t capability)
+{
+    for (size_t i = 0; i < berth_n_op_cases; i++) {
+        const berth_op_case *c = &berth_op_cases[i];
+        if (dtype != BERTH_F32 && c->kind == BERTH_OP_ROPE_TABLE) continue; /* has no narrow operand */
+        host_call h;
+        host_call_init(&h, c, dtype);
+        void *got = run_on_gpu(f, &h, c->name, capability);
+        run_reference(&h);
+        check(c, &h.call.out, got);
+        free(got);
+        host_call_deinit(&h);
+    }
+}
+
+static void every_op_agrees_with_ref(void **state)
+{
+    (void)state;
+    static const struct {
+        int32_t capability;
+        berth_dtype dtype;
+    } runs[] = {{70, BERTH_F16}, {75, BERTH_F32}, {80, BERTH_BF16}, {90, BERTH_BF16}};
+    for (size_t i = 0; i < sizeof runs / sizeof runs[0]; i++) {
+        fixture f;
+        char config[32];
+        snprintf(config, sizeof config, "cap=%d", (int)runs[i].capability);
+        begin(&f, config);
+        load(&f, &(berth_gpu_code_options){.cache_dir = "", .cublas = ""});
+        assert_true(berth_gpu_code_about(f.code)->n_kernels > 100);
+        run_cases(&f, runs[i].dtype, runs[i].capability);
+        end(&f);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_op_agrees_with_ref),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
