@@ -342,7 +342,7 @@ static berth_status normalise(const berth_accelerate_request *req, berth_acceler
 
 static bool allocate(placer *p)
 {
-    const size_t n = (size_t)(p->t->n_modules + p->t->n_tensors), n_devices = (size_t)p->n_devices;
+    const size_t n = (size_t)p->t->n_modules + (size_t)p->t->n_tensors, n_devices = (size_t)p->n_devices;
     p->ties = malloc((n + 1) * sizeof *p->ties);
     p->owners = malloc((n + 1) * sizeof *p->owners);
     p->used = calloc(n_devices, sizeof *p->used);

@@ -155,7 +155,7 @@ static void list_root(berth_pending *p, const berth_accelerate_request *req)
 bool berth_pending_init(berth_pending *p, const berth_accelerate_request *req)
 {
     const berth_tree *t = req->tree;
-    const size_t n = (size_t)(t->n_modules + t->n_tensors);
+    const size_t n = (size_t)t->n_modules + (size_t)t->n_tensors;
     *p = (berth_pending){.t = t, .n_entries = (int32_t)n, .head = -1};
     p->next = malloc(n * sizeof *p->next);
     p->prev = malloc(n * sizeof *p->prev);
