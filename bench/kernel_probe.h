@@ -9,7 +9,8 @@ typedef struct kernel_probe {
     const char *name;
     /* rounds x 24 fused multiply-adds of whole vectors, in registers only; gives their sum and the operations done. */
     float (*fma)(size_t rounds, double *out_flops);
-    /* Reads n bytes (a multiple of 4096, 64-byte aligned) and gives a sum of sorts; way: 0 plain, 1 with prefetch, 2 as four streams. */
+    /* Reads n bytes (a multiple of 4096, 64-byte aligned) and gives a sum of sorts; way: 0 plain, 1 with prefetch, 2 as
+     * four streams. */
     float (*read)(const void *data, size_t n, int way);
 } kernel_probe;
 

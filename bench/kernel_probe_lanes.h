@@ -1,4 +1,5 @@
-/* kernel_probe_lanes.h - the probes for one vector width; see kernel_probe.h. The including file defines BERTH_LANES and KERNEL_PROBE. */
+/* kernel_probe_lanes.h - the probes for one vector width; see kernel_probe.h. The including file defines BERTH_LANES
+ * and KERNEL_PROBE. */
 #include "bench/kernel_probe.h"
 #include "kernels/cpu/simd.h"
 

@@ -29,7 +29,7 @@ static uint64_t next_random(uint64_t *seed)
     return *seed ^= *seed << 17;
 }
 
-/* ---- tensors ---------------------------------------------------------------------------------------------------------- */
+/* ---- tensors ---------------------------------------------------------------------------------------------------- */
 
 static berth_tensor shaped(berth_dtype dtype, int64_t a, int64_t b, int64_t c)
 {
@@ -96,7 +96,7 @@ static void take_weights(kernel_tape *t, size_t bytes, const kernel_tape *share)
     fill_weights(t->weights, t->weight_bytes, t->dtype);
 }
 
-/* ---- calls ------------------------------------------------------------------------------------------------------------ */
+/* ---- calls ------------------------------------------------------------------------------------------------------ */
 
 static berth_op_call *call(kernel_tape *t, berth_op_kind kind, berth_tensor out, int32_t n_in, const berth_tensor *in)
 {
@@ -135,7 +135,7 @@ static void share_workspace(kernel_tape *t)
     for (int32_t i = 0; i < t->n_calls; i++) t->calls[i].workspace = workspace, t->calls[i].workspace_bytes = bytes;
 }
 
-/* ---- a language model ------------------------------------------------------------------------------------------------- */
+/* ---- a language model ------------------------------------------------------------------------------------------- */
 
 size_t kernel_language_weight_bytes(const kernel_language_shape *s, berth_dtype dtype)
 {
@@ -204,7 +204,7 @@ void kernel_tape_language(kernel_tape *t, const kernel_language_shape *s, const 
     share_workspace(t);
 }
 
-/* ---- a vision tower --------------------------------------------------------------------------------------------------- */
+/* ---- a vision tower --------------------------------------------------------------------------------------------- */
 
 static void vision_layer(kernel_tape *t, const kernel_vision_shape *s, berth_tensor x)
 {

@@ -1,4 +1,5 @@
-/* kernel_tape.h - lists of op calls shaped like a model's: a language model's step and a vision tower, with random weights. */
+/* kernel_tape.h - lists of op calls shaped like a model's: a language model's step and a vision tower, with random
+ * weights. */
 #ifndef BERTH_BENCH_KERNEL_TAPE_H
 #define BERTH_BENCH_KERNEL_TAPE_H
 
@@ -29,7 +30,8 @@ typedef struct kernel_vision_shape {
     int64_t c, heads, ffn, side, patch, n_layers, n_tiles, text_hidden; /* side: pixels */
 } kernel_vision_shape;
 
-/* Exits with a message when memory cannot be had: these are programs that measure. Weights, where given, are used as they are. */
+/* Exits with a message when memory cannot be had: these are programs that measure. Weights, where given, are used as
+ * they are. */
 void kernel_tape_language(kernel_tape *t, const kernel_language_shape *s, const kernel_tape *share_weights);
 void kernel_tape_vision(kernel_tape *t, const kernel_vision_shape *s);
 size_t kernel_language_weight_bytes(const kernel_language_shape *s, berth_dtype dtype);

@@ -1,4 +1,5 @@
-/* text_bench.c - how long a tokenizer of Qwen2's size takes to load, how fast it encodes, and whether twice the text takes twice the time.
+/* text_bench.c - how long a tokenizer of Qwen2's size takes to load, how fast it encodes, and whether twice the text
+ * takes twice the time.
  *
  *     text_bench          a made-up vocabulary of the published one's size, in both spellings of merges
  *     text_bench DIR      the tokenizer of that folder

@@ -4,8 +4,8 @@
  *     cc many.c -o many $(pkg-config --cflags --libs berth)
  *     ./many MODEL_DIR 'cpu*4' replicate=4 1000 'Extract the fields as JSON.' receipts/receipt-01.png receipts/receipt-02.png
  *
- * One line of JSON for each request, in the order in which they end; progress and the sum on standard error. Ctrl-C cancels what is
- * under way and still tells each end. */
+ * One line of JSON for each request, in the order in which they end; progress and the sum on standard error. Ctrl-C
+ * cancels what is under way and still tells each end. */
 #include <berth/berth.h>
 
 #include <errno.h>

@@ -3,8 +3,9 @@
  *     cc -shared -fPIC strategy_plugin.c -o my.so $(pkg-config --cflags berth)
  *     berth plan -m MODEL --devices 'cpu*3' --strategy ./my.so=2
  *
- * The rule: what runs first goes to the first device, up to the share of the whole that the argument gives (2 = a half, the default; 3 = a third), and the
- * rest in execution order to the next devices with room. What may not be divided is not.
+ * The rule: what runs first goes to the first device, up to the share of the whole that the argument gives (2 = a half,
+ * the default; 3 = a third), and the rest in execution order to the next devices with room. What may not be divided is
+ * not.
  * Source: none; it is the smallest rule that shows every part of the interface. */
 #include <berth/strategy.h>
 
@@ -49,8 +50,8 @@ static uint64_t bytes_of(const berth_strategy_input *in, int32_t i)
     return bytes;
 }
 
-/* A node is placed whole when it may not be divided: a tensor, a module marked so, and one that tensors hang on (a linear's weight and bias belong together) unless
- * modules that are marked lie inside. */
+/* A node is placed whole when it may not be divided: a tensor, a module marked so, and one that tensors hang on (a
+ * linear's weight and bias belong together) unless modules that are marked lie inside. */
 static int is_whole(const berth_strategy_input *in, int32_t i)
 {
     const berth_node_view *node = berth_node_at(in, i);

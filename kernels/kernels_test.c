@@ -1,5 +1,5 @@
-/* kernels_test.c - every op of every set of kernels against the reference, in odd sizes, on 1 to 3 threads, with the same bits each time.
- * The cases are in test_cases.c; a set that this machine cannot run is skipped by name. */
+/* kernels_test.c - every op of every set of kernels against the reference, in odd sizes, on 1 to 3 threads, with the
+ * same bits each time. The cases are in test_cases.c; a set that this machine cannot run is skipped by name. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +16,7 @@ enum { MAX_THREADS = 3 };
 
 extern const berth_kernels berth_cpu_set_lanes16; /* lanes16_test_set.c */
 
-/* ---- running them ----------------------------------------------------------------------------------------------------- */
+/* ---- running them ----------------------------------------------------------------------------------------------- */
 
 static berth_team *teams[MAX_THREADS + 1]; /* [0] is NULL: a call without a team */
 
@@ -114,7 +114,7 @@ static const berth_kernels *set_of(int i)
     }
 }
 
-/* ---- a row's bits do not depend on its company ------------------------------------------------------------------------ */
+/* ---- a row's bits do not depend on its company ------------------------------------------------------------------ */
 
 /* Rows of a product computed alone, in threes, or all at once. */
 static void linear_rows_are_independent(void **state)
@@ -170,7 +170,7 @@ static void attention_tokens_are_independent(void **state)
     }
 }
 
-/* ---- the table -------------------------------------------------------------------------------------------------------- */
+/* ---- the table -------------------------------------------------------------------------------------------------- */
 
 static void every_op_is_in_every_set(void **state)
 {

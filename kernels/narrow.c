@@ -56,7 +56,7 @@ static void convert_all(const berth_op_call *call, void *dst, berth_dtype to, co
     berth_cpu_parallel(call, n, GRAIN, convert_range, &c);
 }
 
-/* ---- ops with loops of their own --------------------------------------------------------------------------------- */
+/* ---- ops with loops of their own -------------------------------------------------------------------------------- */
 
 static void copy_row(const berth_tensor *to, size_t to_row, const berth_tensor *from, size_t from_row, size_t d)
 {
@@ -105,7 +105,7 @@ static berth_kernel_fn own_loops(const berth_op_call *call)
     }
 }
 
-/* ---- all others: widen, run, round ------------------------------------------------------------------------------- */
+/* ---- all others: widen, run, round ------------------------------------------------------------------------------ */
 
 static bool is_activation(const berth_op_call *call, int32_t i)
 {

@@ -40,7 +40,7 @@ static uint16_t round_array(float f, berth_dtype dtype)
     return h;
 }
 
-/* ---- rounding ---------------------------------------------------------------------------------------------------- */
+/* ---- rounding --------------------------------------------------------------------------------------------------- */
 
 /* Rounding is monotone, so right at every boundary between neighbours (the middle itself to the even one, one step
  * beside it to the nearer) is right everywhere. The last boundary is the one to infinity: 65520 for fp16. */
@@ -116,7 +116,7 @@ static void every_16_bit_value_survives(void **state)
         }
 }
 
-/* ---- ops --------------------------------------------------------------------------------------------------------- */
+/* ---- ops -------------------------------------------------------------------------------------------------------- */
 
 #define ACT(...)    berth_bed_activation(b, -2, 2, BERTH_DIMS(__VA_ARGS__))
 #define WEIGHT(...) berth_bed_weight(b, weights, -1, 1, BERTH_DIMS(__VA_ARGS__))

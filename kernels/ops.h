@@ -1,15 +1,17 @@
 /* ops.h - every op of berth: what it means, its operands, and its kernels' calling convention.
  *
- * The program speaks in these ops, the checker and the cost model know them, and each backend gives one kernel for each. A kernel sees shapes, memory and a
- * team of threads; no model, device name or strategy. kernels/ref/ is the definition (plain loops); kernels/cpu/ must agree with it.
+ * The program speaks in these ops, the checker and the cost model know them, and each backend gives one kernel for
+ * each. A kernel sees shapes, memory and a team of threads; no model, device name or strategy. kernels/ref/ is the
+ * definition (plain loops); kernels/cpu/ must agree with it.
  *
- * Rules for all: tensors are row-major and contiguous, data 64-byte aligned unless it is a weight (weights lie in their file: element-aligned at best, so load
- * unaligned). Activations are fp32, or, through berth_kernels_run, fp16 or bf16 (the fp32 op on widened operands, its result rounded to nearest even, fp16 overflowing to infinity at 65520); weights fp32,
- * fp16 or bf16 as stored; sums in fp32 or wider. The same bits on every run and for every number of threads.
- * A row's bits (a token's, in ATTENTION_PAGED) do not depend on the other rows of a call either: prefill in chunks, decode and batches agree exactly within one set of
- * kernels; sets of different vector widths differ in the last bits.
- * Shapes are checked when the program is checked, so kernels trust them; nothing allocates: scratch comes from the context. Below, n = all leading dimensions
- * of a tensor multiplied; `in[i]`, `out[i]` in the order listed. */
+ * Rules for all: tensors are row-major and contiguous, data 64-byte aligned unless it is a weight (weights lie in their
+ * file: element-aligned at best, so load unaligned). Activations are fp32, or, through berth_kernels_run, fp16 or bf16
+ * (the fp32 op on widened operands, its result rounded to nearest even, fp16 overflowing to infinity at 65520); weights
+ * fp32, fp16 or bf16 as stored; sums in fp32 or wider. The same bits on every run and for every number of threads.
+ * A row's bits (a token's, in ATTENTION_PAGED) do not depend on the other rows of a call either: prefill in chunks,
+ * decode and batches agree exactly within one set of kernels; sets of different vector widths differ in the last bits.
+ * Shapes are checked when the program is checked, so kernels trust them; nothing allocates: scratch comes from the
+ * context. Below, n = all leading dimensions of a tensor multiplied; `in[i]`, `out[i]` in the order listed. */
 #ifndef BERTH_KERNELS_OPS_H
 #define BERTH_KERNELS_OPS_H
 
@@ -23,24 +25,27 @@ typedef enum berth_op_kind {
     /* in: x; out: y. The same bytes on another device. Not a kernel: the transport carries it out. */
     BERTH_OP_COPY,
 
-    /* in: pixels [n_tiles, 3, S, S]; out: [n_tiles, n_patches, 3*p*p]; attrs.patch = p. Patches in reading order, each flattened (channel, y, x). */
+    /* in: pixels [n_tiles, 3, S, S]; out: [n_tiles, n_patches, 3*p*p]; attrs.patch = p. Patches in reading order, each
+     * flattened (channel, y, x). */
     BERTH_OP_PATCHIFY,
 
-    /* in: x [n, in], w [out, in], (bias [out]); out: y [n, out], y = x w^T + bias. x's and y's dims may be split further (heads): only products count:
-     * in = w.dims[1], out = w.dims[0]. fp32 accumulation. */
+    /* in: x [n, in], w [out, in], (bias [out]); out: y [n, out], y = x w^T + bias. x's and y's dims may be split
+     * further (heads): only products count: in = w.dims[1], out = w.dims[0]. fp32 accumulation. */
     BERTH_OP_LINEAR,
 
-    /* in: patches [n_tiles, P, C], cls [C], pos [1+P, C]; out: [n_tiles, 1+P, C]: row 0 = cls + pos[0], row 1+i = patch i + pos[1+i]. */
+    /* in: patches [n_tiles, P, C], cls [C], pos [1+P, C]; out: [n_tiles, 1+P, C]: row 0 = cls + pos[0], row 1+i = patch
+     * i + pos[1+i]. */
     BERTH_OP_VISION_EMBED,
 
     /* in: x [n, c], w [c], b [c]; out: y. Biased variance; attrs.eps. Rows are the last dimension. y may be x. */
     BERTH_OP_LAYER_NORM,
 
-    /* in: x [n, c], w [c]; out: y[i] = x[i] * w[i] / sqrt(mean(x^2) + eps). Rows are the last dimension (head_dim for per-head norms). y may be x. */
+    /* in: x [n, c], w [c]; out: y[i] = x[i] * w[i] / sqrt(mean(x^2) + eps). Rows are the last dimension (head_dim for
+     * per-head norms). y may be x. */
     BERTH_OP_RMS_NORM,
 
-    /* in: q, k, v [n_tiles, T, C]; out: o [n_tiles, T, C]. Full softmax attention inside each tile, attrs.n_heads, head h owns columns [h*d, (h+1)*d),
-     * scores times attrs.scale. All T x T scores are never held at once for long T. */
+    /* in: q, k, v [n_tiles, T, C]; out: o [n_tiles, T, C]. Full softmax attention inside each tile, attrs.n_heads, head
+     * h owns columns [h*d, (h+1)*d), scores times attrs.scale. All T x T scores are never held at once for long T. */
     BERTH_OP_ATTENTION_FULL,
 
     /* in: x [n, c], delta [n, c], scale [c]; out: y = x + scale * delta. y may be x. */
@@ -59,13 +64,16 @@ typedef enum berth_op_kind {
     BERTH_OP_DROP_CLS,
 
     /* in: x [n_tiles, P, C], P = g*g, reading order; out: [n_tiles, P/f^2, f*f*C], attrs.factor = f:
-     * z[i*(g/f)+j][(di*f+dj)*C + c] = x[(f*i+di)*g + (f*j+dj)][c]; attrs.transposed: token order j*(g/f)+i instead (InternVL ps_version v1). */
+     * z[i*(g/f)+j][(di*f+dj)*C + c] = x[(f*i+di)*g + (f*j+dj)][c]; attrs.transposed: token order j*(g/f)+i instead
+     * (InternVL ps_version v1). */
     BERTH_OP_PIXEL_SHUFFLE,
 
-    /* in: ids i32 [n_tokens], table [V, D]; out: [n_tokens, D] fp32. Ids are in range (checked by the engine before the run). */
+    /* in: ids i32 [n_tokens], table [V, D]; out: [n_tokens, D] fp32. Ids are in range (checked by the engine before the
+     * run). */
     BERTH_OP_EMBED,
 
-    /* in: x [n_tokens, D], features [cap, D], src_rows i32 [n_rows], dst_rows i32 [n_rows]; out: y = x with y[dst_rows[i]] = features[src_rows[i]]; y may be x. */
+    /* in: x [n_tokens, D], features [cap, D], src_rows i32 [n_rows], dst_rows i32 [n_rows]; out: y = x with
+     * y[dst_rows[i]] = features[src_rows[i]]; y may be x. */
     BERTH_OP_SCATTER_ROWS,
 
     /* in: x [n, D], rows i32 [n_rows]; out: y[i] = x[rows[i]]. */
@@ -74,27 +82,33 @@ typedef enum berth_op_kind {
     /* in: x [n, D], rows i32 [n]; out (also read: a state): store [cap, D], store[rows[i]] = x[i]. */
     BERTH_OP_STORE_ROWS,
 
-    /* in: positions i32 [n_tokens], token_seq i32 [n_tokens], inv_freq fp32 [n_seqs, d/2]; out: [n_tokens, 2, d/2]: cos then sin of the fp32 product
-     * (float)position * inv_freq[token_seq][j]. Source: transformers modeling_qwen2 (angle in fp32). */
+    /* in: positions i32 [n_tokens], token_seq i32 [n_tokens], inv_freq fp32 [n_seqs, d/2]; out: [n_tokens, 2, d/2]: cos
+     * then sin of the fp32 product (float)position * inv_freq[token_seq][j]. Source: transformers modeling_qwen2 (angle
+     * in fp32). */
     BERTH_OP_ROPE_TABLE,
 
-    /* in: x [n_tokens, heads, d], table [n_tokens, 2, d/2]; out: y[j] = x[j]*cos - x[j+d/2]*sin, y[j+d/2] = x[j+d/2]*cos + x[j]*sin (rotate half). y may be x. */
+    /* in: x [n_tokens, heads, d], table [n_tokens, 2, d/2]; out: y[j] = x[j]*cos - x[j+d/2]*sin, y[j+d/2] =
+     * x[j+d/2]*cos + x[j]*sin (rotate half). y may be x. */
     BERTH_OP_ROPE,
 
-    /* in: k, v [n_tokens, kv_heads, d], slots i32 [n_tokens]; out (a state): kv [n_blocks, 2, kv_heads, block, d], attrs.block tokens a block;
-     * slot s is block s / block, row s % block; k goes to [.., 0, ..], v to [.., 1, ..]. */
+    /* in: k, v [n_tokens, kv_heads, d], slots i32 [n_tokens]; out (a state): kv [n_blocks, 2, kv_heads, block, d],
+     * attrs.block tokens a block; slot s is block s / block, row s % block; k goes to [.., 0, ..], v to [.., 1, ..]. */
     BERTH_OP_KV_APPEND,
 
-    /* in: q [n_tokens, heads, d], kv (state, as above), positions i32 [n_tokens], token_seq i32 [n_tokens], block_table i32 [n_seqs, max_blocks]; out: o [n_tokens, heads, d].
-     * Token t attends to positions 0..positions[t] of its sequence: position p is row p % block of block block_table[token_seq[t]][p / block].
-     * Head h reads kv head h / (heads / kv_heads). Scores times attrs.scale. Tokens of one sequence stand together in ascending position. Scores are never all held at once for long contexts. */
+    /* in: q [n_tokens, heads, d], kv (state, as above), positions i32 [n_tokens], token_seq i32 [n_tokens], block_table
+     * i32 [n_seqs, max_blocks]; out: o [n_tokens, heads, d]. Token t attends to positions 0..positions[t] of its
+     * sequence: position p is row p % block of block block_table[token_seq[t]][p / block]. Head h reads kv head h /
+     * (heads / kv_heads). Scores times attrs.scale. Tokens of one sequence stand together in ascending position. Scores
+     * are never all held at once for long contexts. */
     BERTH_OP_ATTENTION_PAGED,
 
-    /* in: logits [n, V]; out: fp32 [n, BERTH_LOGIT_STATS]: see berth_logit_stat. argmax as torch: lowest index on ties, NaN wins.
-     * MIN and MAX are of what is not NaN, infinities included; both NaN where all is. Columns behind ARGMAX are 0. */
+    /* in: logits [n, V]; out: fp32 [n, BERTH_LOGIT_STATS]: see berth_logit_stat. argmax as torch: lowest index on ties,
+     * NaN wins. MIN and MAX are of what is not NaN, infinities included; both NaN where all is. Columns behind ARGMAX
+     * are 0. */
     BERTH_OP_LOGIT_STATS,
 
-    /* in: x, fp32, fp16 or bf16; out: y, the same shape in another of these, each element rounded to nearest even. Any device widens what it cannot compute with. */
+    /* in: x, fp32, fp16 or bf16; out: y, the same shape in another of these, each element rounded to nearest even. Any
+     * device widens what it cannot compute with. */
     BERTH_OP_CONVERT,
 
     BERTH_OP_KIND_COUNT
@@ -143,7 +157,8 @@ static inline int64_t berth_tensor_rows(const berth_tensor *t)
     return berth_tensor_last(t) ? berth_tensor_elements(t) / berth_tensor_last(t) : 0;
 }
 
-/* The threads of one device. run() calls fn(arg, i, n_threads) once for each i in [0, n_threads) and returns when all are done; thread 0 is the caller. */
+/* The threads of one device. run() calls fn(arg, i, n_threads) once for each i in [0, n_threads) and returns when all
+ * are done; thread 0 is the caller. */
 typedef struct berth_team berth_team;
 struct berth_team {
     int32_t n_threads;
@@ -163,7 +178,8 @@ typedef struct berth_op_call {
 
 typedef void (*berth_kernel_fn)(const berth_op_call *call);
 
-/* Bytes of scratch for these shapes (data pointers are NULL; shapes are upper bounds) and `n_threads`. Monotone in every dimension. NULL entry = none. */
+/* Bytes of scratch for these shapes (data pointers are NULL; shapes are upper bounds) and `n_threads`. Monotone in
+ * every dimension. NULL entry = none. */
 typedef size_t (*berth_workspace_fn)(const berth_op_call *shapes, int32_t n_threads);
 
 typedef struct berth_kernels {
@@ -182,22 +198,26 @@ typedef struct berth_op_info {
 } berth_op_info;
 extern const berth_op_info berth_op_infos[BERTH_OP_KIND_COUNT];
 
-/* Multiply-adds * 2 and bytes moved (weights, activations, KV) for these shapes: for prediction, reports and the choice of threads. */
+/* Multiply-adds * 2 and bytes moved (weights, activations, KV) for these shapes: for prediction, reports and the choice
+ * of threads. */
 typedef struct berth_op_cost {
     double flops, bytes_read, bytes_written;
 } berth_op_cost;
 berth_op_cost berth_op_cost_of(const berth_op_call *shapes);
 
-/* Runs the call on a set, whatever float dtypes its operands have: fp32 activations go to the set's kernel as they are, narrower ones are widened, and the result is rounded (narrow.c).
- * The call's workspace holds what berth_kernels_workspace says for these shapes and dtypes. Sets' own tables know neither CONVERT nor 16-bit activations. */
+/* Runs the call on a set, whatever float dtypes its operands have: fp32 activations go to the set's kernel as they are,
+ * narrower ones are widened, and the result is rounded (narrow.c). The call's workspace holds what
+ * berth_kernels_workspace says for these shapes and dtypes. Sets' own tables know neither CONVERT nor 16-bit
+ * activations. */
 void berth_kernels_run(const berth_kernels *set, const berth_op_call *call);
 size_t berth_kernels_workspace(const berth_kernels *set, const berth_op_call *shapes, int32_t n_threads);
 
 /* The definition: plain loops, one thread. */
 const berth_kernels *berth_kernels_ref(void);
 
-/* The fastest set this machine can run: chosen once per process by cpuid, and by a short measurement where two are plausible. `want` names one
- * ("avx2", "avx512", "generic", "ref") or is NULL; NULL is returned for a name this machine cannot run or nobody knows. Thread-safe. */
+/* The fastest set this machine can run: chosen once per process by cpuid, and by a short measurement where two are
+ * plausible. `want` names one ("avx2", "avx512", "generic", "ref") or is NULL; NULL is returned for a name this machine
+ * cannot run or nobody knows. Thread-safe. */
 const berth_kernels *berth_kernels_cpu(const char *want);
 
 #endif

@@ -1,5 +1,5 @@
-/* ref_test.c - the reference kernels against values worked out without them: by hand, from tables, or by the op's formula written the
- * other way round (from where an element comes, instead of where it goes). */
+/* ref_test.c - the reference kernels against values worked out without them: by hand, from tables, or by the op's
+ * formula written the other way round (from where an element comes, instead of where it goes). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -11,7 +11,7 @@
 #define GELU_TOLERANCE   1e-6 /* ops.h */
 #define WEIGHT_TOLERANCE 3e-6 /* attention: a sum in the scores, an exp, another sum */
 
-/* ---- builders; the meaning of p stands beside each -------------------------------------------------------------------- */
+/* ---- builders; the meaning of p stands beside each -------------------------------------------------------------- */
 
 void berth_build_linear(berth_bed *b, const int64_t *p, berth_dtype dtype) /* rows, in, out, bias */
 {
@@ -204,7 +204,7 @@ static void build_logit_stats(berth_bed *b, const int64_t *p, berth_dtype dtype)
     berth_bed_out(b, BERTH_DIMS(p[0], BERTH_LOGIT_STATS));
 }
 
-/* ---- cases ------------------------------------------------------------------------------------------------------------ */
+/* ---- cases ------------------------------------------------------------------------------------------------------ */
 
 #define LINEAR(rows, in, out, bias, dtype)                                                                             \
     {                                                                                                                  \

@@ -1,4 +1,5 @@
-/* test_cases.h - the table of cases that every set of kernels, on whatever device, is held to against the reference: each op, odd sizes. */
+/* test_cases.h - the table of cases that every set of kernels, on whatever device, is held to against the reference:
+ * each op, odd sizes. */
 #ifndef BERTH_KERNELS_TEST_CASES_H
 #define BERTH_KERNELS_TEST_CASES_H
 

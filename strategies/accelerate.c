@@ -1,5 +1,5 @@
-/* accelerate.c - the greedy placer (infer_auto_device_map) and the cleaning of its map; see accelerate.h. What looks odd here is
- * what accelerate does; each such place says so. */
+/* accelerate.c - the greedy placer (infer_auto_device_map) and the cleaning of its map; see accelerate.h. What looks
+ * odd here is what accelerate does; each such place says so. */
 #include "strategies/accelerate.h"
 
 #include <math.h>
@@ -58,7 +58,8 @@ static int32_t owner_of(const placer *p, int32_t tensor)
     return e;
 }
 
-/* Collects the names outside e of groups that have names inside and outside, in registration order of groups, sorted within. */
+/* Collects the names outside e of groups that have names inside and outside, in registration order of groups, sorted
+ * within. */
 static void collect_ties(placer *p, int32_t e)
 {
     p->n_ties = 0;
@@ -113,7 +114,8 @@ static int32_t device_at(const placer *p, int32_t index)
     return index < p->out->n_budgets ? p->out->budgets[index].device : BERTH_ACCELERATE_DISK;
 }
 
-/* Gives e a device; an owner that was given one before (two ties in one module) keeps its place in the order, as a dict does. */
+/* Gives e a device; an owner that was given one before (two ties in one module) keeps its place in the order, as a dict
+ * does. */
 static void assign(placer *p, int32_t e)
 {
     int32_t device = device_at(p, p->current);
@@ -166,7 +168,8 @@ static berth_status find_what_fits(placer *p, double limit, int32_t *chosen)
     return BERTH_OK;
 }
 
-/* fallback_allocate: the first part of the list, divided as far as need be, that fits into `limit`, lifted to the list's front. */
+/* fallback_allocate: the first part of the list, divided as far as need be, that fits into `limit`, lifted to the
+ * list's front. */
 static berth_status fall_back(placer *p, double limit, bool *found)
 {
     *found = false;
@@ -278,7 +281,8 @@ static void emit(placer *p, int32_t e, int32_t device)
     if (device != NO_KEY) p->out->map[p->out->n_map++] = (berth_accelerate_entry){.entry = e, .device = device};
 }
 
-/* Where two or more keys lie strictly under a module and have one device, its name stands for them; of such modules the outermost. */
+/* Where two or more keys lie strictly under a module and have one device, its name stands for them; of such modules the
+ * outermost. */
 static bool clean(placer *p)
 {
     const berth_tree *t = p->t;

@@ -1,8 +1,8 @@
 /* accelerate.h - what Hugging Face accelerate 1.x would decide, to the byte and to the module, its defects included.
  *
- * A compatibility engine, apart from berth's own strategies: it works on a module tree in registration order, counts weights and buffers only, and may leave
- * modules on "cpu" and "disk". Source: accelerate utils/modeling.py (compute_module_sizes, get_balanced_memory, infer_auto_device_map, clean_device_map),
- * commit 16cb6eb8 of 2026-07-24. */
+ * A compatibility engine, apart from berth's own strategies: it works on a module tree in registration order, counts
+ * weights and buffers only, and may leave modules on "cpu" and "disk". Source: accelerate utils/modeling.py
+ * (compute_module_sizes, get_balanced_memory, infer_auto_device_map, clean_device_map), commit 16cb6eb8 of 2026-07-24. */
 #ifndef BERTH_STRATEGIES_ACCELERATE_H
 #define BERTH_STRATEGIES_ACCELERATE_H
 
@@ -16,7 +16,8 @@ typedef enum berth_accelerate_strategy {
     BERTH_ACCELERATE_BALANCED_LOW_0
 } berth_accelerate_strategy;
 
-/* Whose budgets. transformers 5 has a copy of the planner that differs in what "leaf" and "largest" mean; the placer is the same. */
+/* Whose budgets. transformers 5 has a copy of the planner that differs in what "leaf" and "largest" mean; the placer is
+ * the same. */
 typedef enum berth_accelerate_flavour {
     BERTH_ACCELERATE_1,     /* accelerate 1.x */
     BERTH_TRANSFORMERS_5_0, /* the mean is over modules that own tensors themselves */
@@ -61,13 +62,15 @@ typedef struct berth_accelerate_result {
     const char *raises; /* the Python exception's name where accelerate raises one; static; else NULL */
 } berth_accelerate_result;
 
-/* Errors: BERTH_UNSUPPORTED where accelerate raises (out->raises is set, and err says why and what would work); BERTH_INVALID_ARGUMENT for budgets that are
- * negative, not finite, or given twice; BERTH_OUT_OF_MEMORY. The tree must be finished. */
+/* Errors: BERTH_UNSUPPORTED where accelerate raises (out->raises is set, and err says why and what would work);
+ * BERTH_INVALID_ARGUMENT for budgets that are negative, not finite, or given twice; BERTH_OUT_OF_MEMORY. The tree must
+ * be finished. */
 berth_status berth_accelerate_place(const berth_accelerate_request *req, berth_accelerate_result *out,
                                     berth_error *err);
 void berth_accelerate_deinit(berth_accelerate_result *r);
 
-/* The device of a tensor or module by the cleaned map; false where no key covers it (buffers of modules that were divided). */
+/* The device of a tensor or module by the cleaned map; false where no key covers it (buffers of modules that were
+ * divided). */
 bool berth_accelerate_device(const berth_tree *tree, const berth_accelerate_result *r, int32_t entry,
                              int32_t *out_device);
 

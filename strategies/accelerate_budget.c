@@ -1,5 +1,6 @@
 /* accelerate_budget.c - sizes, size strings and the balanced budgets; see accelerate.h.
- * Sources in accelerate utils/modeling.py: dtype_byte_size, compute_module_sizes, get_module_leaves, get_balanced_memory, get_max_memory; utils/other.py: convert_file_size_to_int. */
+ * Sources in accelerate utils/modeling.py: dtype_byte_size, compute_module_sizes, get_module_leaves,
+ * get_balanced_memory, get_max_memory; utils/other.py: convert_file_size_to_int. */
 #include "strategies/accelerate_internal.h"
 
 #include <math.h>
@@ -118,7 +119,8 @@ static const char *tensor_class(const berth_tree_tensor *tensor)
     return tensor->is_buffer ? "Tensor" : "Parameter";
 }
 
-/* Bytes of the first entry of each no-split class, in the order in which entries get a size: by their first tensor, parameters before buffers. */
+/* Bytes of the first entry of each no-split class, in the order in which entries get a size: by their first tensor,
+ * parameters before buffers. */
 static double first_of_each_class(const berth_accelerate_request *req, const int64_t *bits)
 {
     const berth_tree *t = req->tree;
@@ -217,7 +219,8 @@ static void cap_budgets(berth_accelerate_result *out, bool low_zero, bool is_flo
     }
 }
 
-/* GPU 0 gets what the others' budgets leave over. accelerate looks the others up as 1 .. n-1 whatever their ids are, and fails where one is missing. */
+/* GPU 0 gets what the others' budgets leave over. accelerate looks the others up as 1 .. n-1 whatever their ids are,
+ * and fails where one is missing. */
 static berth_status lower_zero(berth_accelerate_result *out, int32_t n_used, bool is_float, berth_error *err)
 {
     double others = 0;

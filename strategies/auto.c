@@ -1,7 +1,8 @@
 /* auto.c - one device where the model fits on one, else a balanced cut over all.
- * A stream of tokens runs through one device at a time, so a second device that is not needed adds a hop and no speed. Of the devices
- * with room the one that reads memory fastest is taken (decoding is bound by it), where rates are known for all; else the one with most room; else the
- * first. Use replicate or balanced to put every device to work on many requests.
+ * A stream of tokens runs through one device at a time, so a second device that is not needed adds a hop and no speed.
+ * Of the devices with room the one that reads memory fastest is taken (decoding is bound by it), where rates are known
+ * for all; else the one with most room; else the first. Use replicate or balanced to put every device to work on many
+ * requests.
  * Source: berth's own; accelerate's "auto" is its "balanced". */
 #include "berth/strategy.h"
 

@@ -1,7 +1,8 @@
 /* balanced.c - one run of the model for each device, all about equally full.
- * Of all cuts of the chain of atoms into runs, in execution order over the devices in theirs, one whose fullest device (bytes of
- * weights and KV by room) is as empty as possible. Exact, where its source goes by a budget of total / n plus 1.25 of the largest module and may leave the last devices empty.
- * Good for any model of equal layers; it balances bytes, not time.
+ * Of all cuts of the chain of atoms into runs, in execution order over the devices in theirs, one whose fullest device
+ * (bytes of weights and KV by room) is as empty as possible. Exact, where its source goes by a budget of total / n plus
+ * 1.25 of the largest module and may leave the last devices empty. Good for any model of equal layers; it balances
+ * bytes, not time.
  * Source: Hugging Face accelerate, device_map="balanced"; the cut: Pinar & Aykanat, JPDC 64 (2004), 974-996. */
 #include "berth/strategy.h"
 

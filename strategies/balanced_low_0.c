@@ -1,10 +1,10 @@
 /* balanced_low_0.c - spread the weights evenly and keep device 0 as free as the others allow.
- *   The model goes to devices 1 .. n-1 as "balanced" would lay it; only what they cannot hold, the shortest beginning of the model for which the rest
- *   fits, goes to device 0.
- * Good when device 0 also serves the sampler or another process; poor on 2 devices, where it leaves device 0 empty: the note
- * says so.
- * Source: Hugging Face accelerate, get_balanced_memory(low_zero=True). Its budget for device 0, total less the budgets of the others, is met here by an
- * exact cut, and nothing is offloaded while device 0 has room. */
+ *   The model goes to devices 1 .. n-1 as "balanced" would lay it; only what they cannot hold, the shortest beginning
+ *   of the model for which the rest fits, goes to device 0.
+ * Good when device 0 also serves the sampler or another process; poor on 2 devices, where it leaves device 0 empty: the
+ * note says so.
+ * Source: Hugging Face accelerate, get_balanced_memory(low_zero=True). Its budget for device 0, total less the budgets
+ * of the others, is met here by an exact cut, and nothing is offloaded while device 0 has room. */
 #include "berth/strategy.h"
 
 #include <stdlib.h>
@@ -17,8 +17,8 @@ static berth_status low_0_check(const berth_strategy_input *in, berth_error *err
     return berth_check_no_argument(in, "balanced_low_0", err);
 }
 
-/* The least number of atoms on device 0 with which the rest fits on the others; -1 = there is none. More atoms on device 0 never make
- * the rest fit worse. */
+/* The least number of atoms on device 0 with which the rest fits on the others; -1 = there is none. More atoms on
+ * device 0 never make the rest fit worse. */
 static int32_t least_on_device_0(const berth_chain *c, const uint64_t *rooms, int32_t n_devices, int32_t *bounds)
 {
     int32_t low = 0, high = c->n;

@@ -47,7 +47,8 @@ static bool allocate(berth_chain *c, int32_t n_nodes)
     return c->first_node && c->weights && c->kv && c->piece_node && c->piece_atom;
 }
 
-/* The subtree of `node` as a piece: an atom of its own, or a part of the one before. The first atom takes in what stands before it. */
+/* The subtree of `node` as a piece: an atom of its own, or a part of the one before. The first atom takes in what
+ * stands before it. */
 static void add_piece(berth_chain *c, const berth_node_view *view, int32_t node, bool has_tie)
 {
     bool is_nothing = view->weight_bytes == 0 && view->kv_bytes_per_token == 0 && !has_tie;
@@ -206,8 +207,8 @@ static fullness fuller(fullness a, fullness b)
     return is_less(a, b) ? b : a;
 }
 
-/* best[d * width + i]: the least fullest device when the first d rooms hold [from, from + i). With i fixed, a later start of the last run makes it emptier and the
- * rooms before it fuller, so the best start lies where the two cross. */
+/* best[d * width + i]: the least fullest device when the first d rooms hold [from, from + i). With i fixed, a later
+ * start of the last run makes it emptier and the rooms before it fuller, so the best start lies where the two cross. */
 static void fill_table(const berth_chain *c, int32_t from, const uint64_t *rooms, int32_t n_rooms, fullness *best)
 {
     int32_t width = c->n - from + 1;
@@ -246,8 +247,8 @@ static uint64_t even_share(uint64_t bytes, const uint64_t *rooms, int32_t d)
     return sum == 0 ? 0 : (uint64_t)((unsigned __int128)bytes * rooms[d] / sum);
 }
 
-/* Where run d, which ends at from + i, starts: no room fuller than `limit`; where there are atoms enough, no room empty; and then
- * nearest to an even share. */
+/* Where run d, which ends at from + i, starts: no room fuller than `limit`; where there are atoms enough, no room
+ * empty; and then nearest to an even share. */
 static int32_t choose_start(const berth_chain *c, int32_t from, const uint64_t *rooms, int32_t d, int32_t i,
                             const fullness *before, fullness limit)
 {

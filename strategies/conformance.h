@@ -65,7 +65,8 @@ int32_t device_by_ancestors(const model *m, const int32_t *device_of, int32_t i,
 /* bytes[MAX_DEVICES]: on each device when tensor or module i lies on device[i] (-1: nothing of its own there). */
 void bytes_on_devices(const model *m, const int32_t *device, uint64_t *bytes);
 uint64_t room_of(const model *m, int32_t d);
-/* An answer must be complete, split nothing that is whole, and keep the budgets. total[MAX_DEVICES]: bytes on each device. */
+/* An answer must be complete, split nothing that is whole, and keep the budgets. total[MAX_DEVICES]: bytes on each
+ * device. */
 void judge_answer(const char *name, const model *m, const answer *a, uint64_t *total);
 /* How full the fullest device is; 1 = to the budget. */
 double fullness(const model *m, const uint64_t *bytes);

@@ -1,8 +1,11 @@
 /* deepspeed.c - DeepSpeed's pipeline partitions of all parts of the model, in execution order.
- *   deepspeed or deepspeed=parameters: the cut with the least difference between the largest and the smallest count of parameters, later cuts preferred.
- *   deepspeed=uniform: equal counts of parts.   deepspeed=type:REGEX: equal counts of the parts whose class matches, letter case aside.
+ *   deepspeed, deepspeed=parameters   the cut with the least difference between the largest and the smallest count of
+ *                                     parameters, later cuts preferred
+ *   deepspeed=uniform                 equal counts of parts
+ *   deepspeed=type:REGEX              equal counts of the parts whose class matches, letter case aside
  * Parts are what may not be divided (a layer, an embedding, a norm). Memory is not looked at.
- * Source: DeepSpeed, deepspeed/runtime/pipe/module.py, _partition_layers; utils.py, partition_uniform and partition_balanced. */
+ * Source: DeepSpeed, deepspeed/runtime/pipe/module.py, _partition_layers; utils.py, partition_uniform and
+ * partition_balanced. */
 #include "berth/strategy.h"
 
 #include <regex.h>

@@ -1,7 +1,8 @@
 /* internvl.c - the published recipe for InternVL on several GPUs, split_model.
- *   Layers in slots of ceil(n_layers / (n - 0.5)), half a slot for device 0, which also gets the vision tower, projector, embedding, last layer, norm and head.
- * What people run today, to compare with. It goes by counts, not bytes: on 4 devices device 0 holds most, on 8 the last may hold nothing, and it assigns
- * layers that do not exist; the note says so.
+ *   Layers in slots of ceil(n_layers / (n - 0.5)), half a slot for device 0, which also gets the vision tower,
+ *   projector, embedding, last layer, norm and head.
+ * What people run today, to compare with. It goes by counts, not bytes: on 4 devices device 0 holds most, on 8 the last
+ * may hold nothing, and it assigns layers that do not exist; the note says so.
  * Source: InternVL3 model card, "Multiple GPUs". */
 #include "berth/strategy.h"
 

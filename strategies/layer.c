@@ -1,6 +1,8 @@
 /* layer.c - llama.cpp's default split: layers by the devices' memory, or by given weights: layer=3,1.
- *   Layer i of n, and the head as layer n, go to the first device whose cumulated share exceeds i / (n + 1). The share is of free memory; sizes of layers are not looked at.
- * What stands before the layers goes to device 0: llama.cpp keeps the vision tower on the first GPU and the embedding on the host.
+ *   Layer i of n, and the head as layer n, go to the first device whose cumulated share exceeds i / (n + 1). The share
+ *   is of free memory; sizes of layers are not looked at.
+ * What stands before the layers goes to device 0: llama.cpp keeps the vision tower on the first GPU and the embedding
+ * on the host.
  * Source: llama.cpp, src/llama-model.cpp, load_tensors, split mode "layer". */
 #include "berth/strategy.h"
 

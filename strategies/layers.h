@@ -1,7 +1,8 @@
-/* layers.h - for schemes that are told in decoder layers: which atoms of a chain are layers, and laying a chain out by any assignment.
+/* layers.h - for schemes that are told in decoder layers: which atoms of a chain are layers, and laying a chain out by
+ * any assignment.
  *
- * A decoder layer is an atom that owns KV cache; names are not looked at. Unlike a cut of the chain, these schemes may go back to a device, and do not look at
- * sizes: what does not fit is refused here, with the device and the bytes. */
+ * A decoder layer is an atom that owns KV cache; names are not looked at. Unlike a cut of the chain, these schemes may
+ * go back to a device, and do not look at sizes: what does not fit is refused here, with the device and the bytes. */
 #ifndef BERTH_STRATEGIES_LAYERS_H
 #define BERTH_STRATEGIES_LAYERS_H
 
@@ -18,8 +19,9 @@ typedef struct berth_layers {
 berth_status berth_layers_init(berth_layers *l, const berth_strategy_input *in, const char *strategy, berth_error *err);
 void berth_layers_deinit(berth_layers *l);
 
-/* Sets the devices from runs of layers: counts[d] layers on device d, in order, summing to l->n. What stands before the first layer goes to
- * device 0, what stands between layers goes with the next one, and what stands after the last goes to `last`. */
+/* Sets the devices from runs of layers: counts[d] layers on device d, in order, summing to l->n. What stands before the
+ * first layer goes to device 0, what stands between layers goes with the next one, and what stands after the last goes
+ * to `last`. */
 void berth_layers_set_counts(berth_layers *l, const int32_t *counts, int32_t n_devices, int32_t last);
 
 /* Writes l->device to the output and notes empty devices, or refuses with BERTH_DOES_NOT_FIT. */

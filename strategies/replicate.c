@@ -1,7 +1,8 @@
 /* replicate.c - whole copies of the model, so that requests go to different devices.
- * "replicate" puts a copy on every device; "replicate=K" makes K groups of neighbouring devices, the first ones larger by one where K does not divide, and lays one
- * copy over each group as "balanced" would. Every copy has room for the whole context, since any request may come to it.
- * Unlike torch's DataParallel no copy depends on another, and generation works on all.
+ * "replicate" puts a copy on every device; "replicate=K" makes K groups of neighbouring devices, the first ones larger
+ * by one where K does not divide, and lays one copy over each group as "balanced" would. Every copy has room for the
+ * whole context, since any request may come to it. Unlike torch's DataParallel no copy depends on another, and
+ * generation works on all.
  * Source: berth's own. */
 #include "berth/strategy.h"
 

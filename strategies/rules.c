@@ -1,5 +1,6 @@
-/* rules.c - see rules.h. Sources: InternVL3 model card, split_model; llama.cpp src/llama-model.cpp, load_tensors; vLLM vllm/distributed/utils.py, get_pp_indices; SGLang get_pp_indices;
- * DeepSpeed deepspeed/runtime/utils.py, partition_uniform and partition_balanced. */
+/* rules.c - see rules.h. Sources: InternVL3 model card, split_model; llama.cpp src/llama-model.cpp, load_tensors; vLLM
+ * vllm/distributed/utils.py, get_pp_indices; SGLang get_pp_indices; DeepSpeed deepspeed/runtime/utils.py,
+ * partition_uniform and partition_balanced. */
 #include "strategies/rules.h"
 
 #include <math.h>

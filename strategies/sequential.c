@@ -1,7 +1,7 @@
 /* sequential.c - fill the first device, then the next, in execution order.
- * A device is left when the next atom finds no room on it and is not returned to. Keeps a small model whole on device 0 and later devices free;
- * poor when they are to share the work. Unlike its source it goes in execution order, keeps no room back for a layer to be offloaded, and refuses
- * where that would offload.
+ * A device is left when the next atom finds no room on it and is not returned to. Keeps a small model whole on device 0
+ * and later devices free; poor when they are to share the work. Unlike its source it goes in execution order, keeps no
+ * room back for a layer to be offloaded, and refuses where that would offload.
  * Source: Hugging Face accelerate, infer_auto_device_map with device_map="sequential". */
 #include "berth/strategy.h"
 

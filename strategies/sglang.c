@@ -1,5 +1,6 @@
 /* sglang.c - SGLang's pipeline stages: equal counts of layers, one more for the last ones.
- * Vision tower, projector and embedding go to the first stage, norm and head to the last. Sizes and memory are not looked at.
+ * Vision tower, projector and embedding go to the first stage, norm and head to the last. Sizes and memory are not
+ * looked at.
  * Source: SGLang, get_pp_indices. */
 #include "berth/strategy.h"
 

@@ -1,5 +1,5 @@
-/* strategies_alloc_test.c - every strategy, the module tree and accelerate's engine while the n-th allocation fails, for every
- * n: always "out of memory", never a fault or a leak (sanitizers look). */
+/* strategies_alloc_test.c - every strategy, the module tree and accelerate's engine while the n-th allocation fails,
+ * for every n: always "out of memory", never a fault or a leak (sanitizers look). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,7 +17,8 @@
 
 enum { N_LAYERS = 6, N_NODES = 1 + 2 * N_LAYERS, N_DEVICES = 3 };
 
-/* Layers with KV cache, of which the last shares the first one's tensor; devices that differ, so that orders are searched. */
+/* Layers with KV cache, of which the last shares the first one's tensor; devices that differ, so that orders are
+ * searched. */
 static berth_strategy_input make_input(berth_node_view nodes[N_NODES], berth_device_view devices[N_DEVICES],
                                        uint64_t budget)
 {

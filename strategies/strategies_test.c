@@ -1,4 +1,5 @@
-/* strategies_test.c - each strategy on models whose answer can be worked out by hand, its arguments, its words, and the ABI's layout. */
+/* strategies_test.c - each strategy on models whose answer can be worked out by hand, its arguments, its words, and the
+ * ABI's layout. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -213,7 +214,8 @@ static const char *lay_out(const char *strategy, int32_t n_layers, int32_t n_dev
     return st == BERTH_OK ? flat_answer(&f) : message;
 }
 
-/* What belongs to the layers goes where each scheme puts it: the first stage has what comes before them, the last, or device 0, what comes after. */
+/* What belongs to the layers goes where each scheme puts it: the first stage has what comes before them, the last, or
+ * device 0, what comes after. */
 static void schemes_told_in_layers(void **state)
 {
     (void)state;

@@ -176,7 +176,8 @@ berth_status berth_tree_add_tensor(berth_tree *t, const char *name, int64_t n_el
                          is_buffer, err);
 }
 
-/* One more copy of modules [from, to), whose paths begin with `old_len` bytes that `prefix` replaces. `parent` is where the copy hangs. */
+/* One more copy of modules [from, to), whose paths begin with `old_len` bytes that `prefix` replaces. `parent` is where
+ * the copy hangs. */
 static berth_status copy_subtree(berth_tree *t, int32_t from, int32_t to, size_t old_len, const char *prefix,
                                  int32_t parent, berth_error *err)
 {

@@ -41,7 +41,8 @@ static bool is_under(const char *path, const char *prefix)
     return *prefix == '\0' && (*path == '\0' || *path == '.');
 }
 
-/* Repeats come due when the next module, `next` (NULL = the end), is no longer under them; of several the innermost goes first. */
+/* Repeats come due when the next module, `next` (NULL = the end), is no longer under them; of several the innermost
+ * goes first. */
 static berth_status repeat_due(const berth_json_node *repeat, const char *last, const char *next, const char *what,
                                berth_tree *t, berth_error *err)
 {

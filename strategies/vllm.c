@@ -1,5 +1,6 @@
-/* vllm.c - vLLM's pipeline stages: equal counts of layers, one more for the stages just before the last; vllm=9,10,9 gives them.
- * Vision tower, projector and embedding go to the first stage, norm and head to the last. Sizes and memory are not looked at.
+/* vllm.c - vLLM's pipeline stages: equal counts of layers, one more for the stages just before the last; vllm=9,10,9
+ * gives them. Vision tower, projector and embedding go to the first stage, norm and head to the last. Sizes and memory
+ * are not looked at.
  * Source: vLLM, vllm/distributed/utils.py, get_pp_indices, and VLLM_PP_LAYER_PARTITION. */
 #include "berth/strategy.h"
 

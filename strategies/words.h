@@ -1,4 +1,5 @@
-/* words.h - how strategies refuse and remark. Needs berth/strategy.h only, so that a strategy copied out of the tree takes these two files along. */
+/* words.h - how strategies refuse and remark. Needs berth/strategy.h only, so that a strategy copied out of the tree
+ * takes these two files along. */
 #ifndef BERTH_STRATEGIES_WORDS_H
 #define BERTH_STRATEGIES_WORDS_H
 

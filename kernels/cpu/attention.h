@@ -1,9 +1,10 @@
-/* attention.h - softmax attention with a running maximum, so that all scores are never held. Compiled once per vector width.
+/* attention.h - softmax attention with a running maximum, so that all scores are never held. Compiled once per vector
+ * width.
  *
- * Keys stand in blocks of ATTENTION_BLOCK positions counted from position 0, blocks in splits of ATTENTION_SPLIT. A row (one query of one head) is
- * carried through the blocks of a split with a running maximum, sum and output; the split's result is then merged into the row's total, from
- * left to right. The order is one of positions only: so a token's bits are the same in a long prefill, in a decode step that shares
- * its splits among threads, and in any company.
+ * Keys stand in blocks of ATTENTION_BLOCK positions counted from position 0, blocks in splits of ATTENTION_SPLIT. A row
+ * (one query of one head) is carried through the blocks of a split with a running maximum, sum and output; the split's
+ * result is then merged into the row's total, from left to right. The order is one of positions only: so a token's bits
+ * are the same in a long prefill, in a decode step that shares its splits among threads, and in any company.
  * Source: Dao et al. 2022 (FlashAttention), section 3.1; Milakov & Gimelshein 2018 (online softmax). */
 #ifndef BERTH_KERNELS_CPU_ATTENTION_H
 #define BERTH_KERNELS_CPU_ATTENTION_H
@@ -72,7 +73,7 @@ BERTH_INLINE void attention_copy(float *out, const float *in, size_t d, size_t p
     if (i < padded) v_store(out + i, v_load_part(in + i, d - i));
 }
 
-/* ---- one block of keys ------------------------------------------------------------------------------------------------ */
+/* ---- one block of keys ------------------------------------------------------------------------------------------ */
 
 BERTH_INLINE void attention_score_tile(const attention_rows *s, const int n_rows, size_t row, size_t key)
 {
@@ -174,7 +175,7 @@ static void attention_block(const attention_rows *s, int64_t begin, size_t n_key
     attention_gather(s, first_row, n_keys);
 }
 
-/* ---- splits ----------------------------------------------------------------------------------------------------------- */
+/* ---- splits ----------------------------------------------------------------------------------------------------- */
 
 static void attention_split_begin(const attention_rows *s)
 {
@@ -236,7 +237,7 @@ static void attention_all_splits(const attention_rows *s, attention_fetch_fn fet
     }
 }
 
-/* ---- attention_full --------------------------------------------------------------------------------------------------- */
+/* ---- attention_full --------------------------------------------------------------------------------------------- */
 
 typedef struct attention_full_job {
     const float *q, *k, *v; /* [n_tiles, T, c] */

@@ -1,8 +1,9 @@
-/* attention_paged.h - causal attention of a batch's tokens to their sequences' paged keys and values. Compiled once per vector width.
+/* attention_paged.h - causal attention of a batch's tokens to their sequences' paged keys and values. Compiled once per
+ * vector width.
  *
- * Rows are (token, head of a group that shares a kv head). Many tokens: a piece is a run of tokens and a kv head, carried through all
- * splits. Few tokens: a piece is a token, a kv head and a split, so that one long decode keeps all threads busy; what the splits give is merged
- * afterwards in the same order, hence with the same bits. */
+ * Rows are (token, head of a group that shares a kv head). Many tokens: a piece is a run of tokens and a kv head,
+ * carried through all splits. Few tokens: a piece is a token, a kv head and a split, so that one long decode keeps all
+ * threads busy; what the splits give is merged afterwards in the same order, hence with the same bits. */
 #ifndef BERTH_KERNELS_CPU_ATTENTION_PAGED_H
 #define BERTH_KERNELS_CPU_ATTENTION_PAGED_H
 
@@ -54,7 +55,7 @@ static attention_paged_source attention_paged_take(const attention_paged_job *jo
     return (attention_paged_source){job, job->block_table + (size_t)job->token_seq[first] * job->max_blocks, kv_head};
 }
 
-/* ---- many tokens ------------------------------------------------------------------------------------------------------ */
+/* ---- many tokens ------------------------------------------------------------------------------------------------ */
 
 /* Item: run_tokens tokens, whatever sequences they are of, and a kv head. */
 static void attention_paged_piece(void *arg, size_t begin, size_t end, int32_t thread)
@@ -80,7 +81,7 @@ static void attention_paged_piece(void *arg, size_t begin, size_t end, int32_t t
     }
 }
 
-/* ---- few tokens ------------------------------------------------------------------------------------------------------- */
+/* ---- few tokens ------------------------------------------------------------------------------------------------- */
 
 static float *attention_partial(const attention_paged_job *job, size_t token, size_t head, size_t split)
 {
@@ -127,7 +128,7 @@ static void attention_paged_merge(void *arg, size_t begin, size_t end, int32_t t
     }
 }
 
-/* ---- the op ----------------------------------------------------------------------------------------------------------- */
+/* ---- the op ----------------------------------------------------------------------------------------------------- */
 
 /* Rows of a piece: whole tokens, as near to ATTENTION_ROWS as they come. */
 BERTH_INLINE size_t attention_paged_max_rows(size_t group)

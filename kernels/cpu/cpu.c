@@ -1,6 +1,6 @@
-/* cpu.c - which set of CPU kernels this process uses: what the processor can run, and where two sets are plausible, the one that is
- * clearly faster in a trial of a few milliseconds. Sets differ in the last bits, so a choice must not depend on chance: the wider set is kept unless
- * the narrower one wins by a margin that noise does not give. */
+/* cpu.c - which set of CPU kernels this process uses: what the processor can run, and where two sets are plausible, the
+ * one that is clearly faster in a trial of a few milliseconds. Sets differ in the last bits, so a choice must not
+ * depend on chance: the wider set is kept unless the narrower one wins by a margin that noise does not give. */
 #include <pthread.h>
 #include <string.h>
 
@@ -64,7 +64,8 @@ static int64_t trial_ns(const berth_kernels *set, berth_op_call *call)
     return best;
 }
 
-/* AVX-512 runs at half rate, or slows the clock, on some processors; then 8 lanes are as good and their set has the better tiles. */
+/* AVX-512 runs at half rate, or slows the clock, on some processors; then 8 lanes are as good and their set has the
+ * better tiles. */
 static bool narrower_is_faster(const berth_kernels *narrow, const berth_kernels *wide)
 {
     static const berth_op_attrs attrs = {0};

@@ -1,8 +1,8 @@
 /* cpu_internal.h - what the files of the CPU kernels share: work sharing in a team, scratch, and the sets there are.
  *
- * How the kernels are cut: move.c holds the ops that only move or look up (any processor, no vector code). All that computes stands in
- * headers that are compiled once per vector width, each into a set of its own: generic.c (4 lanes), avx2.c (8), avx512.c (16).
- * simd.h is the only header that knows instructions. */
+ * How the kernels are cut: move.c holds the ops that only move or look up (any processor, no vector code). All that
+ * computes stands in headers that are compiled once per vector width, each into a set of its own: generic.c (4 lanes),
+ * avx2.c (8), avx512.c (16). simd.h is the only header that knows instructions. */
 #ifndef BERTH_KERNELS_CPU_INTERNAL_H
 #define BERTH_KERNELS_CPU_INTERNAL_H
 
@@ -11,8 +11,9 @@
 /* Work on items [begin, end); `thread` < n_threads selects this thread's scratch. */
 typedef void (*berth_cpu_range_fn)(void *arg, size_t begin, size_t end, int32_t thread);
 
-/* Calls fn for pieces of at most `grain` items until [0, n) is done; whoever is free takes the next piece, so one slow core does not
- * hold the others up. Which thread does a piece never changes its result. One piece stays on the calling thread. */
+/* Calls fn for pieces of at most `grain` items until [0, n) is done; whoever is free takes the next piece, so one slow
+ * core does not hold the others up. Which thread does a piece never changes its result. One piece stays on the calling
+ * thread. */
 void berth_cpu_parallel(const berth_op_call *call, size_t n, size_t grain, berth_cpu_range_fn fn, void *arg);
 
 static inline int32_t berth_cpu_threads(const berth_op_call *call)

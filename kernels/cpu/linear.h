@@ -1,11 +1,12 @@
 /* linear.h - y = x w^T + bias. Compiled once per vector width; see simd.h.
  *
- * One order of summation for every path: the inner dimension in blocks of LINEAR_BLOCK; inside a block each lane l sums the products l, l + LANES, ...;
- * the lanes are folded by v_sum4; block sums are added from left to right, the bias last. So an output's bits do not depend on how many rows
- * are computed with it, on the path taken, or on the threads. Weights are read along their rows as stored and never transposed:
+ * One order of summation for every path: the inner dimension in blocks of LINEAR_BLOCK; inside a block each lane l sums
+ * the products l, l + LANES, ...; the lanes are folded by v_sum4; block sums are added from left to right, the bias
+ * last. So an output's bits do not depend on how many rows are computed with it, on the path taken, or on the threads.
+ * Weights are read along their rows as stored and never transposed:
  *   few rows    weights are widened in registers on their way from memory, which is the limit;
- *   many rows   x is copied by blocks (so that a panel lies together in the L2 cache), weights are widened block by block
- *               into the L1 cache, and tiles of LINEAR_ROWS x 4 outputs are held in registers. */
+ *   many rows   x is copied by blocks (so that a panel lies together in the L2 cache), weights are widened block by
+ *               block into the L1 cache, and tiles of LINEAR_ROWS x 4 outputs are held in registers. */
 #ifndef BERTH_KERNELS_CPU_LINEAR_H
 #define BERTH_KERNELS_CPU_LINEAR_H
 
@@ -58,11 +59,12 @@ BERTH_INLINE void linear_add(const linear_job *job, float *y, size_t o, size_t n
     *(vf4_at *)(y + o) = sum;
 }
 
-/* ---- many rows -------------------------------------------------------------------------------------------------------- */
+/* ---- many rows -------------------------------------------------------------------------------------------------- */
 
-/* Packed rows stand in groups, LINEAR_ROWS of x or LINEAR_COLS of weights, vector by vector: [width / LANES][row of group][LANES]. So a tile reads
- * memory in order; rows a power of two apart would meet in one bank of the L1 cache (3 % slower on Zen 3).
- * linear_widen writes one row of a group: elements [0, n) as fp32, zeros up to `width`; `step` floats from vector to vector. */
+/* Packed rows stand in groups, LINEAR_ROWS of x or LINEAR_COLS of weights, vector by vector: [width / LANES][row of
+ * group][LANES]. So a tile reads memory in order; rows a power of two apart would meet in one bank of the L1 cache (3 %
+ * slower on Zen 3). linear_widen writes one row of a group: elements [0, n) as fp32, zeros up to `width`; `step` floats
+ * from vector to vector. */
 BERTH_INLINE void linear_widen_row(float *out, size_t step, const char *row, berth_dtype dtype, size_t n, size_t width)
 {
     size_t size = dtype == BERTH_F32 ? 4 : 2, i = 0;
@@ -80,7 +82,8 @@ static void linear_widen(float *out, size_t step, const char *row, berth_dtype d
         linear_widen_row(out, step, row, BERTH_F32, n, width);
 }
 
-/* n_rows x 4 outputs over `width` (whole vectors) inner elements; x holds groups of `group` rows. Constants where inlined: n_rows, mostly group. */
+/* n_rows x 4 outputs over `width` (whole vectors) inner elements; x holds groups of `group` rows. Constants where
+ * inlined: n_rows, mostly group. */
 BERTH_INLINE void linear_tile(const linear_job *job, const int n_rows, const size_t group, const float *x,
                               const float *w, size_t width, float *y, size_t o, size_t n_cols, bool first, bool last)
 {
@@ -158,7 +161,8 @@ static void linear_panel(const linear_job *job, const float *x, size_t n_rows, c
                               berth_cpu_min(LINEAR_COLS, n_cols - j), first, last);
 }
 
-/* Item: a chunk of outputs for one panel. Panels count first, so that a chunk's weights are still near when the next panel needs them. */
+/* Item: a chunk of outputs for one panel. Panels count first, so that a chunk's weights are still near when the next
+ * panel needs them. */
 static void linear_many_piece(void *arg, size_t begin, size_t end, int32_t thread)
 {
     const linear_job *job = arg;
@@ -180,7 +184,8 @@ static void linear_many_piece(void *arg, size_t begin, size_t end, int32_t threa
     }
 }
 
-/* Outputs of a piece: as many as may be, for a block of a panel is brought to L2 once for all of them, but some pieces for every thread. */
+/* Outputs of a piece: as many as may be, for a block of a panel is brought to L2 once for all of them, but some pieces
+ * for every thread. */
 static size_t linear_chunk(size_t n_out, size_t n_panels, size_t n_threads)
 {
     size_t share = n_out * n_panels / (4 * n_threads) / LINEAR_PACK * LINEAR_PACK;
@@ -202,10 +207,10 @@ static void linear_many(const berth_op_call *call, const linear_job *whole)
     }
 }
 
-/* ---- few rows --------------------------------------------------------------------------------------------------------- */
+/* ---- few rows --------------------------------------------------------------------------------------------------- */
 
-/* A piece's outputs are cut into four runs, and a tile takes one output of each: so memory is read as four long streams, which
- * is what the processors' prefetchers follow best. The tile's output j is o + j * stride. */
+/* A piece's outputs are cut into four runs, and a tile takes one output of each: so memory is read as four long
+ * streams, which is what the processors' prefetchers follow best. The tile's output j is o + j * stride. */
 typedef struct linear_quad {
     size_t o, stride;
 } linear_quad;
@@ -320,7 +325,7 @@ static void linear_few(const berth_op_call *call, linear_job *job, void *workspa
     berth_cpu_parallel(call, job->n_out, (grain + 3) / 4 * 4, linear_few_piece, job);
 }
 
-/* ---- the op ----------------------------------------------------------------------------------------------------------- */
+/* ---- the op ----------------------------------------------------------------------------------------------------- */
 
 static size_t linear_workspace(const berth_op_call *shapes, int32_t n_threads)
 {

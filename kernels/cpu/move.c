@@ -17,7 +17,7 @@ static void move(const berth_op_call *call, size_t n_rows, size_t row_elements, 
     berth_cpu_parallel(call, n_rows, 1 + BERTH_CPU_GRAIN / (row_elements + 1), fn, job);
 }
 
-/* ---- images ----------------------------------------------------------------------------------------------------------- */
+/* ---- images ----------------------------------------------------------------------------------------------------- */
 
 /* Item: a row of patches of one tile. */
 static void patchify_rows(void *arg, size_t begin, size_t end, int32_t thread)
@@ -128,7 +128,7 @@ void berth_cpu_pixel_shuffle(const berth_op_call *call)
     move(call, (size_t)in->dims[0] * (job.a / f), job.a * f * job.b, pixel_shuffle_rows, &job);
 }
 
-/* ---- rows by index ---------------------------------------------------------------------------------------------------- */
+/* ---- rows by index ---------------------------------------------------------------------------------------------- */
 
 static void embed_rows(void *arg, size_t begin, size_t end, int32_t thread)
 {
@@ -196,7 +196,7 @@ void berth_cpu_store_rows(const berth_op_call *call)
                c * sizeof(float));
 }
 
-/* ---- positions and the cache ------------------------------------------------------------------------------------------ */
+/* ---- positions and the cache ------------------------------------------------------------------------------------ */
 
 /* a = d / 2. The angle is the fp32 product; see ops.h. */
 static void rope_table_rows(void *arg, size_t begin, size_t end, int32_t thread)

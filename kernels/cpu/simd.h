@@ -1,12 +1,12 @@
 /* simd.h - vectors of BERTH_LANES floats. With simd_*.h beside it the only place that knows instructions.
  *
- * The including file defines BERTH_LANES (4, 8 or 16) and is compiled for the instructions it may use. Arithmetic is written with the
- * compilers' vector types; what they have no operator for (fused multiply-add, widening of fp16) comes from
- * simd_*.h. 16 lanes also
- * compile for AVX2, as two halves: so the 16-lane logic is tested on machines without AVX-512.
+ * The including file defines BERTH_LANES (4, 8 or 16) and is compiled for the instructions it may use. Arithmetic is
+ * written with the compilers' vector types; what they have no operator for (fused multiply-add, widening of fp16) comes
+ * from simd_*.h. 16 lanes also compile for AVX2, as two halves: so the 16-lane logic is tested on machines without
+ * AVX-512.
  *
- * AVX-512's bf16 dot product (vdpbf16ps) is left out on purpose: it takes both factors as bf16, so fp32 activations would have to be rounded
- * first, and it flushes denormals. fp32 products of bf16 weights are exact; those are not. */
+ * AVX-512's bf16 dot product (vdpbf16ps) is left out on purpose: it takes both factors as bf16, so fp32 activations
+ * would have to be rounded first, and it flushes denormals. fp32 products of bf16 weights are exact; those are not. */
 #ifndef BERTH_KERNELS_CPU_SIMD_H
 #define BERTH_KERNELS_CPU_SIMD_H
 
@@ -67,7 +67,8 @@ BERTH_INLINE vf v_select(vi mask, vf yes, vf no)
     return (vf)(((vi)yes & mask) | ((vi)no & ~mask));
 }
 
-/* Each gives v_fma (a * b + c, rounded once where the processor can), v_max (the greater; b where either is NaN), v_widen_bf16, v_widen_f16. */
+/* Each gives v_fma (a * b + c, rounded once where the processor can), v_max (the greater; b where either is NaN),
+ * v_widen_bf16, v_widen_f16. */
 #if BERTH_LANES == 16 && defined(__AVX512F__)
 #include "kernels/cpu/simd_avx512.h"
 #elif BERTH_LANES == 16 && defined(__AVX2__)
@@ -119,7 +120,8 @@ BERTH_INLINE vf4 v_fold(vf v)
 }
 #endif
 
-/* The sums of the lanes of four vectors. A vector's sum does not depend on its neighbours: pairs, then pairs of pairs, then quarters. */
+/* The sums of the lanes of four vectors. A vector's sum does not depend on its neighbours: pairs, then pairs of pairs,
+ * then quarters. */
 BERTH_INLINE vf4 v_sum4(vf a, vf b, vf c, vf d)
 {
     vf ab = BERTH_PAIR_SUMS(a, b), cd = BERTH_PAIR_SUMS(c, d);
@@ -138,8 +140,8 @@ BERTH_INLINE float v_top(vf v)
     return best;
 }
 
-/* e^x as p * 2^n: n = bits << 23, p near 1. 2^n * e^r with |r| <= ln 2 / 2; the polynomial is the Taylor series to r^7, whose remainder there is
- * under 2^-27 of the value. */
+/* e^x as p * 2^n: n = bits << 23, p near 1. 2^n * e^r with |r| <= ln 2 / 2; the polynomial is the Taylor series to r^7,
+ * whose remainder there is under 2^-27 of the value. */
 BERTH_INLINE vf v_exp_parts(vf x, vu *bits)
 {
     const vf shift = v_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer in the low bits */

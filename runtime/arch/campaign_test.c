@@ -16,7 +16,7 @@
 static const berth_build_options small = {
     .max_tiles = 3, .max_tokens = 48, .max_seqs = 3, .n_blocks = 6, .block = 16, .feature_rows = 40};
 
-/* ---- editing a finished program ---------------------------------------------------------------------------------- */
+/* ---- editing a finished program --------------------------------------------------------------------------------- */
 
 static void drop_wait(berth_program *p, int32_t op, int32_t k)
 {
@@ -117,7 +117,7 @@ static void every_move_is_caught(const berth_program *p, const berth_pass_env *e
     berth_program_destroy(q);
 }
 
-/* ---- properties -------------------------------------------------------------------------------------------------- */
+/* ---- properties ------------------------------------------------------------------------------------------------- */
 
 static void copies_are_single(const berth_program *p)
 {
@@ -155,7 +155,7 @@ static void features_cross_once(const berth_program *p)
     assert_int_equal(n, p->values[out].device != p->values[store].device);
 }
 
-/* ---- running without arithmetic ---------------------------------------------------------------------------------- */
+/* ---- running without arithmetic --------------------------------------------------------------------------------- */
 
 enum { CELL = 64 };
 
@@ -280,7 +280,7 @@ static void schedules_are_right(const berth_program *p, uint64_t *random, tally 
     berth_program_destroy(q);
 }
 
-/* ---- the campaign ------------------------------------------------------------------------------------------------ */
+/* ---- the campaign ----------------------------------------------------------------------------------------------- */
 
 static void try_program(const berth_program *built, const berth_pass_env *env, uint64_t *random, bool mutate, tally *t)
 {
@@ -356,7 +356,7 @@ static void a_tower_on_a_device_without_layers_gets_its_pixels(void **state)
     fixture_close(&f);
 }
 
-/* ---- device maps between layouts --------------------------------------------------------------------------------- */
+/* ---- device maps between layouts -------------------------------------------------------------------------------- */
 
 static berth_placement *from_map(const fixture *f, const char *map)
 {
@@ -409,7 +409,7 @@ static void maps_of_one_layout_place_the_others(void **state)
     fixture_close(&b);
 }
 
-/* ---- how much memory reuse saves --------------------------------------------------------------------------------- */
+/* ---- how much memory reuse saves -------------------------------------------------------------------------------- */
 
 typedef struct footprint {
     size_t sum, live, region;

@@ -142,7 +142,8 @@ static uint16_t round_bf16(uint32_t u)
     return (uint16_t)((u & 0x7FFFFFFF) > 0x7F800000 ? nan : rounded);
 }
 
-/* A result under 2^-14 is the low bits of |f| + 0.5, where one unit in the last place is 2^-24: the addition rounds to nearest even. */
+/* A result under 2^-14 is the low bits of |f| + 0.5, where one unit in the last place is 2^-24: the addition rounds to
+ * nearest even. */
 static uint16_t round_f16(uint32_t u)
 {
     uint32_t sign = u >> 16 & 0x8000, magnitude = u & 0x7FFFFFFF;

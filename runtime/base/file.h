@@ -12,9 +12,9 @@
  * file), BERTH_BAD_FILE (a folder, FIFO, socket, device), BERTH_IO_ERROR (permission and all else). */
 berth_status berth_file_open(const char *path, int *out_fd, size_t *out_size, berth_error *err);
 
-/* As berth_file_open for `name`, one path component, inside folder `dir`. The resolved file may be a symbolic link inside the
- * folder's parent tree as the Hugging Face cache makes them (snapshots/X/f -> ../../blobs/h); any other way out of the folder is
- * BERTH_BAD_FILE. */
+/* As berth_file_open for `name`, one path component, inside folder `dir`. The resolved file may be a symbolic link
+ * inside the folder's parent tree as the Hugging Face cache makes them (snapshots/X/f -> ../../blobs/h); any other way
+ * out of the folder is BERTH_BAD_FILE. */
 berth_status berth_file_open_in(const char *dir, const char *name, int *out_fd, size_t *out_size, berth_error *err);
 
 /* The whole file as bytes with a NUL behind them (caller frees). Over `limit` bytes: BERTH_BAD_FILE before any read. */

@@ -136,8 +136,8 @@ typedef struct checker {
     const char *copied;
 } checker;
 
-/* Writes the number `text` with at most KEPT_DIGITS significant digits: 0.D...De+X. The digits that are dropped leave a last 1
- * behind unless all are zero, so that rounding goes the right way. */
+/* Writes the number `text` with at most KEPT_DIGITS significant digits: 0.D...De+X. The digits that are dropped leave a
+ * last 1 behind unless all are zero, so that rounding goes the right way. */
 static void shorten_number(const char *text, size_t n, char out[MAX_NUMBER_CHARS + 1])
 {
     char digits[KEPT_DIGITS + 2];

@@ -1,9 +1,10 @@
 /* json.h - the only door to JSON.
  *
- * Two ways in. berth_json_reader walks a text once, strictly, without building anything: for headers and tokenizers of many
- * megabytes. berth_json_parse checks a text with that reader and then builds a tree (cJSON behind an opaque type): for
- * configurations. Both refuse duplicate keys, depth over BERTH_JSON_DEPTH, invalid UTF-8, trailing bytes, U+0000 in keys, and all that RFC 8259
- * does not allow. Writing is done with berth_buffer. Easy to get wrong: integers are exact only through *_i64. */
+ * Two ways in. berth_json_reader walks a text once, strictly, without building anything: for headers and tokenizers of
+ * many megabytes. berth_json_parse checks a text with that reader and then builds a tree (cJSON behind an opaque type):
+ * for configurations. Both refuse duplicate keys, depth over BERTH_JSON_DEPTH, invalid UTF-8, trailing bytes, U+0000 in
+ * keys, and all that RFC 8259 does not allow. Writing is done with berth_buffer. Easy to get wrong: integers are exact
+ * only through *_i64. */
 #ifndef BERTH_BASE_JSON_H
 #define BERTH_BASE_JSON_H
 
@@ -16,7 +17,7 @@
 
 #define BERTH_JSON_DEPTH 64
 
-/* ---- tree ---------------------------------------------------------------------------------------------------------- */
+/* ---- tree ------------------------------------------------------------------------------------------------------- */
 
 typedef struct berth_json berth_json;           /* a parsed text; owns all its nodes */
 typedef struct berth_json_node berth_json_node; /* borrowed from its berth_json */
@@ -51,7 +52,7 @@ bool berth_json_as_i64(const berth_json_node *node,
 bool berth_json_as_f64(const berth_json_node *node, double *out);
 const char *berth_json_as_string(const berth_json_node *node); /* NULL unless a string; borrowed */
 
-/* ---- reader -------------------------------------------------------------------------------------------------------- */
+/* ---- reader ----------------------------------------------------------------------------------------------------- */
 
 typedef enum berth_json_event {
     BERTH_JSON_END = 0, /* the text is over, and was right */

@@ -45,7 +45,8 @@ static inline uint64_t special_bytes(uint64_t word)
     return ((quote - ones) | (slash - ones) | (word - ones * 0x20) | word) & tops;
 }
 
-/* Goes over bytes that stand for themselves; stops at '"', '\\' or the text's end. False at what may not stand in a string. */
+/* Goes over bytes that stand for themselves; stops at '"', '\\' or the text's end. False at what may not stand in a
+ * string. */
 static bool skip_plain(berth_json_reader *r)
 {
     const char *p = r->at, *end = r->end;

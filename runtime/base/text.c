@@ -98,7 +98,8 @@ static uint32_t next_char(const char **s)
     return cp;
 }
 
-/* `set` stands behind '['. NULL when the set is never closed (the '[' is then an ordinary character); else the place behind ']'. */
+/* `set` stands behind '['. NULL when the set is never closed (the '[' is then an ordinary character); else the place
+ * behind ']'. */
 static const char *match_set(const char *set, uint32_t c, bool *matched)
 {
     bool negated = *set == '!' || *set == '^';

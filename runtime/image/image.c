@@ -9,8 +9,9 @@
 #include "base/file.h"
 #include "image/image_internal.h"
 
-/* 8192 x 8192. Pillow warns above 89,478,485 pixels and refuses above twice as many; less is taken here because decoders hold
- * the picture a second time: 192 MiB of RGB stand beside up to 560 MiB of JPEG coefficients (jpeg.c) or 256 MiB of WebP ARGB. */
+/* 8192 x 8192. Pillow warns above 89,478,485 pixels and refuses above twice as many; less is taken here because
+ * decoders hold the picture a second time: 192 MiB of RGB stand beside up to 560 MiB of JPEG coefficients (jpeg.c) or
+ * 256 MiB of WebP ARGB. */
 static const uint64_t default_max_pixels = UINT64_C(1) << 26;
 static const size_t default_max_file_bytes = (size_t)160 << 20;
 

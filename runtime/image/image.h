@@ -24,8 +24,8 @@ typedef struct berth_image_limits { /* zero = default */
 } berth_image_limits;
 
 /* PNG, JPEG, WebP, GIF or BMP by content; of an animation the first frame. `out` is made (owned by the caller), zero on
- * failure. Errors: BERTH_BAD_FILE (malformed, truncated, over a limit, no picture), BERTH_UNSUPPORTED (another format, named),
- * BERTH_OUT_OF_MEMORY; berth_image_load also those of berth_file_read. */
+ * failure. Errors: BERTH_BAD_FILE (malformed, truncated, over a limit, no picture), BERTH_UNSUPPORTED (another format,
+ * named), BERTH_OUT_OF_MEMORY; berth_image_load also those of berth_file_read. */
 berth_status berth_image_decode(const void *data, size_t n, const berth_image_limits *limits, berth_image *out,
                                 berth_error *err);
 berth_status berth_image_load(const char *path, const berth_image_limits *limits, berth_image *out, berth_error *err);
@@ -38,8 +38,8 @@ typedef struct berth_grid {
     bool has_thumbnail;
 } berth_grid;
 
-/* The tile grid for a picture of w x h pixels, as InternVL's own code chooses it. Requires 1 <= min_tiles <= max_tiles <= 1024,
- * tile >= 1, w, h >= 1; else BERTH_INVALID_ARGUMENT. */
+/* The tile grid for a picture of w x h pixels, as InternVL's own code chooses it. Requires 1 <= min_tiles <= max_tiles
+ * <= 1024, tile >= 1, w, h >= 1; else BERTH_INVALID_ARGUMENT. */
 berth_status berth_grid_choose(int32_t w, int32_t h, int32_t tile, int32_t min_tiles, int32_t max_tiles, bool thumbnail,
                                berth_grid *out, berth_error *err);
 

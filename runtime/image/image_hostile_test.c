@@ -23,7 +23,7 @@
 #define GOLDEN BERTH_SOURCE_DIR "/tests/golden/hostile/"
 enum { n_cases_public = 72 };
 
-/* ---- recipes: the operations of the corpus, as its README states them ------------------------------------------------ */
+/* ---- recipes: the operations of the corpus, as its README states them ------------------------------------------- */
 
 static const char *text(const berth_json_node *node, const char *key)
 {
@@ -152,7 +152,7 @@ static bool apply(const char *dir, const berth_json_node *op)
     return true;
 }
 
-/* ---- cases --------------------------------------------------------------------------------------------------------- */
+/* ---- cases ------------------------------------------------------------------------------------------------------ */
 
 static const char *const base_names[] = {"base.png", "base.jpg", "base.webp"};
 enum { n_bases = 3 };

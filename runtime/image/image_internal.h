@@ -31,7 +31,7 @@ static inline uint32_t berth_be32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* ---- resize -------------------------------------------------------------------------------------------------------- */
+/* ---- resize ----------------------------------------------------------------------------------------------------- */
 
 /* How one axis of n_in samples becomes n_out: output x is the sum of weights[x * stride + t] * input[first[x] + t],
  * t < count[x], in 22-bit fixed point. */

@@ -73,7 +73,7 @@ static void expect_hash(const void *data, size_t n, const char *want, const char
     if (strcmp(got, want) != 0) fail_msg("%s: sha256 %s, expected %s", what, got, want);
 }
 
-/* ---- grid ---------------------------------------------------------------------------------------------------------- */
+/* ---- grid ------------------------------------------------------------------------------------------------------- */
 
 static void check_grid(const berth_json_node *row)
 {
@@ -116,7 +116,7 @@ static void grid_refuses_impossible_requests(void **state)
     assert_false(g.has_thumbnail);
 }
 
-/* ---- resize -------------------------------------------------------------------------------------------------------- */
+/* ---- resize ----------------------------------------------------------------------------------------------------- */
 
 static berth_filter filter_of(const berth_json_node *row)
 {
@@ -246,7 +246,7 @@ static void blend_versions_agree(void **state)
     }
 }
 
-/* ---- files --------------------------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------------------------------ */
 
 static berth_image load(const char *folder, const char *name)
 {

@@ -2,7 +2,8 @@
  *
  * Owns the error manager: libjpeg's own ends the process. Its errors jump back into `guarded`, the one function that
  * calls setjmp, and nothing else here may rely on locals across it. The end of the data before the end marker is an
- * error, as in Pillow; other warnings of libjpeg are not. Easy to get wrong: four components are always taken as inverted. */
+ * error, as in Pillow; other warnings of libjpeg are not. Easy to get wrong: four components are always taken as
+ * inverted. */
 #include <stdio.h> /* jpeglib.h wants FILE */
 
 #include <jerror.h>

@@ -17,7 +17,7 @@
 
 enum { GLOB_MAX = 96, NEW_MAX = 1 << 24 };
 
-/* ---- globs ------------------------------------------------------------------------------------------------------- */
+/* ---- globs ------------------------------------------------------------------------------------------------------ */
 
 /* The next glob of a list, cut at its comma; false at the end. One too long to be a name's glob is given cut, and
  * matches nothing. */
@@ -39,7 +39,7 @@ bool berth_trace_wants(const char *globs, const char *name)
     return false;
 }
 
-/* ---- storage ----------------------------------------------------------------------------------------------------- */
+/* ---- storage ---------------------------------------------------------------------------------------------------- */
 
 /* What of each symbol a whole request has. Sequences: the one. */
 static berth_sizes whole_sizes(const berth_core_plan *plan, const berth_trace_request *q)
@@ -119,7 +119,7 @@ static berth_status lay_out(const berth_core_plan *plan, const berth_trace_reque
     return st == BERTH_OK ? check_globs(q->values, out, err) : st;
 }
 
-/* ---- the tap ----------------------------------------------------------------------------------------------------- */
+/* ---- the tap ---------------------------------------------------------------------------------------------------- */
 
 static berth_traced *find(berth_trace *t, const char *program, const char *name)
 {
@@ -166,7 +166,7 @@ static berth_status check_whole(const berth_trace *t, berth_error *err)
     return BERTH_OK;
 }
 
-/* ---- inputs ------------------------------------------------------------------------------------------------------ */
+/* ---- inputs ----------------------------------------------------------------------------------------------------- */
 
 berth_status berth_trace_inputs_make(berth_model *model, const berth_turn *turns, int32_t n_turns, int32_t max_tiles,
                                      berth_trace_inputs *out, berth_error *err)
@@ -204,7 +204,7 @@ berth_status berth_trace_inputs_check(const berth_trace_inputs *in, const berth_
                       (int)side);
 }
 
-/* ---- run --------------------------------------------------------------------------------------------------------- */
+/* ---- run -------------------------------------------------------------------------------------------------------- */
 
 static berth_status check_request(const berth_core_plan *plan, const berth_trace_request *q, berth_error *err)
 {

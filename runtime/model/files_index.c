@@ -160,8 +160,7 @@ static berth_status read_index(index_map *x, berth_json_reader *r, berth_error *
     return BERTH_OK;
 }
 
-/* ---- checking against the shards
- * ------------------------------------------------------------------------------------ */
+/* ---- checking against the shards --------------------------------------------------------------------------------- */
 
 static const char *plural(size_t n)
 {

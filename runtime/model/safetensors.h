@@ -32,8 +32,8 @@ typedef struct berth_safetensors berth_safetensors;
  * and rule. */
 berth_status berth_safetensors_open(const char *dir, const char *name, berth_safetensors **out, berth_error *err);
 
-/* For planning: a file that ends right behind its header is accepted too, with no byte of data there. It is then a file of headers only: nothing may be read from it. A file that has some
- * of its data is refused as above. */
+/* For planning: a file that ends right behind its header is accepted too, with no byte of data there. It is then a file
+ * of headers only: nothing may be read from it. A file that has some of its data is refused as above. */
 berth_status berth_safetensors_open_headers(const char *dir, const char *name, berth_safetensors **out,
                                             berth_error *err);
 bool berth_safetensors_is_headers_only(const berth_safetensors *f);

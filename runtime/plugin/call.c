@@ -1,6 +1,8 @@
-/* call.c - calling a plug-in's check and place, the same way in the host and in a child process, and judging what is left behind.
+/* call.c - calling a plug-in's check and place, the same way in the host and in a child process, and judging what is
+ * left behind.
  *
- * The plug-in writes into storage with guards around it and an error of its own; what it says is copied out and believed in nothing. */
+ * The plug-in writes into storage with guards around it and an error of its own; what it says is copied out and
+ * believed in nothing. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,8 @@
 /* child.c - running a program in a process of its own, with a deadline, and leaving nothing of it behind.
  *
- * The caller may have many threads, so the child comes from posix_spawn and never from fork; may have its own idea of SIGCHLD and SIGPIPE, so neither is relied on: requests travel
- * in sealed memory and not through a pipe. Easy to get wrong: a process number may be used again once it was waited for, so signals are sent before that only. */
+ * The caller may have many threads, so the child comes from posix_spawn and never from fork; may have its own idea of
+ * SIGCHLD and SIGPIPE, so neither is relied on: requests travel in sealed memory and not through a pipe. Easy to get
+ * wrong: a process number may be used again once it was waited for, so signals are sent before that only. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -108,7 +109,8 @@ static int add_attributes(posix_spawnattr_t *a)
     return e;
 }
 
-/* The child's environment is empty but for where its libraries lie: what else is in ours (tokens, paths) is no concern of a plug-in. */
+/* The child's environment is empty but for where its libraries lie: what else is in ours (tokens, paths) is no concern
+ * of a plug-in. */
 static int start(const char *host, const char *plugin, const channels *c, pid_t *out)
 {
     posix_spawn_file_actions_t actions;

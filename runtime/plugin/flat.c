@@ -1,7 +1,7 @@
 /* flat.c - a strategy's input as one block of bytes: a private copy in process, and what a child process is sent.
  *
- * The block is the header, the three arrays and the strings they point to. Made with offsets in place of pointers, it means the same at any address; resolved, it is a
- * berth_strategy_input. */
+ * The block is the header, the three arrays and the strings they point to. Made with offsets in place of pointers, it
+ * means the same at any address; resolved, it is a berth_strategy_input. */
 #include <stdlib.h>
 #include <string.h>
 

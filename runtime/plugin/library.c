@@ -1,4 +1,5 @@
-/* library.c - opening a shared object and checking the table it gives. What the dynamic loader would stumble over (a cut file, another machine's) is looked at first. */
+/* library.c - opening a shared object and checking the table it gives. What the dynamic loader would stumble over (a
+ * cut file, another machine's) is looked at first. */
 #include <dlfcn.h>
 #include <elf.h>
 #include <errno.h>

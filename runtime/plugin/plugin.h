@@ -1,8 +1,10 @@
 /* plugin.h - strategies from shared objects: found, loaded, called, judged, and kept from harming the host.
  *
- * Two ways to call one. In process: fast, its inputs are a private copy that is compared afterwards, but a plug-in that crashes takes the host along, as any library does.
- * Isolated: in a child process (the program berth-strategy-host) with limits on time and memory, where nothing it does reaches the host but a message that is
- * validated. Either way its answer is judged by berth_placement_accept. Nothing here keeps state: a plug-in is loaded for one call and closed after it. */
+ * Two ways to call one. In process: fast, its inputs are a private copy that is compared afterwards, but a plug-in that
+ * crashes takes the host along, as any library does. Isolated: in a child process (the program berth-strategy-host)
+ * with limits on time and memory, where nothing it does reaches the host but a message that is validated. Either way
+ * its answer is judged by berth_placement_accept. Nothing here keeps state: a plug-in is loaded for one call and closed
+ * after it. */
 #ifndef BERTH_PLUGIN_PLUGIN_H
 #define BERTH_PLUGIN_PLUGIN_H
 
@@ -20,21 +22,25 @@ typedef struct berth_plugin_options {
 
 typedef struct berth_plugin berth_plugin;
 
-/* Loads a shared object and its table of functions. Errors, each naming the file: BERTH_NOT_FOUND; BERTH_BAD_FILE (no regular file, no shared object, cut off, does not load,
- * no berth_strategy_plugin, a table without name or place); BERTH_UNSUPPORTED (another machine, another interface version). */
+/* Loads a shared object and its table of functions. Errors, each naming the file: BERTH_NOT_FOUND; BERTH_BAD_FILE (no
+ * regular file, no shared object, cut off, does not load, no berth_strategy_plugin, a table without name or place);
+ * BERTH_UNSUPPORTED (another machine, another interface version). */
 berth_status berth_plugin_open(const char *path, berth_plugin **out, berth_error *err);
 void berth_plugin_close(berth_plugin *p); /* NULL is fine */
 
-/* The table, completed with NULL where the plug-in was built for an older berth. Its name and words are copies; valid while the plug-in is open. */
+/* The table, completed with NULL where the plug-in was built for an older berth. Its name and words are copies; valid
+ * while the plug-in is open. */
 const berth_strategy *berth_plugin_strategy(const berth_plugin *p);
 
-/* Whether `name` ("./mine.so", "/abs/x.so=2", "mine=2" with dir/mine.so) means a plug-in: *out_path is its file (owned by the caller; NULL: it does not) and
- * *out_argument what stands behind '=' (borrowed from `name`, NULL = nothing). A name with a '/' or one that ends in .so is always a file's. */
+/* Whether `name` ("./mine.so", "/abs/x.so=2", "mine=2" with dir/mine.so) means a plug-in: *out_path is its file (owned
+ * by the caller; NULL: it does not) and *out_argument what stands behind '=' (borrowed from `name`, NULL = nothing). A
+ * name with a '/' or one that ends in .so is always a file's. */
 berth_status berth_plugin_find(const char *name, const berth_plugin_options *o, char **out_path,
                                const char **out_argument, berth_error *err);
 
-/* Loads the plug-in and lets it place `in` (whose argument is already set). Errors: those of berth_plugin_open, the plug-in's own refusal, what berth_placement_accept
- * refuses, BERTH_DEADLINE (over the time), BERTH_BAD_FILE (crashed, ended its process, wrote to its inputs, answered garbage), BERTH_NOT_FOUND (no berth-strategy-host). */
+/* Loads the plug-in and lets it place `in` (whose argument is already set). Errors: those of berth_plugin_open, the
+ * plug-in's own refusal, what berth_placement_accept refuses, BERTH_DEADLINE (over the time), BERTH_BAD_FILE (crashed,
+ * ended its process, wrote to its inputs, answered garbage), BERTH_NOT_FOUND (no berth-strategy-host). */
 berth_status berth_plugin_place(const char *path, const berth_plugin_options *o, const berth_strategy_input *in,
                                 berth_placement **out, berth_error *err);
 

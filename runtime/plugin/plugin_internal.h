@@ -13,7 +13,7 @@ enum {
     BERTH_PLUGIN_NOTE_SIZE = 512, /* berth_strategy_output.note */
 };
 
-/* ---- calls (call.c) ---------------------------------------------------------------------------------------------------- */
+/* ---- calls (call.c) --------------------------------------------------------------------------------------------- */
 
 typedef enum berth_plugin_phase {
     BERTH_PLUGIN_LOADING,
@@ -30,7 +30,8 @@ typedef struct berth_plugin_answer {
 } berth_plugin_answer;
 void berth_plugin_answer_deinit(berth_plugin_answer *a);
 
-/* A call of check and place. `in` is all the plug-in's: a copy. `pristine` is compared with the bytes at `live` after each function; NULL: they are write-protected. */
+/* A call of check and place. `in` is all the plug-in's: a copy. `pristine` is compared with the bytes at `live` after
+ * each function; NULL: they are write-protected. */
 typedef struct berth_plugin_call {
     const berth_strategy *strategy;
     const char *path; /* for messages */
@@ -42,11 +43,12 @@ typedef struct berth_plugin_call {
 } berth_plugin_call;
 berth_status berth_plugin_run(const berth_plugin_call *c, berth_plugin_answer *out, berth_error *err);
 
-/* ---- requests (flat.c): a strategy's input as one block of bytes -------------------------------------------------------- */
+/* ---- requests (flat.c): a strategy's input as one block of bytes ------------------------------------------------ */
 
 enum { BERTH_PLUGIN_DESCRIBE = 1, BERTH_PLUGIN_PLACE = 2 };
 
-/* Pointers are offsets from the block's start until it is resolved; 0 = NULL. Both ends are the same build of berth: `build` says so. */
+/* Pointers are offsets from the block's start until it is resolved; 0 = NULL. Both ends are the same build of berth:
+ * `build` says so. */
 typedef struct berth_flat {
     char magic[8];
     char build[24];        /* BERTH_VERSION */
@@ -62,7 +64,7 @@ berth_status berth_flat_make(const berth_strategy_input *in, int32_t what, berth
 /* Turns offsets into pointers, in place. False: the block is not one of this build's, or says what cannot be. */
 bool berth_flat_resolve(void *block, size_t size);
 
-/* ---- replies (reply.c): what the child says ----------------------------------------------------------------------------- */
+/* ---- replies (reply.c): what the child says --------------------------------------------------------------------- */
 
 enum {
     BERTH_REPLY_PHASE = 1, /* int32 berth_plugin_phase */
@@ -90,11 +92,12 @@ typedef struct berth_reply { /* points into the bytes read */
 } berth_reply;
 void berth_reply_read(const char *bytes, size_t n, berth_reply *out);
 
-/* Exit statuses of berth-strategy-host that mean something; a plug-in that ends its process with one of them is misnamed and nothing worse. */
+/* Exit statuses of berth-strategy-host that mean something; a plug-in that ends its process with one of them is
+ * misnamed and nothing worse. */
 enum { BERTH_HOST_NO_PIPE = 113, BERTH_HOST_NO_REQUEST = 114 };
 enum { BERTH_HOST_REQUEST_FD = 3, BERTH_HOST_REPLY_FD = 4 };
 
-/* ---- the child (child.c, host_path.c) ----------------------------------------------------------------------------------- */
+/* ---- the child (child.c, host_path.c) --------------------------------------------------------------------------- */
 
 typedef struct berth_child_end {
     bool timed_out, too_much, reaped_by_other;
@@ -102,12 +105,14 @@ typedef struct berth_child_end {
     char words[512]; /* the beginning of what it wrote to standard error; any bytes, with a NUL behind */
 } berth_child_end;
 
-/* Runs `host plugin` with the request on its descriptor 3, and reads from its descriptor 4 until a whole reply, the end, `most` bytes or the deadline. The child and its process
- * group are gone when this returns, its descriptors closed. Errors: BERTH_IO_ERROR, BERTH_NOT_FOUND, BERTH_OUT_OF_MEMORY: it could not be run. */
+/* Runs `host plugin` with the request on its descriptor 3, and reads from its descriptor 4 until a whole reply, the
+ * end, `most` bytes or the deadline. The child and its process group are gone when this returns, its descriptors
+ * closed. Errors: BERTH_IO_ERROR, BERTH_NOT_FOUND, BERTH_OUT_OF_MEMORY: it could not be run. */
 berth_status berth_child_run(const char *host, const char *plugin, const void *request, size_t size, size_t most,
                              int32_t timeout_ms, berth_buffer *reply, berth_child_end *end, berth_error *err);
 
-/* Where berth-strategy-host is: `given`, or beside this program, or in ../libexec/berth, or where it was installed. The caller frees. */
+/* Where berth-strategy-host is: `given`, or beside this program, or in ../libexec/berth, or where it was installed. The
+ * caller frees. */
 berth_status berth_host_path(const char *given, char **out, berth_error *err);
 
 /* In a child process: berth_plugin_place and _describe do this when options say isolated. */

@@ -1,4 +1,5 @@
-/* reply.c - reading what a child process says. Nothing is believed: the plug-in shares its process, and may have written any byte of it. */
+/* reply.c - reading what a child process says. Nothing is believed: the plug-in shares its process, and may have
+ * written any byte of it. */
 #include <string.h>
 
 #include "plugin/plugin_internal.h"

@@ -1,6 +1,8 @@
-/* strategy_host.c - the program berth-strategy-host: loads one plug-in, calls it with the request on descriptor 3, and writes what it answers to descriptor 4.
+/* strategy_host.c - the program berth-strategy-host: loads one plug-in, calls it with the request on descriptor 3, and
+ * writes what it answers to descriptor 4.
  *
- * Started by isolated.c, and of no use by hand. What the plug-in is given is mapped read-only; a write there is told from other crashes by its address. */
+ * Started by isolated.c, and of no use by hand. What the plug-in is given is mapped read-only; a write there is told
+ * from other crashes by its address. */
 #include <errno.h>
 #include <signal.h>
 #include <stdint.h>

@@ -31,7 +31,7 @@ typedef struct allotter {
     int32_t *order; /* owned; [n_values] scratch: stretches of one device, largest first */
 } allotter;
 
-/* ---- sizes and lives --------------------------------------------------------------------------------------------- */
+/* ---- sizes and lives -------------------------------------------------------------------------------------------- */
 
 static berth_status size_values(berth_program *p, berth_error *err)
 {
@@ -102,7 +102,7 @@ static void make_stretches(allotter *a)
     }
 }
 
-/* ---- offsets ----------------------------------------------------------------------------------------------------- */
+/* ---- offsets ---------------------------------------------------------------------------------------------------- */
 
 static int compare_stretches(const stretch *x, const stretch *y)
 {
@@ -176,7 +176,7 @@ static berth_status place_all(allotter *a, berth_error *err)
     return BERTH_OK;
 }
 
-/* ---- workspace and waits ----------------------------------------------------------------------------------------- */
+/* ---- workspace and waits ---------------------------------------------------------------------------------------- */
 
 static size_t workspace_of(const berth_allot_options *o, int32_t device, const berth_op_call *call)
 {

@@ -9,7 +9,7 @@
 
 #include "program/toy.h"
 
-/* ---- allot and check_memory -------------------------------------------------------------------------------------- */
+/* ---- allot and check_memory ------------------------------------------------------------------------------------- */
 
 static void allot_works_in_place_where_the_op_can(void **state)
 {

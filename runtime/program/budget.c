@@ -1,7 +1,8 @@
 /* budget.c - what a placement puts on each device, against what the device may hold.
  *
- * One rule for every strategy, ours or a stranger's: weights (a storage counts once on a device, whatever number of names and replicas read it there), KV cache
- * for the planned context, and the reserve for activations of each replica that lies there. */
+ * One rule for every strategy, ours or a stranger's: weights (a storage counts once on a device, whatever number of
+ * names and replicas read it there), KV cache for the planned context, and the reserve for activations of each replica
+ * that lies there. */
 #include <stdbool.h>
 #include <stdlib.h>
 
@@ -147,7 +148,8 @@ static berth_status judge(const tally *t, const char *who, berth_error *err)
     return worst < 0 ? BERTH_OK : refuse(t, who, worst, most, err);
 }
 
-/* Whether sums of subtrees are sums of storages: one replica, no storage with two names. The usual case, and a plan must cost little. */
+/* Whether sums of subtrees are sums of storages: one replica, no storage with two names. The usual case, and a plan
+ * must cost little. */
 static bool is_plain(const tally *t)
 {
     bool plain = t->p->n_replicas == 1;

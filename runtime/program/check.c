@@ -46,7 +46,7 @@ static bool has_device(const berth_program *p, int32_t d)
     return d >= 0 && d < p->n_devices;
 }
 
-/* ---- indices and fields ------------------------------------------------------------------------------------------ */
+/* ---- indices and fields ----------------------------------------------------------------------------------------- */
 
 static berth_status check_value(const checker *c, int32_t i)
 {
@@ -123,7 +123,7 @@ static berth_status check_fields(const checker *c)
     return st;
 }
 
-/* ---- written once, and before it is read ------------------------------------------------------------------------- */
+/* ---- written once, and before it is read ------------------------------------------------------------------------ */
 
 static berth_status check_write(const checker *c, int32_t i)
 {
@@ -161,7 +161,7 @@ static berth_status check_written(const checker *c)
     return BERTH_OK;
 }
 
-/* ---- what each op may read and write ----------------------------------------------------------------------------- */
+/* ---- what each op may read and write ---------------------------------------------------------------------------- */
 
 static berth_status refuse_shapes(const checker *c, int32_t i)
 {
@@ -241,7 +241,7 @@ static berth_status check_ops(const checker *c)
     return BERTH_OK;
 }
 
-/* ---- everything where it is used --------------------------------------------------------------------------------- */
+/* ---- everything where it is used -------------------------------------------------------------------------------- */
 
 /* The node whose placement decided where v lies; -1. */
 static int32_t decider_of(const checker *c, int32_t v)
@@ -348,7 +348,7 @@ static berth_status check_ends(const checker *c)
     return BERTH_OK;
 }
 
-/* ---- order between lanes ----------------------------------------------------------------------------------------- */
+/* ---- order between lanes ---------------------------------------------------------------------------------------- */
 
 static berth_status check_order(const checker *c)
 {

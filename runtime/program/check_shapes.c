@@ -80,7 +80,7 @@ static bool same_product(const product *a, const product *b)
     return a->n == b->n && memcmp(a->power, b->power, sizeof a->power) == 0;
 }
 
-/* ---- one function a kind ----------------------------------------------------------------------------------------- */
+/* ---- one function a kind ---------------------------------------------------------------------------------------- */
 
 static bool copy_ok(const shapes *s)
 {

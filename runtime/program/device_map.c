@@ -12,7 +12,7 @@
 #include "base/text.h"
 #include "program/placement_internal.h"
 
-/* ---- names of other layouts -------------------------------------------------------------------------------------- */
+/* ---- names of other layouts ------------------------------------------------------------------------------------- */
 
 /* A whole-component prefix and what it becomes; the first that fits is taken, then the next table. */
 typedef struct renaming {
@@ -118,7 +118,7 @@ static bool common_name(const char *path, berth_buffer *out)
     return !out->failed;
 }
 
-/* ---- keys and values --------------------------------------------------------------------------------------------- */
+/* ---- keys and values -------------------------------------------------------------------------------------------- */
 
 typedef struct map_reader {
     const berth_strategy_input *in;
@@ -279,7 +279,7 @@ static berth_status read_entries(map_reader *m, const berth_json_node *root)
     return BERTH_OK;
 }
 
-/* ---- the cut ----------------------------------------------------------------------------------------------------- */
+/* ---- the cut ---------------------------------------------------------------------------------------------------- */
 
 /* Is a node strictly under `node` named by the map? */
 static bool named_below(const map_reader *m, int32_t node)

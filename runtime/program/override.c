@@ -24,7 +24,7 @@ bool berth_override_is_empty(const berth_override *o)
     return !(o->place && o->place[0]) && !o->split && !o->layers && !o->vision_device;
 }
 
-/* ---- in and out -------------------------------------------------------------------------------------------------- */
+/* ---- in and out ------------------------------------------------------------------------------------------------- */
 
 static void spread(editor *e, const berth_placement *base)
 {
@@ -78,7 +78,7 @@ static void fold(editor *e)
     }
 }
 
-/* ---- rules ------------------------------------------------------------------------------------------------------- */
+/* ---- rules ------------------------------------------------------------------------------------------------------ */
 
 /* Puts the subtree of `node` on `device` in every replica, by rule number `rule` (from 1). */
 static void put(editor *e, int32_t node, int32_t device, int32_t rule)
@@ -233,7 +233,7 @@ static berth_status apply_vision(editor *e, const char *name)
     return BERTH_OK;
 }
 
-/* ---- all ---------------------------------------------------------------------------------------------------------- */
+/* ---- all -------------------------------------------------------------------------------------------------------- */
 
 static berth_status prepare(editor *e, const berth_override *o, const berth_placement *base)
 {

@@ -85,7 +85,7 @@ static berth_status check_torn(const berth_program *p, const berth_pass_env *env
     return BERTH_OK;
 }
 
-/* ---- replicated ops ---------------------------------------------------------------------------------------------- */
+/* ---- replicated ops --------------------------------------------------------------------------------------------- */
 
 /* The ops in [from, n_ops) on `device` read `was`: let them read `now`. */
 static void rewire(berth_program *p, int32_t from, int32_t device, int32_t was, int32_t now)

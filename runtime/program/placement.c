@@ -1,6 +1,7 @@
 /* placement.c - a strategy's answer, validated; and what can be asked of any placement.
  *
- * Strategies may be plug-ins: nothing they return is trusted. A placement is a cut through the module tree: on the way from each tensor to the root exactly one node is placed. */
+ * Strategies may be plug-ins: nothing they return is trusted. A placement is a cut through the module tree: on the way
+ * from each tensor to the root exactly one node is placed. */
 #include "program/placement.h"
 
 #include <stdio.h>

@@ -1,7 +1,8 @@
-/* placement.h - where each node of the module tree lives, for each replica: what a strategy or a device map decided, validated.
+/* placement.h - where each node of the module tree lives, for each replica: what a strategy or a device map decided,
+ * validated.
  *
- * Owns the table and the reasons behind it. Made only through the functions below, so that a placement that exists is complete: every tensor lies on exactly one device
- * of the machine. Immutable afterwards. */
+ * Owns the table and the reasons behind it. Made only through the functions below, so that a placement that exists is
+ * complete: every tensor lies on exactly one device of the machine. Immutable afterwards. */
 #ifndef BERTH_PROGRAM_PLACEMENT_H
 #define BERTH_PROGRAM_PLACEMENT_H
 
@@ -19,8 +20,9 @@ typedef struct berth_placement {
     int32_t n_rules;
 } berth_placement;
 
-/* Runs `s` (check, then place) over `in`, and validates all that it returns. Errors: the strategy's own, BERTH_INVALID_ARGUMENT naming node and rule broken, or
- * BERTH_DOES_NOT_FIT naming the device over its limit and the bytes missing. */
+/* Runs `s` (check, then place) over `in`, and validates all that it returns. Errors: the strategy's own,
+ * BERTH_INVALID_ARGUMENT naming node and rule broken, or BERTH_DOES_NOT_FIT naming the device over its limit and the
+ * bytes missing. */
 berth_status berth_placement_make(const berth_strategy *s, const berth_strategy_input *in, berth_placement **out,
                                   berth_error *err);
 
@@ -35,14 +37,16 @@ typedef struct berth_placement_answer {
 berth_status berth_placement_accept(const berth_placement_answer *a, const berth_strategy_input *in,
                                     berth_placement **out, berth_error *err);
 
-/* From a Hugging Face device map: JSON object, module or tensor name -> device (index, "cpu", "cuda:1", "cpu:0"). Longest prefix wins; an unknown key or an uncovered tensor is
- * BERTH_INVALID_ARGUMENT naming it. `what` names the map in messages. Names of the other layout are understood where they map one to one. */
+/* From a Hugging Face device map: JSON object, module or tensor name -> device (index, "cpu", "cuda:1", "cpu:0").
+ * Longest prefix wins; an unknown key or an uncovered tensor is BERTH_INVALID_ARGUMENT naming it. `what` names the map
+ * in messages. Names of the other layout are understood where they map one to one. */
 berth_status berth_placement_from_map(const char *json, size_t n, const char *what, const berth_strategy_input *in,
                                       berth_placement **out, berth_error *err);
 
 void berth_placement_destroy(berth_placement *p);
 
-/* The device of node i in replica r by nearest placed ancestor-or-self, or else by its first placed descendant; -1 = none. `out_by` (may be NULL): the node that decided. */
+/* The device of node i in replica r by nearest placed ancestor-or-self, or else by its first placed descendant; -1 =
+ * none. `out_by` (may be NULL): the node that decided. */
 int32_t berth_placement_device(const berth_placement *p, const berth_strategy_input *in, int32_t replica, int32_t node,
                                int32_t *out_by);
 

@@ -9,11 +9,13 @@
 berth_status berth_placement_create(const berth_strategy_input *in, int32_t n_replicas, berth_placement **out,
                                     berth_error *err);
 
-/* Every tensor on exactly one device of the machine in each replica: errors name node and rule. `who` is the strategy or map. */
+/* Every tensor on exactly one device of the machine in each replica: errors name node and rule. `who` is the strategy
+ * or map. */
 berth_status berth_placement_validate(const berth_placement *p, const berth_strategy_input *in, const char *who,
                                       berth_error *err);
 
-/* No device over its limit with what strategy `who` put there: BERTH_DOES_NOT_FIT names the worst one and the bytes missing. */
+/* No device over its limit with what strategy `who` put there: BERTH_DOES_NOT_FIT names the worst one and the bytes
+ * missing. */
 berth_status berth_placement_check_budgets(const berth_placement *p, const berth_strategy_input *in, const char *who,
                                            berth_error *err);
 

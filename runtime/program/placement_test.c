@@ -9,7 +9,7 @@
 
 #include "program/toy.h"
 
-/* ---- strategies -------------------------------------------------------------------------------------------------- */
+/* ---- strategies ------------------------------------------------------------------------------------------------- */
 
 static int32_t *answer_nodes,
     *answer_devices; /* what the strategy below answers: pairs, ended by -1; set by each case */
@@ -107,7 +107,7 @@ static void a_strategys_own_refusal_is_passed_on(void **state)
     assert_int_equal(berth_placement_make(&toy, &in, &p, &err), BERTH_INVALID_ARGUMENT);
 }
 
-/* ---- maps -------------------------------------------------------------------------------------------------------- */
+/* ---- maps ------------------------------------------------------------------------------------------------------- */
 
 typedef struct map_case {
     const char *map;
@@ -217,7 +217,7 @@ static void a_bare_kind_means_its_only_device(void **state)
     berth_placement_destroy(p);
 }
 
-/* ---- questions --------------------------------------------------------------------------------------------------- */
+/* ---- questions -------------------------------------------------------------------------------------------------- */
 
 static void devices_come_from_the_nearest_placed_node(void **state)
 {

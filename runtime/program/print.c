@@ -34,7 +34,7 @@ void berth_say_shape(const berth_value *v, berth_buffer *out)
     berth_buffer_putc(out, ']');
 }
 
-/* ---- text -------------------------------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------------------------- */
 
 /* The module under which an op is shown: the nearest one that is not split (a layer), or its own. */
 static int32_t group_of(const berth_pass_env *env, int32_t node)
@@ -145,7 +145,7 @@ bool berth_program_print(const berth_program *p, const berth_pass_env *env, bert
     return !out->failed;
 }
 
-/* ---- JSON -------------------------------------------------------------------------------------------------------- */
+/* ---- JSON ------------------------------------------------------------------------------------------------------- */
 
 static void json_text(berth_buffer *out, const char *key, const char *text)
 {

@@ -19,7 +19,7 @@ enum {
 };
 enum { BERTH_NO_VALUE = -1, BERTH_NO_OP = -1 };
 
-/* ---- shapes ------------------------------------------------------------------------------------------------------ */
+/* ---- shapes ----------------------------------------------------------------------------------------------------- */
 
 typedef enum berth_symbol {
     BERTH_SYM_ONE = 0,    /* no symbol: the dimension is a number */
@@ -42,7 +42,7 @@ typedef struct berth_sizes {
     int64_t value[BERTH_SYM_COUNT];
 } berth_sizes;
 
-/* ---- values and ops ---------------------------------------------------------------------------------------------- */
+/* ---- values and ops --------------------------------------------------------------------------------------------- */
 
 typedef enum berth_value_kind {
     BERTH_VALUE_WEIGHT,     /* a parameter of the model; lives as long as the engine */

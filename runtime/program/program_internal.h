@@ -5,7 +5,7 @@
 
 #include "program/passes.h"
 
-/* ---- editing ----------------------------------------------------------------------------------------------------- */
+/* ---- editing ---------------------------------------------------------------------------------------------------- */
 
 /* Every value's producer from the op list (the last writer, if two ops write one value: check refuses that). */
 void berth_program_reindex(berth_program *p);
@@ -31,7 +31,7 @@ bool berth_waits_assign(berth_program *p, berth_wait_list *list);
 /* The dtype a value has on a device that computes in `compute`. */
 berth_dtype berth_dtype_on(const berth_value *v, berth_dtype compute);
 
-/* ---- happens-before, for the checkers ---------------------------------------------------------------------------- */
+/* ---- happens-before, for the checkers --------------------------------------------------------------------------- */
 
 /* What each op knows to be done when it starts, from lane order and the recorded waits alone. */
 typedef struct berth_order {
@@ -46,7 +46,7 @@ bool berth_order_init(berth_order *o, const berth_program *p);
 void berth_order_deinit(berth_order *o);
 bool berth_order_before(const berth_order *o, int32_t first, int32_t then); /* `first` is done when `then` starts */
 
-/* ---- words ------------------------------------------------------------------------------------------------------- */
+/* ---- words ------------------------------------------------------------------------------------------------------ */
 
 const char *berth_word_device(const berth_pass_env *env, int32_t device); /* "cpu:1", "the host", "no device" */
 const char *berth_word_path(const berth_pass_env *env, int32_t node);     /* "the model" for the root, "" for none */

@@ -10,7 +10,7 @@
 #include "base/json.h"
 #include "program/toy.h"
 
-/* ---- the structure ----------------------------------------------------------------------------------------------- */
+/* ---- the structure ---------------------------------------------------------------------------------------------- */
 
 static void a_copy_is_a_program_of_its_own(void **state)
 {
@@ -65,7 +65,7 @@ static void waits_are_added_to_the_newest_op_only(void **state)
     berth_program_destroy(p);
 }
 
-/* ---- place ------------------------------------------------------------------------------------------------------- */
+/* ---- place ------------------------------------------------------------------------------------------------------ */
 
 static void place_follows_the_modules(void **state)
 {
@@ -186,7 +186,7 @@ static void place_makes_replicated_ops_on_every_reader(void **state)
     berth_placement_destroy(placement);
 }
 
-/* ---- route ------------------------------------------------------------------------------------------------------- */
+/* ---- route ------------------------------------------------------------------------------------------------------ */
 
 static int n_copies(const berth_program *p)
 {
@@ -266,7 +266,7 @@ static void route_wants_a_placed_program(void **state)
     berth_program_destroy(p);
 }
 
-/* ---- printing ---------------------------------------------------------------------------------------------------- */
+/* ---- printing --------------------------------------------------------------------------------------------------- */
 
 static void the_printed_program_shows_modules_devices_and_copies(void **state)
 {

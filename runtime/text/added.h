@@ -1,6 +1,7 @@
 /* added.h - added tokens (<|im_start|>, <img>, ...): the list, and finding them in a text, leftmost and longest first.
  *
- * Tokens with normalized=false are looked for in the text as it is, those with normalized=true in what NFC made of the text between. */
+ * Tokens with normalized=false are looked for in the text as it is, those with normalized=true in what NFC made of the
+ * text between. */
 #ifndef BERTH_TEXT_ADDED_H
 #define BERTH_TEXT_ADDED_H
 
@@ -38,7 +39,8 @@ typedef struct berth_added {
 void berth_added_deinit(berth_added *a);
 bool berth_added_add(berth_added *a, const char *content, size_t len,
                      berth_added_token token); /* false: out of memory */
-/* Makes them findable; once, when all are there. False: out of memory, or (with *out_twice < n) that token's content occurs before. */
+/* Makes them findable; once, when all are there. False: out of memory, or (with *out_twice < n) that token's content
+ * occurs before. */
 bool berth_added_index(berth_added *a, size_t *out_twice);
 
 /* Index of the token of that content, or -1. */

@@ -1,5 +1,5 @@
-/* chat_golden_test.c - every conversation of tests/golden/text: the prompt's text, its expansion and its ids, in the reference's mode;
- * and that the default mode gives the same ids wherever the conversation spells no special string. */
+/* chat_golden_test.c - every conversation of tests/golden/text: the prompt's text, its expansion and its ids, in the
+ * reference's mode; and that the default mode gives the same ids wherever the conversation spells no special string. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
-/* chat_test.c - what the golden conversations do not show: user text cannot become a token, how messages with pictures map to each
- * form, Qwen3's form, what is refused, and which chat templates are taken. */
+/* chat_test.c - what the golden conversations do not show: user text cannot become a token, how messages with pictures
+ * map to each form, Qwen3's form, what is refused, and which chat templates are taken. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

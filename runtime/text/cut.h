@@ -1,7 +1,7 @@
 /* cut.h - the pre-tokenizers: where a text is cut into the pieces that merges may not cross.
  *
- * A tokenizer file names its rule by a regular expression. No expression out of a file is ever run: the known ones are compiled by
- * hand here, in time linear in the text, and any other is refused. Pure. */
+ * A tokenizer file names its rule by a regular expression. No expression out of a file is ever run: the known ones are
+ * compiled by hand here, in time linear in the text, and any other is refused. Pure. */
 #ifndef BERTH_TEXT_CUT_H
 #define BERTH_TEXT_CUT_H
 

@@ -7,7 +7,8 @@
  *     \s*[\r\n]+                          white space through its last line end
  *     \s+(?!\S)|\s+                       white space, but for the last one before something else
  *
- * Each alternative looks at most once over the piece it finds and over one run of white space behind it, so cutting is linear. */
+ * Each alternative looks at most once over the piece it finds and over one run of white space behind it, so cutting is
+ * linear. */
 #include "text/cut_qwen2.h"
 
 #include <stdbool.h>

@@ -11,7 +11,8 @@ void berth_stream_decoder_init(berth_stream_decoder *d, const berth_tokenizer *t
     *d = (berth_stream_decoder){.tokenizer = t, .skip_special = skip_special};
 }
 
-/* Shows what can be shown of s[0, n), and returns how many bytes at its end may still become a character; -1: out of memory. */
+/* Shows what can be shown of s[0, n), and returns how many bytes at its end may still become a character; -1: out of
+ * memory. */
 static int show(const char *s, size_t n, berth_buffer *out)
 {
     size_t run = 0, i = 0;

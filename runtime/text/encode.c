@@ -1,6 +1,7 @@
 /* encode.c - text to ids: added tokens out of the raw text, NFC on each gap, pieces, merges.
  *
- * Added tokens are found before normalisation: an accent after one does not join it, and "<" with a stroke over it begins none. */
+ * Added tokens are found before normalisation: an accent after one does not join it, and "<" with a stroke over it
+ * begins none. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* finish.c - what can be judged only when a tokenizer's parts are all read: no id with two owners, no id so far out that a table by
- * id would be mostly holes, a token for every byte; and the tables that encoding and decoding use. */
+/* finish.c - what can be judged only when a tokenizer's parts are all read: no id with two owners, no id so far out
+ * that a table by id would be mostly holes, a token for every byte; and the tables that encoding and decoding use. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

@@ -16,7 +16,8 @@ typedef struct golden_count {
     int n_optional, n_optional_wrong;
 } golden_count;
 
-/* Calls `judge` on every row of GOLDEN_TEXT + name, names wrong rows on stderr, and counts. Fails the test when the file is bad. */
+/* Calls `judge` on every row of GOLDEN_TEXT + name, names wrong rows on stderr, and counts. Fails the test when the
+ * file is bad. */
 golden_count golden_rows(const char *name, golden_row_fn judge, void *arg);
 
 const char *golden_string(const berth_json_node *row, const char *key); /* NULL: absent */
@@ -34,7 +35,8 @@ void golden_ids(const berth_json_node *list, berth_ids *out);
 bool golden_same_ids(const berth_json_node *row,
                      const berth_ids *ids); /* against ids, or n_ids, ids_head, ids_tail, ids_sha256 */
 
-/* The tokenizer of vocabulary "mixed", "mixed-pairs", "mixed-slow", "receipt", "qwen2" (the last from the folder that BERTH_TEST_QWEN2 names; NULL when unset). */
+/* The tokenizer of vocabulary "mixed", "mixed-pairs", "mixed-slow", "receipt", "qwen2" (the last from the folder that
+ * BERTH_TEST_QWEN2 names; NULL when unset). */
 berth_tokenizer *golden_tokenizer(const char *vocabulary);
 
 #endif

@@ -1,5 +1,5 @@
-/* load.c - the rules that every tokenizer file must keep, whatever its form: ids in range and used once, tokens and merges once,
- * merges between known tokens. Errors name the file, the token, and the rule. */
+/* load.c - the rules that every tokenizer file must keep, whatever its form: ids in range and used once, tokens and
+ * merges once, merges between known tokens. Errors name the file, the token, and the rule. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -68,8 +68,8 @@ static berth_status unknown_in_merge(const char *file, const char *what, const c
                       berth_quote(shown, sizeof shown, s, n));
 }
 
-/* Entry of a token that a merge should have made. Files list merges in the order of the tokens they make, so the entry behind the
- * last merge's is tried before the table. */
+/* Entry of a token that a merge should have made. Files list merges in the order of the tokens they make, so the entry
+ * behind the last merge's is tried before the table. */
 static int64_t find_made(const berth_tokenizer *t, const char *bytes, size_t len, bool raw)
 {
     const berth_vocab *v = &t->vocab;

@@ -1,7 +1,8 @@
-/* load_json.c - tokenizer.json, read once from front to back without a tree: its vocabulary and merges are 300,000 strings.
+/* load_json.c - tokenizer.json, read once from front to back without a tree: its vocabulary and merges are 300,000
+ * strings.
  *
- * What berth does not do exactly as the file asks is refused here by name; keys without effect on ids and text are left alone. Merges
- * may stand before the vocabulary they refer to; then they are read again at the end. */
+ * What berth does not do exactly as the file asks is refused here by name; keys without effect on ids and text are left
+ * alone. Merges may stand before the vocabulary they refer to; then they are read again at the end. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

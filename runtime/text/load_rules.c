@@ -1,5 +1,5 @@
-/* load_rules.c - tokenizer.json's normalizer, pre_tokenizer, post_processor and decoder: each is one of the few forms that berth
- * computes exactly, or the file is refused by name. No pattern out of a file is run; see cut.h. */
+/* load_rules.c - tokenizer.json's normalizer, pre_tokenizer, post_processor and decoder: each is one of the few forms
+ * that berth computes exactly, or the file is refused by name. No pattern out of a file is run; see cut.h. */
 #include <string.h>
 
 #include "base/json.h"

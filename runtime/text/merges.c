@@ -1,5 +1,5 @@
-/* merges.c - see merges.h. Short words (nearly all) are merged by looking for the best pair again and again; long ones with a heap
- * of pairs over a linked list, in which entries that have gone stale are recognised when they come up. */
+/* merges.c - see merges.h. Short words (nearly all) are merged by looking for the best pair again and again; long ones
+ * with a heap of pairs over a linked list, in which entries that have gone stale are recognised when they come up. */
 #include "text/merges.h"
 
 #include <stdlib.h>

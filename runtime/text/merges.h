@@ -1,7 +1,7 @@
 /* merges.h - which pairs of tokens become one, in what order; and the merging of a word.
  *
- * Merging is the reference's: the adjacent pair of lowest rank first, the leftmost of equals, until no pair is in the table. Time
- * n log n for n bytes, whatever they are. */
+ * Merging is the reference's: the adjacent pair of lowest rank first, the leftmost of equals, until no pair is in the
+ * table. Time n log n for n bytes, whatever they are. */
 #ifndef BERTH_TEXT_MERGES_H
 #define BERTH_TEXT_MERGES_H
 

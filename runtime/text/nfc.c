@@ -1,6 +1,6 @@
-/* nfc.c - text is copied as it is, but for stretches that hold a character NFC can touch: each such stretch, together with the
- * character before it, is decomposed, ordered and composed by itself. Easy to get wrong: a stretch may not be cut inside, so
- * its length is the text's to choose, and every step here must bear that. */
+/* nfc.c - text is copied as it is, but for stretches that hold a character NFC can touch: each such stretch, together
+ * with the character before it, is decomposed, ordered and composed by itself. Easy to get wrong: a stretch may not be
+ * cut inside, so its length is the text's to choose, and every step here must bear that. */
 #include "text/nfc.h"
 
 #include <stdint.h>

@@ -1,7 +1,8 @@
-/* nfc.h - Unicode normalisation form C as the reference tokenizer does it: Unicode 9's rules, in time n log n whatever the marks.
+/* nfc.h - Unicode normalisation form C as the reference tokenizer does it: Unicode 9's rules, in time n log n whatever
+ * the marks.
  *
- * utf8proc supplies combining classes, decompositions and compositions; ordering and the walk are our own because utf8proc's
- * ordering is quadratic in a run of marks, and because it swallows U+11A7 after a Hangul syllable. */
+ * utf8proc supplies combining classes, decompositions and compositions; ordering and the walk are our own because
+ * utf8proc's ordering is quadratic in a run of marks, and because it swallows U+11A7 after a Hangul syllable. */
 #ifndef BERTH_TEXT_NFC_H
 #define BERTH_TEXT_NFC_H
 

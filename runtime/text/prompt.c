@@ -1,5 +1,5 @@
-/* prompt.c - see prompt.h. Plain text is gathered until a token comes, because pieces of text cut and merge across the seams of a
- * template ("user\n" and a question that begins with a newline). */
+/* prompt.c - see prompt.h. Plain text is gathered until a token comes, because pieces of text cut and merge across the
+ * seams of a template ("user\n" and a question that begins with a newline). */
 #include "text/prompt.h"
 
 #include <inttypes.h>

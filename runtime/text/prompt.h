@@ -1,4 +1,5 @@
-/* prompt.h - building a prompt piece by piece: plain text, template tokens, pictures. The forms in chat.c are written in these words.
+/* prompt.h - building a prompt piece by piece: plain text, template tokens, pictures. The forms in chat.c are written
+ * in these words.
  *
  * Calls after a failed one do nothing; its status comes out of berth_prompt_end. */
 #ifndef BERTH_TEXT_PROMPT_H

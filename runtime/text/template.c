@@ -134,7 +134,8 @@ static berth_template_system system_of(const char *text, size_t n)
     return memmem(text, n, qwen2, sizeof qwen2 - 1) ? BERTH_TEMPLATE_QWEN2 : BERTH_TEMPLATE_SILENT;
 }
 
-/* `chat_template` is a text, or a list of named ones; the unnamed, or the one named "default", is what a conversation uses. */
+/* `chat_template` is a text, or a list of named ones; the unnamed, or the one named "default", is what a conversation
+ * uses. */
 static berth_status check_config(const char *dir, const char *name, berth_template_system *out_system, berth_error *err)
 {
     char *data = NULL;

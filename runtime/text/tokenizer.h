@@ -1,8 +1,8 @@
 /* tokenizer.h - byte-level BPE as Qwen2's tokenizer.json describes it: text to ids, ids to text, and streaming text.
  *
- * Owns vocabulary, merges, added tokens, NFC and the pre-tokenizer. Immutable after open and safe to share between threads. No
- * regular expression out of a file is run: the known patterns are matched by hand (cut.h). Easy to get wrong: user text must be
- * encoded with BERTH_MATCH_NONE, so that it can never become a special token. */
+ * Owns vocabulary, merges, added tokens, NFC and the pre-tokenizer. Immutable after open and safe to share between
+ * threads. No regular expression out of a file is run: the known patterns are matched by hand (cut.h). Easy to get
+ * wrong: user text must be encoded with BERTH_MATCH_NONE, so that it can never become a special token. */
 #ifndef BERTH_TEXT_TOKENIZER_H
 #define BERTH_TEXT_TOKENIZER_H
 
@@ -15,9 +15,10 @@
 
 typedef struct berth_tokenizer berth_tokenizer;
 
-/* Reads `tokenizer.json` of folder `dir`, or else vocab.json + merges.txt + added_tokens.json / tokenizer_config.json (the slow form).
- * The chat template beside them is looked at, and judged only where it matters (berth_chat_check). Errors: BERTH_NOT_FOUND,
- * BERTH_BAD_FILE (names file and rule), BERTH_UNSUPPORTED (another kind of tokenizer), BERTH_IO_ERROR, BERTH_OUT_OF_MEMORY. */
+/* Reads `tokenizer.json` of folder `dir`, or else vocab.json + merges.txt + added_tokens.json / tokenizer_config.json
+ * (the slow form). The chat template beside them is looked at, and judged only where it matters (berth_chat_check).
+ * Errors: BERTH_NOT_FOUND, BERTH_BAD_FILE (names file and rule), BERTH_UNSUPPORTED (another kind of tokenizer),
+ * BERTH_IO_ERROR, BERTH_OUT_OF_MEMORY. */
 berth_status berth_tokenizer_open(const char *dir, berth_tokenizer **out, berth_error *err);
 void berth_tokenizer_close(berth_tokenizer *t);
 
@@ -40,17 +41,17 @@ void berth_ids_deinit(berth_ids *ids);
 bool berth_ids_push(berth_ids *ids, int32_t id);
 bool berth_ids_reserve(berth_ids *ids, size_t extra); /* room for `extra` more */
 
-/* Appends the ids of `n` bytes of UTF-8 text. Time is linear in n up to a logarithm, whatever the text. Errors: BERTH_INVALID_ARGUMENT
- * (the text is not valid UTF-8, or over 1 GiB; nothing is appended), BERTH_OUT_OF_MEMORY. */
+/* Appends the ids of `n` bytes of UTF-8 text. Time is linear in n up to a logarithm, whatever the text. Errors:
+ * BERTH_INVALID_ARGUMENT (the text is not valid UTF-8, or over 1 GiB; nothing is appended), BERTH_OUT_OF_MEMORY. */
 berth_status berth_tokenizer_encode(const berth_tokenizer *t, const char *text, size_t n, berth_match match,
                                     berth_ids *ids, berth_error *err);
 
-/* Appends `n` bytes with each maximal subpart that is not UTF-8 replaced by U+FFFD, for those who would rather encode a broken
- * text than refuse it. False: out of memory. */
+/* Appends `n` bytes with each maximal subpart that is not UTF-8 replaced by U+FFFD, for those who would rather encode a
+ * broken text than refuse it. False: out of memory. */
 bool berth_text_repair(const char *bytes, size_t n, berth_buffer *out);
 
-/* Appends the text of ids: skipped special tokens vanish before bytes are joined; broken UTF-8 becomes U+FFFD per maximal subpart;
- * ids nobody owns print nothing. */
+/* Appends the text of ids: skipped special tokens vanish before bytes are joined; broken UTF-8 becomes U+FFFD per
+ * maximal subpart; ids nobody owns print nothing. */
 berth_status berth_tokenizer_decode(const berth_tokenizer *t, const int32_t *ids, size_t n, bool skip_special,
                                     berth_buffer *out, berth_error *err);
 

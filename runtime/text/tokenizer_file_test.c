@@ -1,5 +1,5 @@
-/* tokenizer_file_test.c - what tokenizer files are taken and what is refused, and in which words; and that no damage to one does
- * more than get it refused. Each case is the receipt vocabulary with one thing changed. */
+/* tokenizer_file_test.c - what tokenizer files are taken and what is refused, and in which words; and that no damage to
+ * one does more than get it refused. Each case is the receipt vocabulary with one thing changed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

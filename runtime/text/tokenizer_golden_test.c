@@ -1,5 +1,6 @@
-/* tokenizer_golden_test.c - every vector of tests/golden/text but the conversations: cutting and NFC, encoding, decoding whole and
- * streaming, answers, repair. The vocabulary qwen2 (the published one) is not bundled: see tests/golden/make/qwen2_vocab.py. */
+/* tokenizer_golden_test.c - every vector of tests/golden/text but the conversations: cutting and NFC, encoding,
+ * decoding whole and streaming, answers, repair. The vocabulary qwen2 (the published one) is not bundled: see
+ * tests/golden/make/qwen2_vocab.py. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

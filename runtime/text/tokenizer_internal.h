@@ -50,7 +50,8 @@ berth_status berth_load_added(berth_tokenizer *t, const char *file, const char *
                               bool special, bool normalized, berth_error *err);
 berth_status berth_load_index_vocab(berth_tokenizer *t, const char *file, berth_error *err);
 
-/* Adds the merge of two spelled tokens; the vocabulary must have been indexed. `scratch` is the caller's, to save allocations. */
+/* Adds the merge of two spelled tokens; the vocabulary must have been indexed. `scratch` is the caller's, to save
+ * allocations. */
 berth_status berth_load_merge(berth_tokenizer *t, const char *file, const char *left, size_t n_left, const char *right,
                               size_t n_right, berth_buffer *scratch, berth_error *err);
 /* The same for a merge spelled "left right". */

@@ -1,4 +1,5 @@
-/* unicode_test.c - the class table against the reference's ranges; cutting and NFC against other libraries, where those are right. */
+/* unicode_test.c - the class table against the reference's ranges; cutting and NFC against other libraries, where those
+ * are right. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
-/* vocab.c - see vocab.h. The stand-ins are GPT-2's: bytes 33..126, 161..172 and 174..255 stand for themselves, the other 68, ascending,
- * are U+0100 and on. Source: openai/gpt-2, src/encoder.py, bytes_to_unicode. */
+/* vocab.c - see vocab.h. The stand-ins are GPT-2's: bytes 33..126, 161..172 and 174..255 stand for themselves, the
+ * other 68, ascending, are U+0100 and on. Source: openai/gpt-2, src/encoder.py, bytes_to_unicode. */
 #include "text/vocab.h"
 
 #include <stdlib.h>

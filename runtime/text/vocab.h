@@ -1,7 +1,7 @@
 /* vocab.h - the base tokens of a byte-level vocabulary: what bytes each stands for, and which token a string is.
  *
- * Files spell a token in stand-in characters, one per byte; here it is held as bytes. A token that holds any other character stands for
- * its own UTF-8 ("raw"), as in the reference's decoder; no text is ever encoded to such a token. */
+ * Files spell a token in stand-in characters, one per byte; here it is held as bytes. A token that holds any other
+ * character stands for its own UTF-8 ("raw"), as in the reference's decoder; no text is ever encoded to such a token. */
 #ifndef BERTH_TEXT_VOCAB_H
 #define BERTH_TEXT_VOCAB_H
 

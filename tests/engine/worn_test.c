@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- runs -------------------------------------------------------------------------------------------------------- */
+/* ---- runs ------------------------------------------------------------------------------------------------------- */
 
 enum { NEW = 6 };
 
@@ -59,7 +59,7 @@ static bool same_bits(const answer *a, const answer *b)
            memcmp(a->logits, b->logits, (size_t)a->n * (size_t)a->vocab * sizeof *a->logits) == 0;
 }
 
-/* ---- numbers ----------------------------------------------------------------------------------------------------- */
+/* ---- numbers ---------------------------------------------------------------------------------------------------- */
 
 /* Devices of one policy give the same bits however many they are; policies differ from fp32 by their roundings,
  * bf16's being eight times coarser than fp16's. */
@@ -161,7 +161,7 @@ static void bf16_is_refused_where_it_would_be_emulated(void **state)
     golden_close(&g);
 }
 
-/* ---- bytes ------------------------------------------------------------------------------------------------------- */
+/* ---- bytes ------------------------------------------------------------------------------------------------------ */
 
 static void bytes_are_those_of_the_dtype(void **state)
 {
@@ -220,7 +220,7 @@ static void limits_hold_to_the_byte(void **state)
     golden_close(&g);
 }
 
-/* ---- range ------------------------------------------------------------------------------------------------------- */
+/* ---- range ------------------------------------------------------------------------------------------------------ */
 
 static berth_status run_damaged(const char *dir, const char *devices, berth_error *err)
 {

@@ -1,5 +1,5 @@
-/* plan_bytes_test.c - planned bytes are allocated bytes: every strategy with and without arguments, accelerate's own answers,
- * every golden model, plain devices and worn ones, several replicas and several conversations.
+/* plan_bytes_test.c - planned bytes are allocated bytes: every strategy with and without arguments, accelerate's own
+ * answers, every golden model, plain devices and worn ones, several replicas and several conversations.
  *
  * The engine's account is added up from its arenas and mappings; it is compared here field by field with what the plan
  * said, and each device's total with its limit. */

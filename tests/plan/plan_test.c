@@ -1,4 +1,5 @@
-/* plan_test.c - what a plan says before anything is loaded, held against what a run then does, against planning again, and against accelerate's published results. */
+/* plan_test.c - what a plan says before anything is loaded, held against what a run then does, against planning again,
+ * and against accelerate's published results. */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -50,7 +51,7 @@ static berth_plan *make(const berth_model *model, const berth_plan_options *o)
     return plan;
 }
 
-/* ---- accelerate ------------------------------------------------------------------------------------------------------ */
+/* ---- accelerate ------------------------------------------------------------------------------------------------- */
 
 /* "0: V E L0-3; ..." as a list of the devices of vision, projector, embedding, 28 layers, norm, head. */
 static void check_places(const berth_plan *plan, const char *what, const int32_t first_layer[5], const int32_t rest[5])
@@ -112,7 +113,7 @@ static void accelerate_places_8b_as_published(void **state)
     berth_model_close(model);
 }
 
-/* ---- what fits ------------------------------------------------------------------------------------------------------- */
+/* ---- what fits -------------------------------------------------------------------------------------------------- */
 
 static bool fits(const berth_model *model, const berth_plan_options *o)
 {
@@ -190,7 +191,7 @@ static void a_refusal_is_shown_with_what_is_missing(void **state)
     berth_model_close(model);
 }
 
-/* ---- what crosses ---------------------------------------------------------------------------------------------------- */
+/* ---- what crosses ----------------------------------------------------------------------------------------------- */
 
 static berth_result ask(berth_plan *take, const char *picture)
 {
@@ -252,7 +253,7 @@ static void edges_are_those_of_the_run_and_overrides_change_no_answer(void **sta
     berth_model_close(model);
 }
 
-/* ---- explain and drawing --------------------------------------------------------------------------------------------- */
+/* ---- explain and drawing ---------------------------------------------------------------------------------------- */
 
 static void explain_one(const berth_plan *plan, const char *name)
 {
@@ -339,7 +340,7 @@ static void a_drawing_has_every_part_once(void **state)
     berth_model_close(model);
 }
 
-/* ---- without data ---------------------------------------------------------------------------------------------------- */
+/* ---- without data ----------------------------------------------------------------------------------------------- */
 
 static void write_part(const char *from, const char *to, size_t n)
 {
@@ -408,7 +409,7 @@ static void headers_alone_plan_as_the_whole_file_does(void **state)
     rmdir(folder);
 }
 
-/* ---- overrides ------------------------------------------------------------------------------------------------------- */
+/* ---- overrides -------------------------------------------------------------------------------------------------- */
 
 static void overrides_are_checked(void **state)
 {

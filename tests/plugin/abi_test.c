@@ -1,6 +1,7 @@
 /* abi_test.c - the shape of berth/strategy.h, as compiled plug-ins know it: nobody changes it by accident.
  *
- * A line here may be added for a field that is appended. A line that must change means a new BERTH_STRATEGY_ABI, and an adapter for the old one. */
+ * A line here may be added for a field that is appended. A line that must change means a new BERTH_STRATEGY_ABI, and an
+ * adapter for the old one. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

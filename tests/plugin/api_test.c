@@ -1,4 +1,5 @@
-/* api_test.c - plug-ins through the embedder's interface, on a real model: by path and by folder, in process and isolated, with the same plan. */
+/* api_test.c - plug-ins through the embedder's interface, on a real model: by path and by folder, in process and
+ * isolated, with the same plan. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
-/* bytes_test.c - what crosses to and from a child process: requests mean the same at another address, and no bytes make either end read outside of them. */
+/* bytes_test.c - what crosses to and from a child process: requests mean the same at another address, and no bytes make
+ * either end read outside of them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,7 +1,9 @@
-/* plans_test.c - a hundred thousand answers over random trees and machines, right ones and ones spoiled in one of many ways, against a judge of its own.
+/* plans_test.c - a hundred thousand answers over random trees and machines, right ones and ones spoiled in one of many
+ * ways, against a judge of its own.
  *
- * Every answer that the judge calls wrong must be refused with the right kind of error, and none that it calls right. The judge reads the rules as the ABI states them: it walks from
- * each tensor to the root, and adds up each device's storages name by name. It shares no code with placement.c and budget.c. */
+ * Every answer that the judge calls wrong must be refused with the right kind of error, and none that it calls right.
+ * The judge reads the rules as the ABI states them: it walks from each tensor to the root, and adds up each device's
+ * storages name by name. It shares no code with placement.c and budget.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

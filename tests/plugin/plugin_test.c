@@ -1,5 +1,5 @@
-/* plugin_test.c - plug-ins that do as they should and plug-ins that do harm, in process and in one of their own: each gives the error that says what happened, the
- * host lives, and nothing is left behind. */
+/* plugin_test.c - plug-ins that do as they should and plug-ins that do harm, in process and in one of their own: each
+ * gives the error that says what happened, the host lives, and nothing is left behind. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,15 +1,23 @@
 /* berth.h - the interface for programs that embed berth: open a model, see where every tensor would live, run requests.
  *
- * Order of use: runtime -> model -> plan -> engine -> requests. Each can be inspected before the next is made. Rules for all:
- *   - Every call that can fail returns a berth_status and fills the optional `err`. Nothing prints, exits, aborts or keeps global state; runtimes do not know of each other.
- *   - Option structs begin with struct_size; zero means the default for every other field. Bytes behind what this library knows must be zero.
- *   - `create`/`open` give a handle that the caller ends with `destroy`/`close` (NULL is fine). Handles retain what they were made from, so they may be ended in any order.
+ * Order of use: runtime -> model -> plan -> engine -> requests. Each can be inspected before the next is made. Rules
+ * for all:
+ *   - Every call that can fail returns a berth_status and fills the optional `err`. Nothing prints, exits, aborts or
+ *     keeps global state; runtimes do not know of each other.
+ *   - Option structs begin with struct_size; zero means the default for every other field. Bytes behind what this
+ *     library knows must be zero.
+ *   - `create`/`open` give a handle that the caller ends with `destroy`/`close` (NULL is fine). Handles retain what
+ *     they were made from, so they may be ended in any order.
  *   - Text returned as `char *` belongs to the caller: berth_free. Strings in option structs are borrowed for the call.
- *   - Functions on different handles may be called from any threads. On one handle: functions taking `const` handles, and all of engine, session and queue, from any threads; others one at a time.
+ *   - Functions on different handles may be called from any threads. On one handle: functions taking `const` handles,
+ *     and all of engine, session and queue, from any threads; others one at a time.
  *     `destroy` and `close` come last: nobody else may be in a call on that handle.
- *   - A handle of the wrong kind or one that was ended already is refused (BERTH_INVALID_ARGUMENT), as long as its runtime lives.
- *   - In the child of a fork, calls on handles made before are refused (BERTH_INVALID_ARGUMENT); no handler is installed, no signal is taken.
- *   - From a callback every function may be called but those that would wait for the callback itself: destroying its engine or queue, or running a request to its end (refused, BERTH_BUSY). */
+ *   - A handle of the wrong kind or one that was ended already is refused (BERTH_INVALID_ARGUMENT), as long as its
+ *     runtime lives.
+ *   - In the child of a fork, calls on handles made before are refused (BERTH_INVALID_ARGUMENT); no handler is
+ *     installed, no signal is taken.
+ *   - From a callback every function may be called but those that would wait for the callback itself: destroying its
+ *     engine or queue, or running a request to its end (refused, BERTH_BUSY). */
 #ifndef BERTH_BERTH_H
 #define BERTH_BERTH_H
 
@@ -29,7 +37,7 @@ typedef struct berth_queue berth_queue;
 BERTH_API const char *berth_version(void); /* "0.1.0"; static */
 BERTH_API void berth_free(void *text);     /* what the library returned as char * */
 
-/* ---- runtime --------------------------------------------------------------------------------------------------------- */
+/* ---- runtime ---------------------------------------------------------------------------------------------------- */
 
 typedef enum berth_log_level {
     BERTH_LOG_DEBUG,  /* what is of use while searching for a mistake */
@@ -47,7 +55,8 @@ typedef struct berth_runtime_options {
     void *(*allocate)(void *user, size_t size);
     void (*release)(void *user, void *memory, size_t size); /* what `allocate` gave, with the same size */
     void *memory_user;
-    /* On each thread berth makes ("lane cpu:0", "loop 0", "host 1", "deadlines", "delivery"), first and last thing it does */
+    /* On each thread berth makes ("lane cpu:0", "loop 0", "host 1", "deadlines", "delivery"), first and last thing it
+     * does */
     void (*thread_begin)(void *user, const char *name);
     void (*thread_end)(void *user, const char *name); /* the same name again */
     void *thread_user;
@@ -58,7 +67,7 @@ BERTH_API berth_status berth_runtime_create(const berth_runtime_options *options
                                             berth_error *err);
 BERTH_API void berth_runtime_destroy(berth_runtime *rt);
 
-/* ---- model ----------------------------------------------------------------------------------------------------------- */
+/* ---- model ------------------------------------------------------------------------------------------------------ */
 
 /* How a model directory is read. */
 typedef struct berth_model_options {
@@ -67,23 +76,25 @@ typedef struct berth_model_options {
         allow_missing_weights; /* nonzero: config.json alone, or with weight files cut off behind their headers, is enough, for planning */
 } berth_model_options;
 
-/* Opens a Hugging Face model directory (InternVL3 in both layouts, Qwen2/Qwen3): configuration and safetensors headers, checked; no weights are read.
- * Errors: BERTH_NOT_FOUND, BERTH_BAD_FILE, BERTH_UNSUPPORTED, BERTH_IO_ERROR. */
+/* Opens a Hugging Face model directory (InternVL3 in both layouts, Qwen2/Qwen3): configuration and safetensors headers,
+ * checked; no weights are read. Errors: BERTH_NOT_FOUND, BERTH_BAD_FILE, BERTH_UNSUPPORTED, BERTH_IO_ERROR. */
 BERTH_API berth_status berth_model_open(berth_runtime *rt, const char *dir, const berth_model_options *options,
                                         berth_model **out, berth_error *err);
 BERTH_API void berth_model_close(berth_model *model);
 
-/* Layout, sizes, dtypes, context, image settings, tensors and bytes as JSON; schema: docs/embedding.md. NULL: out of memory. */
+/* Layout, sizes, dtypes, context, image settings, tensors and bytes as JSON; schema: docs/embedding.md. NULL: out of
+ * memory. */
 BERTH_API char *berth_model_json(const berth_model *model);
 
-/* Token ids of plain text, as in a user's turn (special tokens are not recognised); `out_ids` is the caller's: berth_free. */
+/* Token ids of plain text, as in a user's turn (special tokens are not recognised); `out_ids` is the caller's:
+ * berth_free. */
 BERTH_API berth_status berth_model_tokenize(berth_model *model, const char *text, size_t size, int32_t **out_ids,
                                             int32_t *out_n, berth_error *err);
 /* Text of token ids, `out_size` bytes and a NUL; `out` is the caller's: berth_free. */
 BERTH_API berth_status berth_model_detokenize(berth_model *model, const int32_t *ids, int32_t n, char **out,
                                               size_t *out_size, berth_error *err);
 
-/* ---- plan ------------------------------------------------------------------------------------------------------------ */
+/* ---- plan ------------------------------------------------------------------------------------------------------- */
 
 /* What to place, on what, by which rule. */
 typedef struct berth_plan_options {
@@ -91,7 +102,8 @@ typedef struct berth_plan_options {
     const char *devices;    /* "cpu*4/mem=8GiB", ...; NULL = "cpu". The grammar is in docs/devices.md */
     const char *strategy;   /* "auto", "balanced_low_0", "replicate=2", a plug-in "./mine.so=2", ...; NULL = "auto" */
     const char *device_map; /* JSON text, Hugging Face form; replaces the strategy */
-    /* "auto", "fp32", "fp16", "bf16": what devices compute in. NULL = "auto": bf16 where a device has it, else fp16; fp32 on plain cpu devices */
+    /* "auto", "fp32", "fp16", "bf16": what devices compute in. NULL = "auto": bf16 where a device has it, else fp16;
+     * fp32 on plain cpu devices */
     const char *dtype;
     int64_t context;          /* tokens of one sequence, tokens; 0 = min(the model's, 4096) */
     int32_t n_seqs;           /* sequences kept at once; 0 = 1 */
@@ -125,9 +137,11 @@ typedef struct berth_plan_options {
         draft; /* tokens a request may guess ahead at most (berth_request.speculate): memory for their logits; 0 = none */
 } berth_plan_options;
 
-/* Decides placement and memory, and proves that every operand of every op lies where the op runs. Succeeds also when the plan does not fit (berth_plan_fits).
- * Errors: BERTH_INVALID_ARGUMENT, BERTH_UNSUPPORTED, BERTH_DOES_NOT_FIT (the strategy finds no placement, or answers one over a device's limit), BERTH_AFFINITY, BERTH_DEVICE_ERROR (a device that is not there); for a
- * plug-in also BERTH_NOT_FOUND, BERTH_BAD_FILE (does not load, crashed, answered garbage), BERTH_DEADLINE. docs/strategy-plugins.md has the rules. */
+/* Decides placement and memory, and proves that every operand of every op lies where the op runs. Succeeds also when
+ * the plan does not fit (berth_plan_fits). Errors: BERTH_INVALID_ARGUMENT, BERTH_UNSUPPORTED, BERTH_DOES_NOT_FIT (the
+ * strategy finds no placement, or answers one over a device's limit), BERTH_AFFINITY, BERTH_DEVICE_ERROR (a device that
+ * is not there); for a plug-in also BERTH_NOT_FOUND, BERTH_BAD_FILE (does not load, crashed, answered garbage),
+ * BERTH_DEADLINE. docs/strategy-plugins.md has the rules. */
 BERTH_API berth_status berth_plan_create(const berth_model *model, const berth_plan_options *options, berth_plan **out,
                                          berth_error *err);
 BERTH_API void berth_plan_destroy(berth_plan *plan);
@@ -247,7 +261,7 @@ BERTH_API char *berth_plan_json(const berth_plan *plan, uint32_t flags);
 BERTH_API char *berth_plan_program_text(const berth_plan *plan, int32_t replica); /* for reading */
 BERTH_API char *berth_plan_device_map(const berth_plan *plan, int32_t replica);   /* Hugging Face form */
 
-/* ---- engine ---------------------------------------------------------------------------------------------------------- */
+/* ---- engine ----------------------------------------------------------------------------------------------------- */
 
 /* Which of the waiting requests starts first. */
 typedef enum berth_start_order {
@@ -258,7 +272,8 @@ typedef enum berth_start_order {
 /* How an engine loads and serves. */
 typedef struct berth_engine_options {
     size_t struct_size;
-    /* nonzero: other devices' memory is unreadable while an op runs; slow, installs a SIGSEGV guard while such engines live */
+    /* nonzero: other devices' memory is unreadable while an op runs; slow, installs a SIGSEGV guard while such engines
+     * live */
     int32_t strict;
     const char *transport; /* "local", "staged"; NULL = the default for each edge */
     void (*progress)(void *user, uint64_t done_bytes, uint64_t total_bytes); /* while loading, on the calling thread */
@@ -268,15 +283,18 @@ typedef struct berth_engine_options {
     berth_start_order order; /* which waiting request of equal priority starts first */
     /* nonzero: computed KV is not kept for later requests with the same beginning; sessions keep theirs */
     int32_t no_prefix_cache;
-    /* bytes of tokens that a request's consumer may leave untaken before the request ends with BERTH_SLOW_CONSUMER; 0 = 256 KiB */
+    /* bytes of tokens that a request's consumer may leave untaken before the request ends with BERTH_SLOW_CONSUMER; 0 =
+     * 256 KiB */
     int64_t consumer_bytes;
 } berth_engine_options;
 
-/* Loads the model under the plan; the plan belongs to the engine from the call on, on failure too. Errors: BERTH_DOES_NOT_FIT (names the missing bytes), BERTH_BAD_FILE (tokenizer, weights),
- * BERTH_OUT_OF_MEMORY, BERTH_DEVICE_ERROR. */
+/* Loads the model under the plan; the plan belongs to the engine from the call on, on failure too. Errors:
+ * BERTH_DOES_NOT_FIT (names the missing bytes), BERTH_BAD_FILE (tokenizer, weights), BERTH_OUT_OF_MEMORY,
+ * BERTH_DEVICE_ERROR. */
 BERTH_API berth_status berth_engine_create(berth_plan *take_plan, const berth_engine_options *options,
                                            berth_engine **out, berth_error *err);
-/* Cancels what waits and runs, and returns when every request has told its end (blocking callers have returned, callbacks were called, queues hold the rest). */
+/* Cancels what waits and runs, and returns when every request has told its end (blocking callers have returned,
+ * callbacks were called, queues hold the rest). */
 BERTH_API void berth_engine_destroy(berth_engine *engine);
 BERTH_API const berth_plan *berth_engine_plan(const berth_engine *engine); /* valid while the engine lives */
 
@@ -294,7 +312,7 @@ typedef struct berth_stats { /* since the engine was made, all replicas together
 /* Counts and times so far; they are read one after the other, while work goes on. */
 BERTH_API berth_status berth_engine_get_stats(berth_engine *engine, berth_stats *out, berth_error *err);
 
-/* ---- requests -------------------------------------------------------------------------------------------------------- */
+/* ---- requests --------------------------------------------------------------------------------------------------- */
 
 /* What a piece of a turn is. */
 typedef enum berth_content_kind {
@@ -389,16 +407,20 @@ typedef struct berth_result {
     int64_t project_ns;            /* of timings.encode_ns: behind the vision tower's last op, in the projector */
 } berth_result;
 
-/* Runs one request to its end; the calling thread waits. Errors: BERTH_INVALID_ARGUMENT (options, roles, over the context), BERTH_BAD_FILE / BERTH_NOT_FOUND (pictures), BERTH_NUMERIC (non-finite or constant
- * logits, with the first op at fault), BERTH_DEVICE_ERROR, BERTH_OUT_OF_MEMORY, BERTH_BUSY (the queue is full, the session in use). On failure `out` is empty. */
+/* Runs one request to its end; the calling thread waits. Errors: BERTH_INVALID_ARGUMENT (options, roles, over the
+ * context), BERTH_BAD_FILE / BERTH_NOT_FOUND (pictures), BERTH_NUMERIC (non-finite or constant logits, with the first
+ * op at fault), BERTH_DEVICE_ERROR, BERTH_OUT_OF_MEMORY, BERTH_BUSY (the queue is full, the session in use). On failure
+ * `out` is empty. */
 BERTH_API berth_status berth_engine_run(berth_engine *engine, const berth_request *request, berth_result *out,
                                         berth_error *err);
 BERTH_API void berth_result_deinit(berth_result *r);
 
-/* ---- requests that are not waited for ---------------------------------------------------------------------------------- */
+/* ---- requests that are not waited for --------------------------------------------------------------------------- */
 
-/* Submitting copies everything the request points to (but `cancel`, the session and callbacks' user pointers) and returns at once; pictures are read on the engine's own threads. An id is never 0 and never used again in its
- * engine; it is set before anything can be told of it. Errors at once: BERTH_INVALID_ARGUMENT, BERTH_BUSY; all others come with the end. */
+/* Submitting copies everything the request points to (but `cancel`, the session and callbacks' user pointers) and
+ * returns at once; pictures are read on the engine's own threads. An id is never 0 and never used again in its engine;
+ * it is set before anything can be told of it. Errors at once: BERTH_INVALID_ARGUMENT, BERTH_BUSY; all others come with
+ * the end. */
 
 /* Tells a queue. `user` comes back in every completion. */
 BERTH_API berth_status berth_engine_submit(berth_engine *engine, const berth_request *request, berth_queue *queue,
@@ -407,7 +429,8 @@ BERTH_API berth_status berth_engine_submit(berth_engine *engine, const berth_req
 /* Told once of a request's end. `result` is borrowed for the call (NULL unless status is BERTH_OK), as is `why`. */
 typedef void (*berth_on_end)(void *user, uint64_t id, berth_status status, const berth_result *result,
                              const berth_error *why);
-/* Calls back, on the engine's delivery thread, one call at a time: request->on_token for tokens, then on_end once (required). A callback that blocks holds up other callbacks, never the engine. */
+/* Calls back, on the engine's delivery thread, one call at a time: request->on_token for tokens, then on_end once
+ * (required). A callback that blocks holds up other callbacks, never the engine. */
 BERTH_API berth_status berth_engine_start(berth_engine *engine, const berth_request *request, berth_on_end on_end,
                                           void *user, uint64_t *out_id, berth_error *err);
 
@@ -440,15 +463,18 @@ BERTH_API berth_status berth_queue_create(berth_runtime *rt, berth_queue **out, 
 BERTH_API void berth_queue_destroy(berth_queue *queue);
 /* Readable (poll, epoll) while the queue is not empty; the caller must not read from or close it. */
 BERTH_API int berth_queue_descriptor(const berth_queue *queue);
-/* The next completion, waiting at most `timeout_ms` (0 = do not wait, -1 = for ever). The caller ends what it was given with berth_completion_deinit. */
+/* The next completion, waiting at most `timeout_ms` (0 = do not wait, -1 = for ever). The caller ends what it was given
+ * with berth_completion_deinit. */
 BERTH_API berth_status berth_queue_next(berth_queue *queue, int64_t timeout_ms, berth_completion *out,
                                         berth_error *err);
 BERTH_API void berth_completion_deinit(berth_completion *c);
 
-/* ---- sessions ---------------------------------------------------------------------------------------------------------- */
+/* ---- sessions --------------------------------------------------------------------------------------------------- */
 
-/* A conversation that remembers its turns and keeps their KV: a request with `session` says only the new turns, and computes only what is new. When it ends with BERTH_OK its turns and the answer are remembered; when it fails
- * or is cancelled before its first token, nothing is. One request at a time (BERTH_BUSY). KV of idle sessions is given up, oldest first, when running requests need the room: later turns then take longer and say the same. */
+/* A conversation that remembers its turns and keeps their KV: a request with `session` says only the new turns, and
+ * computes only what is new. When it ends with BERTH_OK its turns and the answer are remembered; when it fails or is
+ * cancelled before its first token, nothing is. One request at a time (BERTH_BUSY). KV of idle sessions is given up,
+ * oldest first, when running requests need the room: later turns then take longer and say the same. */
 BERTH_API berth_status berth_session_create(berth_engine *engine, berth_session **out, berth_error *err);
 BERTH_API void berth_session_destroy(berth_session *session);
 
@@ -471,7 +497,8 @@ BERTH_API berth_status berth_session_rewind(berth_session *session, int32_t n_tu
 BERTH_API berth_status berth_session_fork(berth_session *session, berth_session **out, berth_error *err);
 /* Writes turns, pictures and KV to a file, atomically, with a SHA-256. Errors: BERTH_IO_ERROR, BERTH_BUSY. */
 BERTH_API berth_status berth_session_save(berth_session *session, const char *path, berth_error *err);
-/* Reads such a file, checked by its SHA-256; any plan of the same model takes it. Errors: BERTH_NOT_FOUND, BERTH_IO_ERROR, BERTH_BAD_FILE, BERTH_UNSUPPORTED (another model). */
+/* Reads such a file, checked by its SHA-256; any plan of the same model takes it. Errors: BERTH_NOT_FOUND,
+ * BERTH_IO_ERROR, BERTH_BAD_FILE, BERTH_UNSUPPORTED (another model). */
 BERTH_API berth_status berth_session_load(berth_engine *engine, const char *path, berth_session **out,
                                           berth_error *err);
 

@@ -1,9 +1,9 @@
 /* strategy.h - the plug-in ABI: what a placement strategy sees and what it answers.
  *
- * A strategy is a pure function: module tree + machine + options -> a device for every part of the model. It keeps no state, prints
- * nothing, and sees no more of berth than this file. Views are read-only and borrowed for the call. New fields are appended to the structs;
- * arrays carry their element size, so walk them with the accessors below. What a strategy returns is validated by the caller.
- * A small whole example: strategies/single.c. */
+ * A strategy is a pure function: module tree + machine + options -> a device for every part of the model. It keeps no
+ * state, prints nothing, and sees no more of berth than this file. Views are read-only and borrowed for the call. New
+ * fields are appended to the structs; arrays carry their element size, so walk them with the accessors below. What a
+ * strategy returns is validated by the caller. A small whole example: strategies/single.c. */
 #ifndef BERTH_STRATEGY_H
 #define BERTH_STRATEGY_H
 
@@ -86,8 +86,9 @@ typedef struct berth_strategy_input {
     uint64_t hidden_bytes_per_tile;  /* the same for one tile inside the vision tower */
 } berth_strategy_input;
 
-/* Filled by `place`. device_of[r * n_nodes + i] is the device of node i in replica r, or -1 where the node itself is not placed (its
- * descendants, or an ancestor, are). Every tensor must be covered exactly once on the way from it to the root. */
+/* Filled by `place`. device_of[r * n_nodes + i] is the device of node i in replica r, or -1 where the node itself is
+ * not placed (its descendants, or an ancestor, are). Every tensor must be covered exactly once on the way from it to
+ * the root. */
 typedef struct berth_strategy_output {
     size_t struct_size;
     int32_t *device_of;   /* caller's storage, [max_replicas * n_nodes], all -1 at entry */
@@ -103,15 +104,17 @@ typedef struct berth_strategy {
     const char *name;   /* lower case, digits and '_' */
     const char *about;  /* one line for `berth strategies` */
     const char *source; /* where the rule comes from; NULL = berth's own */
-    /* Can it serve this model on this machine at all (argument, device count)? NULL = always. On refusal err says why and what would work. */
+    /* Can it serve this model on this machine at all (argument, device count)? NULL = always. On refusal err says why
+     * and what would work. */
     berth_status (*check)(const berth_strategy_input *in, berth_error *err);
     /* BERTH_DOES_NOT_FIT with a reason in err when there is no such placement. Called after check. Thread-safe. */
     berth_status (*place)(const berth_strategy_input *in, berth_strategy_output *out, berth_error *err);
 } berth_strategy;
 
 #define BERTH_STRATEGY_EXPORT __attribute__((visibility("default")))
-/* What a plug-in defines: its table, static storage, for the host's BERTH_STRATEGY_ABI; or NULL when it does not serve that. Exported however the plug-in is compiled.
- * docs/strategy-plugins.md has the whole story, examples/strategy_plugin.c a whole plug-in. */
+/* What a plug-in defines: its table, static storage, for the host's BERTH_STRATEGY_ABI; or NULL when it does not serve
+ * that. Exported however the plug-in is compiled. docs/strategy-plugins.md has the whole story,
+ * examples/strategy_plugin.c a whole plug-in. */
 BERTH_STRATEGY_EXPORT const berth_strategy *berth_strategy_plugin(uint32_t host_abi);
 typedef const berth_strategy *(*berth_strategy_plugin_fn)(uint32_t host_abi); /* its type, for who loads one */
 

@@ -1,4 +1,5 @@
-/* good.c - a plug-in that does as it should: the children of the root dealt out to the devices in turn; good=N: N replicas, each whole on a device. */
+/* good.c - a plug-in that does as it should: the children of the root dealt out to the devices in turn; good=N: N
+ * replicas, each whole on a device. */
 #include <berth/strategy.h>
 
 #include <stdio.h>
