@@ -11,6 +11,7 @@ typedef int32_t berth_cublas_result;    /* cublasStatus_t */
 typedef int32_t berth_cublas_operation; /* cublasOperation_t */
 typedef int32_t berth_cublas_compute;   /* cublasComputeType_t */
 typedef int32_t berth_cublas_algorithm; /* cublasGemmAlgo_t */
+typedef int32_t berth_cublas_math;      /* cublasMath_t */
 typedef int32_t berth_cublas_dtype;     /* cudaDataType */
 typedef struct berth_cublas_st *berth_cublas_handle;
 
@@ -30,7 +31,8 @@ enum {
     BERTH_CUBLAS_F16 = 2,
     BERTH_CUBLAS_BF16 = 14,
     BERTH_CUBLAS_COMPUTE_32F = 68, /* products in the storage dtype, sums in fp32 */
-    BERTH_CUBLAS_GEMM_DEFAULT = -1
+    BERTH_CUBLAS_GEMM_DEFAULT = -1,
+    BERTH_CUBLAS_MATH_NO_REDUCED_SUMS = 16 /* the default (no TF32), and partial sums are not rounded to 16 bits */
 };
 
 /* X(name, exported name, arguments): each returns a cublasStatus_t. */
@@ -39,6 +41,7 @@ enum {
     X(cublasDestroy, "cublasDestroy_v2", (berth_cublas_handle handle))                                                 \
     X(cublasGetVersion, "cublasGetVersion_v2", (berth_cublas_handle handle, int *version))                             \
     X(cublasSetStream, "cublasSetStream_v2", (berth_cublas_handle handle, berth_cu_stream stream))                     \
+    X(cublasSetMathMode, "cublasSetMathMode", (berth_cublas_handle handle, berth_cublas_math mode))                    \
     X(cublasSetWorkspace, "cublasSetWorkspace_v2", (berth_cublas_handle handle, void *workspace, size_t bytes))        \
     X(cublasGemmEx, "cublasGemmEx",                                                                                    \
       (berth_cublas_handle handle, berth_cublas_operation transa, berth_cublas_operation transb, int m, int n, int k,  \

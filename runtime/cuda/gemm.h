@@ -45,13 +45,13 @@ void berth_gemm_forget(berth_gemm *gemm, berth_gpu_stream *s);
 typedef struct berth_gemm_call {
     berth_gemm_shape shape;
     berth_gpu_ptr x, w, y; /* 16-byte aligned */
-    bool
-        adds; /* y = y + x w^T: how a bias (each row of y filled with it before) or a residual comes in, rounded once */
-    berth_gpu_ptr workspace; /* 256-byte aligned, this stream's alone meanwhile; 0 when workspace_bytes is */
-    size_t workspace_bytes;  /* berth_gemm_workspace; less is right too, and slower */
+    /* y = y + x w^T: how a bias (each row of y filled with it before) or a residual comes in, rounded once. */
+    bool adds;
+    berth_gpu_ptr workspace; /* 256-byte aligned, this stream's alone meanwhile */
+    size_t workspace_bytes;  /* berth_gemm_workspace; less is right too, and slower, down to 16 KiB */
 } berth_gemm_call;
 
-/* Queues it on `s`. Errors: BERTH_INVALID_ARGUMENT (a shape it does not take, alignment, a stream that was not prepared), BERTH_DEVICE_ERROR, BERTH_DEVICE_LOST. */
+/* Queues it on `s`. Errors: BERTH_INVALID_ARGUMENT (a shape it does not take, alignment, too little workspace, a stream that was not prepared), BERTH_DEVICE_ERROR, BERTH_DEVICE_LOST. */
 berth_status berth_gemm_run(berth_gemm *gemm, berth_gpu_stream *s, const berth_gemm_call *call, berth_error *err);
 
 #endif

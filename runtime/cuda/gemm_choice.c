@@ -43,8 +43,8 @@ bool berth_gemm_is_faster(const berth_gemm_shape *s, int32_t capability)
 }
 
 /* What cuBLAS asks for (reference, cublasSetWorkspace: 32 MiB on Hopper and Blackwell, 12 MiB on sm_12x, else 4 MiB), but no more than partial sums of 8 parts
- * need: small products would pay for large ones. */
-enum { PARTS = 8, HOPPER = 90, BLACKWELL_SMALL = 120, ALIGN = 256 };
+ * need: small products would pay for large ones. Below 16 KiB it may fail. */
+enum { LEAST = 64 << 10, PARTS = 8, HOPPER = 90, BLACKWELL_SMALL = 120, ALIGN = 256 };
 
 size_t berth_gemm_workspace(const berth_gemm_shape *s, int32_t capability)
 {
@@ -57,5 +57,5 @@ size_t berth_gemm_workspace(const berth_gemm_shape *s, int32_t capability)
     if (!berth_mul_size((size_t)s->rows, (size_t)s->n_out, &bytes) ||
         !berth_mul_size(bytes, PARTS * sizeof(float), &bytes) || !berth_round_up(bytes, ALIGN, &bytes) || bytes > most)
         return most;
-    return bytes;
+    return bytes < LEAST ? LEAST : bytes;
 }

@@ -31,6 +31,8 @@ SAME(BERTH_CUBLAS_F16, CUDA_R_16F);
 SAME(BERTH_CUBLAS_BF16, CUDA_R_16BF);
 SAME(BERTH_CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F);
 SAME(BERTH_CUBLAS_GEMM_DEFAULT, CUBLAS_GEMM_DEFAULT);
+SAME(BERTH_CUBLAS_MATH_NO_REDUCED_SUMS,
+     (int)CUBLAS_DEFAULT_MATH | (int)CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
 SAME(BERTH_NCCL_UNHANDLED_CUDA_ERROR, ncclUnhandledCudaError);
 SAME(BERTH_NCCL_SYSTEM_ERROR, ncclSystemError);
 SAME(BERTH_NCCL_INTERNAL_ERROR, ncclInternalError);
@@ -54,6 +56,7 @@ SAME(BERTH_NVRTC_COMPILATION, NVRTC_ERROR_COMPILATION);
 #define berth_cublas_compute            cublasComputeType_t
 #define berth_cublas_algorithm          cublasGemmAlgo_t
 #define berth_cublas_dtype              cudaDataType
+#define berth_cublas_math               cublasMath_t
 #define berth_nccl_result               ncclResult_t
 #define berth_nccl_dtype                ncclDataType_t
 #define berth_nccl_reduction            ncclRedOp_t

@@ -55,6 +55,7 @@ typedef struct emu_door {
     void (*count)(int delta);     /* the library's objects alive, for the account of leaks */
     uint64_t (*generation)(void); /* another number after each emu_reset: what was before is gone */
     int (*capability)(int gpu);
+    int (*driver_version)(void);
 } emu_door;
 
 #endif

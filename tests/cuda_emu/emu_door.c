@@ -59,6 +59,11 @@ static int capability(int gpu)
     return emu.config.gpu[gpu].capability;
 }
 
+static int driver_version(void)
+{
+    return emu.config.driver;
+}
+
 extern const emu_door emu_door_of_driver __asm__("emu_door");
 EMU_API const emu_door emu_door_of_driver = {
     .enter = emu_enter,
@@ -73,4 +78,5 @@ EMU_API const emu_door emu_door_of_driver = {
     .count = count,
     .generation = generation,
     .capability = capability,
+    .driver_version = driver_version,
 };
