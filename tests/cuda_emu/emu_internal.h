@@ -223,7 +223,7 @@ int emu_refuse_captured(const emu_object *stream, const char *call); /* the same
 int emu_capture_record(emu_object *stream, emu_object *event);
 int emu_capture_wait(emu_object *stream, const emu_object *event);
 void emu_capture_forget(emu_object *o); /* it is destroyed */
-bool emu_capture_fail(void); /* this thread's captures are void now; false: it has none */
+bool emu_capture_fail(void);            /* this thread's captures are void now; false: it has none */
 void emu_capture_spoil(const emu_object *context);
 void emu_capture_drop_all(void);
 void emu_nodes_release(emu_nodes *nodes);
