@@ -2,6 +2,7 @@
 #ifndef BERTH_CLI_CHAT_H
 #define BERTH_CLI_CHAT_H
 
+#include "cli/editor.h"
 #include "cli/lines.h"
 #include "cli/setup.h"
 #include "cli/stop.h"
@@ -14,7 +15,8 @@ typedef struct chat {
     berth_session *session;
     cli_stop stop;
     cli_lines lines;
-    char **images; /* owned paths that go with the next message */
+    cli_editor *editor; /* NULL: lines are read as they come */
+    char **images;      /* owned paths that go with the next message */
     int32_t n_images;
     bool talks_to_person; /* prompts and notes; standard input is a terminal */
     bool is_over;

@@ -2,6 +2,7 @@
  * conversation is a session of the engine, which computes only what is new. Works through pipes as on a terminal. */
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,7 +109,33 @@ static berth_status say(chat *c, const char *text, berth_error *err)
 
 static void show_prompt(const chat *c)
 {
-    if (c->talks_to_person) fputs(c->entry.len > 0 ? ". " : "> ", stderr);
+    if (c->talks_to_person && c->editor == NULL) fputs(c->entry.len > 0 ? ". " : "> ", stderr);
+}
+
+/* The terminal, or the editor, has dropped the line. */
+static void drop_entry(chat *c)
+{
+    c->entry.len = 0;
+    fputs("\n(Ctrl-D or /quit ends)\n", stderr);
+}
+
+/* The same as next_line, for lines that are edited. */
+static bool edit_line(chat *c)
+{
+    while (!c->is_over) {
+        int signal_number = 0;
+        switch (cli_editor_line(c->editor, c->entry.len > 0 ? ". " : "> ", &c->stop, &signal_number, &c->lines.line)) {
+        case CLI_EDITED_LINE: return true;
+        case CLI_EDITED_END: c->is_over = true; break;
+        case CLI_EDITED_STOP:
+            if (signal_number == SIGTERM)
+                c->is_over = true;
+            else
+                drop_entry(c);
+            break;
+        }
+    }
+    return false;
 }
 
 /* Waits for a whole line; *out_any is false at the end of input and when a signal ended the conversation. */
@@ -122,9 +149,8 @@ static berth_status next_line(chat *c, bool *out_any, berth_error *err)
                 return BERTH_FAIL_ERRNO(err, BERTH_IO_ERROR, errno, "waiting for input failed");
             const int signal_number = cli_stop_came(&c->stop);
             if (signal_number == SIGTERM || (signal_number != 0 && !c->talks_to_person)) c->is_over = true;
-            if (signal_number == SIGINT && c->talks_to_person) { /* the terminal has dropped the line */
-                c->entry.len = 0;
-                fputs("\n(Ctrl-D or /quit ends)\n", stderr);
+            if (signal_number == SIGINT && c->talks_to_person) {
+                drop_entry(c);
                 show_prompt(c);
             }
             if (signal_number != 0 || fds[1].revents == 0) continue;
@@ -155,6 +181,7 @@ static bool is_fatal(berth_status st)
 static berth_status take_message(chat *c, berth_error *err)
 {
     const char *text = c->entry.data != NULL ? c->entry.data : "";
+    if (c->editor != NULL) cli_editor_remember(c->editor, text);
     berth_status st = BERTH_OK;
     if (c->lines.too_long || c->entry.failed || strlen(text) != c->entry.len) {
         st = BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "the message is too long or holds a NUL character");
@@ -177,7 +204,10 @@ static berth_status converse(chat *c, berth_error *err)
     berth_status st = BERTH_OK;
     while (st == BERTH_OK && !c->is_over) {
         show_prompt(c);
-        st = next_line(c, &any, err);
+        if (c->editor != NULL)
+            any = edit_line(c);
+        else
+            st = next_line(c, &any, err);
         if (st != BERTH_OK) break;
         if (!any && c->entry.len == 0) break;
         if ((any && add_line(c)) || !any) st = take_message(c, err);
@@ -200,6 +230,8 @@ static berth_status open_chat(chat *c, berth_error *err)
     const int32_t n_images = c->n_images > 4 ? c->n_images : 4; /* room for so many in one message */
     if (st == BERTH_OK) st = cli_setup_open(a, false, false, 0, cli_parallel_tiles(a, n_images), &c->setup, err);
     if (st == BERTH_OK) st = cli_stop_open(&c->stop, err);
+    if (st == BERTH_OK && c->talks_to_person)
+        st = cli_editor_open(a->set[OPT_HISTORY_FILE] ? a->text[OPT_HISTORY_FILE] : NULL, &c->editor, err);
     if (st == BERTH_OK) st = cli_engine_open(a, &c->setup, &c->engine, err);
     if (st == BERTH_OK) st = berth_queue_create(c->setup.rt, &c->queue, err);
     return st == BERTH_OK ? berth_session_create(c->engine, &c->session, err) : st;
@@ -233,6 +265,13 @@ cli_exit cmd_chat(const cli_args *a)
         chat_note(c, "%s, strategy %s; /help lists the commands\n", a->text[OPT_MODEL],
                   berth_plan_strategy(berth_engine_plan(c->engine)));
     if (st == BERTH_OK) st = converse(c, &err);
+    berth_error late = {0};
+    const berth_status closed = cli_editor_close(c->editor, &late);
+    c->editor = NULL;
+    if (st == BERTH_OK && closed != BERTH_OK) {
+        st = closed;
+        err = late;
+    }
     cli_exit code = st == BERTH_OK ? EXIT_OK : cli_fail(&err);
     if (code == EXIT_OK && c->n_failed > 0 && !c->talks_to_person) code = EXIT_RUN;
     close_chat(c);

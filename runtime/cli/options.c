@@ -76,6 +76,8 @@ const cli_option_row cli_options[OPT_COUNT] = {
     [OPT_LABELS] = {"labels", 0, CLI_TEXT, GROUP_INPUT, "FILE", 0, 0, C(EVAL),
                     "pictures with their true fields, a JSON object a line"},
     [OPT_LIMIT] = {"limit", 0, CLI_INT, GROUP_INPUT, "N", 1, 1 << 30, C(EVAL), "take only the first N lines"},
+    [OPT_HISTORY_FILE] = {"history-file", 0, CLI_TEXT, GROUP_INPUT, "FILE", 0, 0, C(CHAT),
+                          "keep what was typed in a file, for the next conversation (default: in memory only)"},
     [OPT_MAX_TOKENS] = {"max-tokens", 'n', CLI_INT, GROUP_GENERATION, "N", 1, 1 << 24, ANSWERS | C(TRACE),
                         "most new tokens (default 512; trace: 0)"},
     [OPT_SAMPLE] = {"sample", 0, CLI_FLAG, GROUP_GENERATION, NULL, 0, 0, ANSWERS,

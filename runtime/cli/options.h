@@ -43,6 +43,7 @@ typedef enum cli_option {
     OPT_IN,
     OPT_LABELS,
     OPT_LIMIT,
+    OPT_HISTORY_FILE,
     /* generation */
     OPT_MAX_TOKENS,
     OPT_SAMPLE,

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -163,17 +164,26 @@ typedef struct terminal {
     size_t n;
 } terminal;
 
-static void open_terminal(terminal *t, const char *max_tokens)
+/* A terminal of the kind `term`, on which lines are edited unless it is "dumb". `history`: a file, or NULL. */
+static void open_kind(terminal *t, const char *term, const char *max_tokens, const char *history)
 {
+    const struct winsize size = {.ws_row = 24, .ws_col = 80};
     t->n = 0;
     t->seen[0] = '\0';
-    t->pid = forkpty(&t->fd, NULL, NULL, NULL);
+    t->pid = forkpty(&t->fd, NULL, NULL, &size);
     assert_true(t->pid >= 0);
     if (t->pid == 0) {
+        setenv("TERM", term, 1);
+        setenv("LC_ALL", "C", 1);
         execl(BERTH_PROGRAM, "berth", "chat", "-m", NATIVE, "--ignore-stop", "-n", max_tokens, "--color", "never",
-              (char *)NULL);
+              history != NULL ? "--history-file" : (char *)NULL, history, (char *)NULL);
         _exit(127);
     }
+}
+
+static void open_terminal(terminal *t, const char *max_tokens)
+{
+    open_kind(t, "dumb", max_tokens, NULL);
 }
 
 /* Reads until `text` was seen; what stands before it is dropped. */
@@ -196,6 +206,17 @@ static void wait_for(terminal *t, const char *text)
     const size_t used = (size_t)(found - t->seen) + strlen(text);
     memmove(t->seen, t->seen + used, t->n - used + 1);
     t->n -= used;
+}
+
+/* Reads until so many bytes stand behind what was waited for. */
+static void wait_for_bytes(terminal *t, size_t n_bytes)
+{
+    while (t->n < n_bytes) {
+        const ssize_t n = read(t->fd, t->seen + t->n, 64);
+        assert_true(n > 0);
+        t->n += (size_t)n;
+        t->seen[t->n] = '\0';
+    }
 }
 
 static void type(terminal *t, const char *text)
@@ -223,12 +244,7 @@ static void ctrl_c_stops_the_answer_and_keeps_the_conversation(void **state)
     wait_for(&t, "> ");
     type(&t, "hello\n");
     wait_for(&t, "hello\r\n"); /* the echo */
-    while (t.n < 40) {         /* some of the answer */
-        const ssize_t n = read(t.fd, t.seen + t.n, 64);
-        assert_true(n > 0);
-        t.n += (size_t)n;
-        t.seen[t.n] = '\0';
-    }
+    wait_for_bytes(&t, 40);    /* some of the answer */
     type(&t, "\x03");
     wait_for(&t, "[stopped]");
     wait_for(&t, "> ");
@@ -256,15 +272,179 @@ static void sigterm_ends_an_answer_and_the_conversation(void **state)
     wait_for(&t, ". "); /* the message goes on */
     type(&t, "two\n");
     wait_for(&t, "two\r\n");
-    while (t.n < 20) {
-        const ssize_t n = read(t.fd, t.seen + t.n, 64);
-        assert_true(n > 0);
-        t.n += (size_t)n;
-        t.seen[t.n] = '\0';
-    }
+    wait_for_bytes(&t, 20);
     kill(t.pid, SIGTERM);
     wait_for(&t, "[stopped]");
     assert_int_equal(close_terminal(&t), 0);
+}
+
+/* ---- lines that are edited --------------------------------------------------------------------------------------- */
+
+#define LEFT  "\033[D"
+#define RIGHT "\033[C"
+#define UP    "\033[A"
+#define DOWN  "\033[B"
+
+/* Up three times is the message before: its /history and /clear lie between. */
+static const struct {
+    const char *keys, *says;
+} edits[] = {
+    {"heo" LEFT "ll", "hello"},
+    {"world\033[Hhello \033[F!", "hello world!"},
+    {"b\x01"
+     "a\x05"
+     "c",
+     "abc"},
+    {"keep drop\x01" RIGHT RIGHT RIGHT RIGHT "\x0b.", "keep."},
+    {"junk\x15good", "good"},
+    {"abc junk\x15\x19.", "abc junk."},
+    {"one two\x17six", "one six"},
+    {"abc\x01\033[3~", "bc"},
+    {"ab\x7f\x08z", "z"},
+    {"\xe6\x97\xa5\xe6\x9c\xac"
+     "x\x7f\x7f\xe8\xaa\x9e",
+     "\xe6\x97\xa5\xe8\xaa\x9e"}, /* wide characters */
+    {"\xc3\xa4\xf0\x9f\x98\x80" LEFT LEFT "\xc3\xb6", "\xc3\xb6\xc3\xa4\xf0\x9f\x98\x80"},
+    {"one two"
+     "\033[1;5D"
+     "and ",
+     "one and two"},
+    {UP UP UP "!", "one and two!"},
+    {UP UP UP UP DOWN "?", "one and two!?"},
+    {"\033[200~line one\rline two\033[201~ end", "line one\r\nline two end"},
+    {"\033[200~a\rb\nc\td\033[201~" LEFT "\x7f", "a\r\nb\r\ncd"},
+    {"up\033\ndown", "up\r\ndown"},
+    {UP UP UP "!", "up\r\ndown!"},
+    {"end\\\n of line", "end\r\n of line"},
+    {"\x12"
+     "and two\x05.",
+     "one and two!?."},
+};
+
+static void expect_last_message(terminal *t, const char *says)
+{
+    char line[256];
+    type(t, "/history\n");
+    snprintf(line, sizeof line, "[user] %s\r\n[assistant]", says);
+    wait_for(t, line);
+    type(t, "/clear\n");
+    wait_for(t, "> ");
+}
+
+static void lines_are_edited_with_readlines_keys(void **state)
+{
+    (void)state;
+#ifndef BERTH_HAS_EDITOR
+    print_message("skipped: built without libedit\n");
+    skip();
+#endif
+    static terminal t;
+    open_kind(&t, "xterm", "1", NULL);
+    wait_for(&t, "/help lists the commands");
+    for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
+        wait_for(&t, "> ");
+        type(&t, edits[i].keys);
+        type(&t, "\n");
+        wait_for(&t, "\033[?2004l"); /* taken */
+        if (strstr(edits[i].keys, "\\\n") != NULL) wait_for(&t, "\033[?2004l");
+        wait_for(&t, "\033[?2004h"); /* and answered */
+        expect_last_message(&t, edits[i].says);
+    }
+    type(&t, "\x04");
+    assert_int_equal(close_terminal(&t), 0);
+}
+
+static void ctrl_c_and_sigterm_end_a_line_that_is_edited(void **state)
+{
+    (void)state;
+#ifndef BERTH_HAS_EDITOR
+    skip();
+#endif
+    static terminal t;
+    open_kind(&t, "xterm", "3500", NULL);
+    wait_for(&t, "> ");
+    type(&t, "dropped" LEFT LEFT "\x03");
+    wait_for(&t, "(Ctrl-D or /quit ends)");
+    wait_for(&t, "> ");
+    type(&t, "half\\\n");
+    wait_for(&t, ". ");
+    type(&t, "\x12"
+             "xx\x03"); /* in the midst of a search, and of a message */
+    wait_for(&t, "(Ctrl-D or /quit ends)");
+    wait_for(&t, "> ");
+    type(&t, "kept\n");
+    wait_for(&t, "\033[?2004l");
+    wait_for_bytes(&t, 20); /* some of the answer, which is stopped */
+    type(&t, "\x03");
+    wait_for(&t, "[stopped]");
+    wait_for(&t, "> ");
+    expect_last_message(&t, "kept");
+    type(&t, "never said\033[200~ nor this");
+    wait_for(&t, "never said");
+    kill(t.pid, SIGTERM);
+    assert_int_equal(close_terminal(&t), 0);
+}
+
+/* Longer than the screen and than libedit's first buffer. */
+static void a_long_paste_is_one_message(void **state)
+{
+    (void)state;
+#ifndef BERTH_HAS_EDITOR
+    skip();
+#endif
+    static terminal t;
+    static char text[16384], says[16384];
+    size_t n = 0, k = 0;
+    for (int i = 0; i < 120; i++) {
+        n += (size_t)snprintf(text + n, sizeof text - n, "%sline %d of the paste", i ? "\r" : "", i);
+        k += (size_t)snprintf(says + k, sizeof says - k, "%sline %d of the paste", i ? "\r\n" : "", i);
+    }
+    open_kind(&t, "xterm", "1", NULL);
+    wait_for(&t, "> ");
+    type(&t, "\033[200~");
+    type(&t, text);
+    type(&t, "\033[201~");
+    wait_for(&t, "line 119 of the paste");
+    type(&t, "\n");
+    wait_for(&t, "\033[?2004h");
+    type(&t, "/history\n");
+    wait_for(&t, "[user] line 0");
+    wait_for(&t, says + strlen("line 0"));
+    wait_for(&t, "\r\n[assistant]");
+    wait_for(&t, "> ");
+    type(&t, "\x04");
+    assert_int_equal(close_terminal(&t), 0);
+}
+
+static void history_is_kept_in_a_file_when_asked_for(void **state)
+{
+    (void)state;
+#ifndef BERTH_HAS_EDITOR
+    skip();
+#endif
+    static terminal t;
+    char file[96];
+    struct stat info;
+    snprintf(file, sizeof file, "%s/history", test_folder());
+    for (int round = 0; round < 2; round++) {
+        open_kind(&t, "xterm", "1", file);
+        wait_for(&t, "> ");
+        type(&t, round == 0 ? "first \xc3\xa4\033\nsecond\n" : UP "!\n");
+        wait_for(&t, "\033[?2004l");
+        wait_for(&t, "\033[?2004h");
+        wait_for(&t, "> ");
+        if (round == 1) expect_last_message(&t, "first \xc3\xa4\r\nsecond!");
+        type(&t, "\x04");
+        assert_int_equal(close_terminal(&t), 0);
+        assert_int_equal(stat(file, &info), 0);
+        assert_int_equal(info.st_mode & 077, 0); /* nobody else's */
+    }
+    open_kind(&t, "xterm", "1", GOLDEN "README-text-image.md"); /* no history, and it stays what it is */
+    wait_for(&t, "not a history");
+    assert_int_equal(close_terminal(&t), 3);
+    open_kind(&t, "dumb", "1", file);
+    wait_for(&t, "leave it out");
+    assert_int_equal(close_terminal(&t), 3);
 }
 
 int main(void)
@@ -278,6 +458,10 @@ int main(void)
         cmocka_unit_test(wrong_options_are_refused),
         cmocka_unit_test(ctrl_c_stops_the_answer_and_keeps_the_conversation),
         cmocka_unit_test(sigterm_ends_an_answer_and_the_conversation),
+        cmocka_unit_test(lines_are_edited_with_readlines_keys),
+        cmocka_unit_test(ctrl_c_and_sigterm_end_a_line_that_is_edited),
+        cmocka_unit_test(a_long_paste_is_one_message),
+        cmocka_unit_test(history_is_kept_in_a_file_when_asked_for),
     };
     return cmocka_run_group_tests_name("cli_chat", tests, NULL, NULL);
 }
