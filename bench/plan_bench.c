@@ -375,19 +375,16 @@ static void bench_model(const options *o, const char *name, const berth_node_vie
 
 /* ---- opening ---- */
 
-/* As many decoder layers as a model may have, and the rest under a name that is no module of it. */
-static void bench_open(const options *o)
+/* Tensor i of a language model: as many decoder layers as a model may have, the rest under a name that is no module of
+ * it, the three others last. */
+static berth_safetensors_entry tiny_tensor(int32_t i, char name[80])
 {
-    enum { LAYERS = 1024, PER_LAYER = 12 };
-    static const char config[] =
-        "{\"model_type\":\"qwen2\",\"architectures\":[\"Qwen2ForCausalLM\"],\"torch_dtype\":\"bfloat16\","
-        "\"hidden_size\":8,\"num_hidden_layers\":1024,\"num_attention_heads\":2,\"num_key_value_heads\":1,"
-        "\"intermediate_size\":8,\"vocab_size\":16,\"max_position_embeddings\":64,\"rms_norm_eps\":1e-06,"
-        "\"rope_theta\":10000.0,\"tie_word_embeddings\":false,\"hidden_act\":\"silu\"}";
-    static const struct {
+    enum { LAYERS = 1024, PER_LAYER = 12, N_TOP = 3 };
+    typedef struct form {
         const char *name;
         int32_t n_dims, rows, cols;
-    } parts[PER_LAYER] = {
+    } form;
+    static const form parts[PER_LAYER] = {
         {"input_layernorm.weight", 1, 8, 1},
         {"self_attn.q_proj.weight", 2, 8, 8},
         {"self_attn.q_proj.bias", 1, 8, 1},
@@ -401,38 +398,53 @@ static void bench_open(const options *o)
         {"mlp.up_proj.weight", 2, 8, 8},
         {"mlp.down_proj.weight", 2, 8, 8},
     };
+    static const form top[N_TOP] = {
+        {"model.embed_tokens.weight", 2, 16, 8}, {"lm_head.weight", 2, 16, 8}, {"model.norm.weight", 1, 8, 1}};
     static const uint16_t zeros[128];
-    if (o->only && strcmp(o->only, "headers") != 0) return;
+    const bool is_top = i >= N_OPEN_TENSORS - N_TOP;
+    const form *f = is_top ? &top[i - (N_OPEN_TENSORS - N_TOP)] : &parts[i % PER_LAYER];
+    const int32_t layer = i / PER_LAYER;
+    if (is_top)
+        snprintf(name, 80, "%s", f->name);
+    else
+        snprintf(name, 80, "%s.layers.%d.%s", layer < LAYERS ? "model" : "drafter", layer, f->name);
+    return (berth_safetensors_entry){.name = name,
+                                     .dtype = BERTH_BF16,
+                                     .n_dims = f->n_dims,
+                                     .dims = {f->rows, f->cols},
+                                     .data = zeros,
+                                     .n_bytes = (size_t)f->rows * (size_t)f->cols * 2};
+}
+
+static void write_tiny_model(const char *dir)
+{
+    static const char config[] =
+        "{\"model_type\":\"qwen2\",\"architectures\":[\"Qwen2ForCausalLM\"],\"torch_dtype\":\"bfloat16\","
+        "\"hidden_size\":8,\"num_hidden_layers\":1024,\"num_attention_heads\":2,\"num_key_value_heads\":1,"
+        "\"intermediate_size\":8,\"vocab_size\":16,\"max_position_embeddings\":64,\"rms_norm_eps\":1e-06,"
+        "\"rope_theta\":10000.0,\"tie_word_embeddings\":false,\"hidden_act\":\"silu\"}";
     berth_safetensors_entry *e = calloc(N_OPEN_TENSORS, sizeof *e);
-    char(*names)[80] = calloc(N_OPEN_TENSORS, sizeof *names);
-    char dir[] = "/tmp/berth-plan-bench-XXXXXX", path[128];
+    char(*names)[80] = calloc(N_OPEN_TENSORS, sizeof *names), path[128];
     berth_error err = {0};
-    if (!e || !names || !mkdtemp(dir)) stop("no memory, or no folder in /tmp");
-    for (int32_t i = 0; i < N_OPEN_TENSORS; i++) {
-        int32_t layer = i / PER_LAYER, part = i % PER_LAYER, rows = parts[part].rows, cols = parts[part].cols;
-        bool is_top = i >= N_OPEN_TENSORS - 3, is_norm = i == N_OPEN_TENSORS - 1;
-        static const char *const top[] = {"model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"};
-        if (is_top) {
-            rows = is_norm ? 8 : 16;
-            cols = is_norm ? 1 : 8;
-            snprintf(names[i], sizeof names[i], "%s", top[i - (N_OPEN_TENSORS - 3)]);
-        } else {
-            snprintf(names[i], sizeof names[i], "%s.layers.%d.%s", layer < LAYERS ? "model" : "drafter", layer,
-                     parts[part].name);
-        }
-        e[i] = (berth_safetensors_entry){.name = names[i],
-                                         .dtype = BERTH_BF16,
-                                         .n_dims = is_top ? (is_norm ? 1 : 2) : parts[part].n_dims,
-                                         .dims = {rows, cols},
-                                         .data = zeros,
-                                         .n_bytes = (size_t)rows * (size_t)cols * 2};
-    }
+    if (!e || !names) stop("no memory");
+    for (int32_t i = 0; i < N_OPEN_TENSORS; i++) e[i] = tiny_tensor(i, names[i]);
     write_text(dir, "config.json", config);
     snprintf(path, sizeof path, "%s/model.safetensors", dir);
     need(berth_safetensors_write(path, e, N_OPEN_TENSORS, &err), &err);
+    free(e);
+    free(names);
+}
+
+static void bench_open(const options *o)
+{
+    if (o->only && strcmp(o->only, "headers") != 0) return;
+    char dir[] = "/tmp/berth-plan-bench-XXXXXX";
+    if (!mkdtemp(dir)) stop("no folder in /tmp");
+    write_tiny_model(dir);
     double us[MAX_ROUNDS];
     for (int r = 0; r < o->rounds; r++) {
         berth_model_data *m = NULL;
+        berth_error err = {0};
         double from = thread_us();
         berth_status st = berth_model_data_open(dir, NULL, &m, &err);
         us[r] = thread_us() - from;
@@ -442,8 +454,6 @@ static void bench_open(const options *o)
     }
     remove_dir(dir);
     report(o, "headers", "open 100,000", us, o->rounds);
-    free(e);
-    free(names);
 }
 
 int main(int argc, char **argv)

@@ -1,5 +1,5 @@
 /* alloc_test.c - every allocation of a plug-in's call, one after another, fails: an error each time, nothing leaked, no
- * child and no descriptor left. The linker puts these wrappers in place of malloc and its kin. */
+ * child and no descriptor left. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
