@@ -12,7 +12,8 @@
 #include "tests/cuda_emu/device/emu_internal.h"
 #include "tests/cuda_emu/device/emu_shadow.h"
 
-enum { STACK_BYTES = 32768, SHADOW_UNIT = 2 };
+/* Stacks lie at odd distances: at a power of two their tops would share a few lines of the caches. */
+enum { STACK_BYTES = 32768, STACK_STRIDE = STACK_BYTES + 5 * 64, SHADOW_UNIT = 2 };
 #define STACK_MARK 0x5AFE57ACC0FFEE00u
 
 typedef enum fibre_state { READY, AT_BARRIER, AT_MEETING, ENDED } fibre_state;
@@ -24,12 +25,13 @@ typedef struct fibre {
     const char *what, *file; /* where it waits */
     int line;
     uint32_t mask;
-    void *payload;
     uint32_t meetings; /* passed that order memory */
 } fibre;
 
 typedef struct warp {
     uint32_t present, waiting; /* lanes that have not ended; lanes at a meeting */
+    uint64_t places[32];       /* of the meeting that each lane waits at, in one number */
+    void *payloads[32];
 } warp;
 
 static struct emulator {
@@ -44,8 +46,10 @@ static struct emulator {
     int32_t ready[EMU_MAX_THREADS], n_ready;
     emu_dim3 block;
     uint32_t barriers;
-    unsigned char *stacks;
+    unsigned char *stacks; /* kept from launch to launch */
     emu_shadow_cell *shadow;
+    const unsigned char *stack; /* the running fibre's */
+    emu_range last;             /* of the global memory touched last */
 } emu;
 static pthread_mutex_t one_launch = PTHREAD_MUTEX_INITIALIZER;
 
@@ -55,12 +59,17 @@ unsigned char berth_shared[EMU_MAX_SHARED] __attribute__((aligned(1024)));
 static uint32_t draw(uint32_t below)
 {
     emu.random = emu.random * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)((emu.random >> 33) % below);
+    return (uint32_t)((emu.random >> 32) * below >> 32);
 }
 
 static fibre *self(void)
 {
     return &emu.fibres[emu.running];
+}
+
+static unsigned char *stack_of(int32_t i)
+{
+    return emu.stacks + (size_t)i * STACK_STRIDE;
 }
 
 emu_dim3 emu_thread_idx(void)
@@ -122,11 +131,32 @@ static void make_ready(int32_t i)
     emu.ready[emu.n_ready++] = i;
 }
 
+static bool stack_is_whole(void)
+{
+    return *(const uint64_t *)(const void *)emu.stack == STACK_MARK;
+}
+
+/* The next to run, drawn; then that fibre goes on from where it stands, without the scheduler's help. */
+static emu_context *choose(void)
+{
+    uint32_t at = draw((uint32_t)emu.n_ready);
+    emu.running = emu.ready[at];
+    emu.ready[at] = emu.ready[--emu.n_ready];
+    emu.stack = stack_of(emu.running);
+    return &self()->context;
+}
+
+static void leave_fibre(fibre *f)
+{
+    emu_context *next = emu.n_ready > 0 && stack_is_whole() ? choose() : &emu.scheduler;
+    if (next != &f->context) emu_context_switch(&f->context, next);
+}
+
 static void pause_fibre(fibre_state state)
 {
     fibre *f = self();
     f->state = state;
-    emu_context_switch(&f->context, &emu.scheduler);
+    leave_fibre(f);
 }
 
 void emu_block_barrier(const char *file, int line)
@@ -136,29 +166,26 @@ void emu_block_barrier(const char *file, int line)
     pause_fibre(AT_BARRIER);
 }
 
-static bool same_text(const char *a, const char *b)
+/* Equal numbers: the same mask, line and, but for a chance in 2^32, the same words. */
+static uint64_t place_of(const fibre *f)
 {
-    return a == b || strcmp(a, b) == 0;
-}
-
-static bool came_to_the_same(const fibre *a, const fibre *b)
-{
-    return a->mask == b->mask && a->line == b->line && same_text(a->what, b->what) && same_text(a->file, b->file);
+    uint64_t place = ((uint64_t)f->mask << 32 | (uint32_t)f->line) * 0x9E3779B97F4A7C15u;
+    return (place ^ (uintptr_t)f->what ^ (uintptr_t)f->file << 20) * 0xD6E8FEB86659FD93u;
 }
 
 /* All of the mask have come to the caller's meeting. */
-static bool is_last_to_come(const warp *w, const fibre *f, int32_t first)
+static bool is_last_to_come(const warp *w, uint32_t mask, uint64_t place)
 {
-    if (f->mask & ~(w->waiting | 1u << emu_lane())) return false;
+    if (mask & ~w->waiting) return false;
     for (int32_t l = 0; l < 32; l++)
-        if (f->mask >> l & 1 && !came_to_the_same(f, &emu.fibres[first + l])) return false;
+        if (w->places[l] != place && mask >> l & 1) return false;
     return true;
 }
 
 static void end_meeting(warp *w, uint32_t mask, int32_t first, emu_combine combine, int orders_memory)
 {
     void *payloads[32];
-    for (int32_t l = 0; l < 32; l++) payloads[l] = mask >> l & 1 ? emu.fibres[first + l].payload : NULL;
+    for (int32_t l = 0; l < 32; l++) payloads[l] = mask >> l & 1 ? w->payloads[l] : NULL;
     if (combine) combine(payloads);
     w->waiting &= ~mask;
     for (int32_t l = 0; l < 32; l++) {
@@ -173,20 +200,19 @@ void emu_warp_meet(const char *what, const char *file, int line, uint32_t mask, 
 {
     fibre *f = self();
     warp *w = &emu.warps[emu.running / 32];
-    int32_t first = emu.running / 32 * 32;
-    if (!(mask >> emu_lane() & 1))
+    const uint32_t lane = emu_lane();
+    if (!(mask >> lane & 1))
         emu_fail("%s at %s:%d with mask %08x, which leaves out the caller's lane", what, file, line, mask);
     if (mask & ~w->present)
         emu_fail("%s at %s:%d with mask %08x names lane %d, which has ended or never was", what, file, line, mask,
                  __builtin_ctz(mask & ~w->present));
-    f->what = what, f->file = file, f->line = line, f->mask = mask, f->payload = payload;
-    if (!is_last_to_come(w, f, first)) {
-        w->waiting |= 1u << emu_lane();
-        pause_fibre(AT_MEETING);
-        return;
-    }
-    end_meeting(w, mask, first, combine, orders_memory);
-    emu_context_switch(&f->context, &emu.scheduler);
+    f->what = what, f->file = file, f->line = line, f->mask = mask;
+    w->places[lane] = place_of(f);
+    w->payloads[lane] = payload;
+    w->waiting |= 1u << lane;
+    f->state = AT_MEETING;
+    if (is_last_to_come(w, mask, w->places[lane])) end_meeting(w, mask, emu.running / 32 * 32, combine, orders_memory);
+    leave_fibre(f);
 }
 
 /* ---- accesses --------------------------------------------------------------------------------------------------------- */
@@ -207,29 +233,47 @@ static void check_shared(size_t offset, size_t bytes, int writes)
     }
 }
 
+static bool lies_in(const emu_range *r, const unsigned char *p, size_t bytes, int writes)
+{
+    const size_t offset = (size_t)(p - (const unsigned char *)r->base); /* huge where p lies before */
+    return offset < r->bytes && bytes <= r->bytes - offset && (!writes || r->writable);
+}
+
 static void check_global(const unsigned char *p, size_t bytes, int writes)
 {
     const emu_range args = {emu.config->args, emu.config->kernel->args_bytes, false};
     for (size_t i = 0; i <= emu.config->n_ranges; i++) {
         const emu_range *r = i < emu.config->n_ranges ? &emu.config->ranges[i] : &args;
-        size_t offset = (size_t)(p - (const unsigned char *)r->base);
-        if (p < (const unsigned char *)r->base || offset >= r->bytes || bytes > r->bytes - offset) continue;
-        if (!writes || r->writable) return;
+        if (!lies_in(r, p, bytes, writes)) continue;
+        emu.last = *r;
+        return;
     }
     emu_fail("%s %zu bytes at %p, %s", writes ? "writes" : "reads", bytes, (const void *)p,
              writes ? "in no range that may be written" : "in no range of this launch");
 }
 
-void emu_access(const void *address, size_t bytes, int writes, size_t alignment)
+static __attribute__((noinline)) void check_access(const unsigned char *p, size_t bytes, int writes, size_t alignment)
 {
-    const unsigned char *p = address, *stack = emu.stacks + (size_t)emu.running * STACK_BYTES;
-    if (p >= stack && p < stack + STACK_BYTES) return; /* the thread's own locals */
-    if (alignment > 1 && (uintptr_t)address % alignment)
-        emu_fail("%s %zu bytes at %p, not aligned to %zu", writes ? "writes" : "reads", bytes, address, alignment);
-    if (p >= berth_shared && p < berth_shared + EMU_MAX_SHARED)
+    if (alignment > 1 && ((uintptr_t)p & (alignment - 1)))
+        emu_fail("%s %zu bytes at %p, not aligned to %zu", writes ? "writes" : "reads", bytes, (const void *)p,
+                 alignment);
+    if ((size_t)(p - berth_shared) < EMU_MAX_SHARED)
         check_shared((size_t)(p - berth_shared), bytes, writes);
     else
         check_global(p, bytes, writes);
+}
+
+/* The thread's own locals, and the global memory touched last, are most of all accesses. */
+static inline void access_fast(const unsigned char *p, size_t bytes, int writes, size_t alignment)
+{
+    if ((size_t)(p - emu.stack) < STACK_BYTES) return;
+    if (!((uintptr_t)p & (alignment - 1)) && lies_in(&emu.last, p, bytes, writes)) return;
+    check_access(p, bytes, writes, alignment);
+}
+
+void emu_access(const void *address, size_t bytes, int writes, size_t alignment)
+{
+    access_fast(address, bytes, writes, alignment);
 }
 
 /* ---- the compiler's hooks (-fsanitize=thread, without its runtime) ------------------------------------------------------ */
@@ -241,19 +285,19 @@ void emu_access(const void *address, size_t bytes, int writes, size_t alignment)
     void __tsan_unaligned_write##bytes(void *p);                                                                       \
     void __tsan_read##bytes(void *p)                                                                                   \
     {                                                                                                                  \
-        emu_access(p, bytes, 0, bytes);                                                                                \
+        access_fast(p, bytes, 0, bytes);                                                                               \
     }                                                                                                                  \
     void __tsan_write##bytes(void *p)                                                                                  \
     {                                                                                                                  \
-        emu_access(p, bytes, 1, bytes);                                                                                \
+        access_fast(p, bytes, 1, bytes);                                                                               \
     }                                                                                                                  \
     void __tsan_unaligned_read##bytes(void *p)                                                                         \
     {                                                                                                                  \
-        emu_access(p, bytes, 0, 1);                                                                                    \
+        access_fast(p, bytes, 0, 1);                                                                                   \
     }                                                                                                                  \
     void __tsan_unaligned_write##bytes(void *p)                                                                        \
     {                                                                                                                  \
-        emu_access(p, bytes, 1, 1);                                                                                    \
+        access_fast(p, bytes, 1, 1);                                                                                   \
     }
 EMU_HOOKS(1)
 EMU_HOOKS(2)
@@ -314,7 +358,7 @@ static void begin_block(void)
     memset(emu.warps, 0, sizeof emu.warps);
     for (int32_t i = 0; i < emu.n_fibres; i++) {
         uint32_t u = (uint32_t)i;
-        unsigned char *stack = emu.stacks + (size_t)i * STACK_BYTES;
+        unsigned char *stack = stack_of(i);
         emu.fibres[i] = (fibre){.index = {u % dims[0], u / dims[0] % dims[1], u / dims[0] / dims[1]}};
         *(uint64_t *)(void *)stack = STACK_MARK;
         emu_context_make(&emu.fibres[i].context, stack, STACK_BYTES, fibre_main);
@@ -360,11 +404,8 @@ static void run_block(void)
     begin_block();
     do {
         while (emu.n_ready > 0 && !emu.failed) {
-            uint32_t at = draw((uint32_t)emu.n_ready);
-            emu.running = emu.ready[at];
-            emu.ready[at] = emu.ready[--emu.n_ready];
-            emu_context_switch(&emu.scheduler, &self()->context);
-            if (*(uint64_t *)(void *)(emu.stacks + (size_t)emu.running * STACK_BYTES) != STACK_MARK)
+            emu_context_switch(&emu.scheduler, choose());
+            if (!stack_is_whole())
                 fail_for(emu.running, "more than %d bytes of locals: the emulator's stack is full", STACK_BYTES);
         }
     } while (!emu.failed && pass_barrier());
@@ -404,6 +445,12 @@ static bool refuse(char *error, const emu_launch_config *config, const char *why
     return false;
 }
 
+__attribute__((destructor)) static void free_stacks(void)
+{
+    free(emu.stacks);
+    emu.stacks = NULL;
+}
+
 bool emu_launch(const emu_launch_config *config, char *error)
 {
     const uint32_t *g = config->grid, *b = config->block;
@@ -417,7 +464,8 @@ bool emu_launch(const emu_launch_config *config, char *error)
     emu.config = config, emu.error = error, emu.failed = false;
     emu.random = config->seed * 0x9E3779B97F4A7C15u + 1;
     emu.n_fibres = (int32_t)threads, emu.running = 0;
-    emu.stacks = malloc((size_t)threads * STACK_BYTES);
+    if (!emu.stacks) emu.stacks = malloc((size_t)EMU_MAX_THREADS * STACK_STRIDE); /* touched as far as threads come */
+    emu.last = (emu_range){0};
     emu.shadow = malloc(sizeof *emu.shadow * (config->shared_bytes / SHADOW_UNIT + 1));
     bool ok = emu.stacks && emu.shadow;
     if (ok)
@@ -425,7 +473,6 @@ bool emu_launch(const emu_launch_config *config, char *error)
     else
         refuse(error, config, "no memory for the emulator's stacks");
     ok = ok && !emu.failed;
-    free(emu.stacks);
     free(emu.shadow);
     pthread_mutex_unlock(&one_launch);
     return ok;
