@@ -108,7 +108,8 @@ struct berth_backend {
     void (*stream_destroy)(berth_stream *s);                        /* NULL is fine; waits for its work */
     berth_status (*stream_wait)(berth_stream *s, berth_error *err); /* the host waits for all that was queued */
 
-    berth_status (*mark_create)(berth_unit *u, berth_mark **out, berth_error *err);
+    /* `for_host`: the host waits for it too, asleep unless it is almost over. */
+    berth_status (*mark_create)(berth_unit *u, bool for_host, berth_mark **out, berth_error *err);
     void (*mark_destroy)(berth_mark *m); /* NULL is fine */
     /* The point that `s`, of the mark's unit, has come to. On an error it marks nothing new. */
     berth_status (*mark_set)(berth_mark *m, berth_stream *s, berth_error *err);

@@ -13,6 +13,7 @@
 
 enum {
     SPIN_NS = 50000, /* as a cpu lane's, backend_cpu.c */
+    ASKS = 50,       /* some 50 us, see berth_gpu_event_wait_asking */
     FEW_CORES = 4,   /* with no more of them nobody spins: the lanes' threads are not all of a program's */
     RING_SLOTS = 4,
     RING_SLOT_BYTES = 4 << 20,
@@ -35,6 +36,7 @@ struct berth_stream {
 
 struct berth_mark {
     berth_gpu_event *event;
+    int32_t n_asks; /* by a host that waits, before it sleeps */
 };
 
 static cuda_unit *own(const berth_unit *u)
@@ -259,12 +261,13 @@ static berth_status cuda_stream_wait(berth_stream *s, berth_error *err)
     return berth_gpu_stream_wait(s->gpu, err);
 }
 
-static berth_status cuda_mark_create(berth_unit *u, berth_mark **out, berth_error *err)
+static berth_status cuda_mark_create(berth_unit *u, bool for_host, berth_mark **out, berth_error *err)
 {
     *out = NULL;
     berth_mark *m = calloc(1, sizeof *m);
     if (!m) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a mark of device %s", u->info->name);
-    berth_status st = berth_gpu_event_create(own(u)->gpu, &m->event, err);
+    m->n_asks = u->spin_ns > 0 ? ASKS : 0;
+    berth_status st = berth_gpu_event_create_as(own(u)->gpu, for_host ? BERTH_GPU_EVENT_SLEEPS : 0, &m->event, err);
     if (st != BERTH_OK) {
         free(m);
         return st;
@@ -292,7 +295,7 @@ static berth_status cuda_mark_await(berth_mark *m, berth_stream *s, berth_error 
 
 static berth_status cuda_mark_wait(berth_mark *m, berth_error *err)
 {
-    return berth_gpu_event_wait(m->event, err);
+    return berth_gpu_event_wait_asking(m->event, m->n_asks, err);
 }
 
 static berth_status cuda_pin(berth_unit *u, size_t bytes, void **out, berth_error *err)

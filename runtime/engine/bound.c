@@ -81,7 +81,8 @@ static berth_status make_notes(berth_bound *b, const berth_exec *exec, berth_err
     berth_status st = BERTH_OK;
     for (int32_t i = 0; st == BERTH_OK && i < p->n_ops; i++) {
         berth_unit *u = &exec->units[p->ops[i].device];
-        if (b->wakes[i] && u->backend->queues) st = u->backend->mark_create(u, &b->notes[i].mark, err);
+        if (b->wakes[i] && u->backend->queues)
+            st = u->backend->mark_create(u, b->wakes[i] & ~exec->queueing, &b->notes[i].mark, err);
     }
     return st;
 }

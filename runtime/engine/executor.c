@@ -474,8 +474,8 @@ static berth_status make_share(berth_run *r, int32_t d, bool has_ops, berth_erro
     s->device = d;
     if (!queues || !has_ops) return BERTH_OK;
     berth_status st = u->backend->stream_create(u, &s->stream, err);
-    if (st == BERTH_OK) st = u->backend->mark_create(u, &s->end.mark, err);
-    return st == BERTH_OK ? u->backend->mark_create(u, &s->timed.mark, err) : st;
+    if (st == BERTH_OK) st = u->backend->mark_create(u, true, &s->end.mark, err);
+    return st == BERTH_OK ? u->backend->mark_create(u, true, &s->timed.mark, err) : st;
 }
 
 berth_status berth_run_create(berth_exec *exec, uint64_t lanes, berth_run **out, berth_error *err)

@@ -1,0 +1,77 @@
+#include "fixture.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+static emu_report_fn *report;
+static emu_reset_fn *reset;
+
+/* The emulator stays open to the end of the program: its state is the world that tests look at. */
+static void find_emulator(void)
+{
+    if (reset) return;
+    void *lib = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (!lib) fail_msg("%s", dlerror());
+    void *symbols[] = {dlsym(lib, "emu_get_report"), dlsym(lib, "emu_reset")};
+    if (!symbols[0] || !symbols[1]) fail_msg("libcuda.so.1 is not the emulated one; see LD_LIBRARY_PATH");
+    memcpy(&report, &symbols[0], sizeof report);
+    memcpy(&reset, &symbols[1], sizeof reset);
+}
+
+void world_reset(const char *config)
+{
+    find_emulator();
+    reset(config);
+}
+
+emu_report world_report(void)
+{
+    emu_report r;
+    report(&r);
+    return r;
+}
+
+void world_is_empty(const char *what)
+{
+    emu_report r = world_report();
+    if (r.misuses) fail_msg("%s: %d misuses, the last: %s", what, (int)r.misuses, r.misuse);
+    if (r.contexts + r.allocations + r.pinned + r.streams + r.events + r.modules + r.graphs)
+        fail_msg("%s left %d contexts, %d allocations, %d pinned, %d streams, %d events, %d modules, %d graphs", what,
+                 (int)r.contexts, (int)r.allocations, (int)r.pinned, (int)r.streams, (int)r.events, (int)r.modules,
+                 (int)r.graphs);
+}
+
+berth_status world_ask(const golden_model *g, const asked *a, berth_core_result *out, berth_error *err)
+{
+    golden_engine e;
+    *out = (berth_core_result){0};
+    berth_status st = golden_plan(&e, g, a->devices, a->strategy, &a->plan, err);
+    if (st != BERTH_OK) return st;
+    const berth_core_options options = {.transport = a->transport};
+    st = golden_start(&e, &options, err);
+    if (st == BERTH_OK) {
+        const golden_case *c = &g->cases[a->which];
+        berth_core_request q = golden_request(c, a->max_new ? a->max_new : c->n_greedy);
+        st = berth_core_run(e.core, &q, out, err);
+    }
+    golden_stop(&e);
+    return st;
+}
+
+void world_gives_golden(const golden_model *g, const asked *a)
+{
+    char what[256];
+    berth_error err = {0};
+    berth_core_result r;
+    snprintf(what, sizeof what, "%s, case %d, %s, %s, %s", g->name, (int)a->which, a->devices,
+             a->strategy ? a->strategy : "auto", a->transport ? a->transport : "auto");
+    golden_must(world_ask(g, a, &r, &err), &err, what);
+    const golden_case *c = &g->cases[a->which];
+    int32_t n = a->max_new ? a->max_new : c->n_greedy;
+    if (r.n_ids != n) fail_msg("%s: %d tokens, not %d", what, (int)r.n_ids, (int)n);
+    for (int32_t i = 0; i < n; i++)
+        if (r.ids[i] != c->greedy[i]) fail_msg("%s: token %d is %d, not %d", what, i, r.ids[i], c->greedy[i]);
+    berth_core_result_deinit(&r);
+    world_is_empty(what);
+}

@@ -1,0 +1,27 @@
+/* fixture.h - golden models on emulated GPUs: a world of GPUs made anew, a request on it, and proof that nothing of it is
+ * left behind. Helpers fail the running test on any error. */
+#ifndef BERTH_TESTS_CUDA_ENGINE_FIXTURE_H
+#define BERTH_TESTS_CUDA_ENGINE_FIXTURE_H
+
+#include "emu.h"
+#include "golden.h"
+
+/* Drops the emulated GPUs and makes those that `config` describes (emu.h). The engine before is gone. */
+void world_reset(const char *config);
+/* No call was wrong, and nothing is alive on any GPU. */
+void world_is_empty(const char *what);
+emu_report world_report(void);
+
+typedef struct asked { /* zero means the default */
+    const char *devices, *strategy, *transport;
+    berth_plan_config plan;
+    int32_t max_new, which; /* case */
+} asked;
+
+/* Makes an engine, runs the case, ends the engine. On BERTH_OK *out is the caller's. */
+berth_status world_ask(const golden_model *g, const asked *a, berth_core_result *out, berth_error *err);
+
+/* The same, and the first tokens are the golden ones. */
+void world_gives_golden(const golden_model *g, const asked *a);
+
+#endif
