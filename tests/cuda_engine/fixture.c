@@ -42,14 +42,25 @@ void world_is_empty(const char *what)
                  (int)r.graphs);
 }
 
+/* As golden_plan, where reading the device list may fail too. */
+static berth_status plan(golden_engine *e, const golden_model *g, const asked *a, berth_error *err)
+{
+    const golden_case *c = &g->cases[a->which];
+    berth_plan_config config = a->plan;
+    *e = (golden_engine){0};
+    if (config.context == 0) config.context = c->n_ids + c->n_greedy;
+    berth_status st = berth_machine_parse(a->devices, &e->machine, err);
+    if (st == BERTH_OK) st = berth_core_plan_create(g->data, &e->machine, a->strategy, NULL, 0, &config, &e->plan, err);
+    return st;
+}
+
 berth_status world_ask(const golden_model *g, const asked *a, berth_core_result *out, berth_error *err)
 {
     golden_engine e;
     *out = (berth_core_result){0};
-    berth_status st = golden_plan(&e, g, a->devices, a->strategy, &a->plan, err);
-    if (st != BERTH_OK) return st;
+    berth_status st = plan(&e, g, a, err);
     const berth_core_options options = {.transport = a->transport};
-    st = golden_start(&e, &options, err);
+    if (st == BERTH_OK) st = golden_start(&e, &options, err);
     if (st == BERTH_OK) {
         const golden_case *c = &g->cases[a->which];
         berth_core_request q = golden_request(c, a->max_new ? a->max_new : c->n_greedy);
