@@ -18,9 +18,9 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "bench/engine_model.h"
-#include "bench/probe_run.h"
 #include "engine/engine.h"
 #include "engine/team.h"
+#include "probe/cpu.h"
 
 enum { LOADS = 7, MOST = 1024, PIPELINE_PROMPT = 4, PIPELINE_TOKENS = 4, SPIN_NS = 50000 };
 
@@ -180,29 +180,29 @@ static double prompt_flops(const berth_core *core, int64_t n_tokens)
 }
 
 typedef struct turns { /* a token, a read, a token, a read, ... */
-    probe_run *probe;
+    berth_cpu_probe *probe;
     report *report;
-    elapsed begin; /* of the prompt */
-    elapsed prompt, resumed;
+    berth_elapsed begin; /* of the prompt */
+    berth_elapsed prompt, resumed;
 } turns;
 
 static bool read_after_token(void *user, int32_t index, int32_t id, const float *logits)
 {
     (void)id, (void)logits;
     turns *t = user;
-    if (index == 0) t->prompt = elapsed_since(t->begin);
-    elapsed step = elapsed_since(t->resumed), read = probe_read(t->probe);
+    if (index == 0) t->prompt = berth_elapsed_since(t->begin);
+    berth_elapsed step = berth_elapsed_since(t->resumed), read = berth_cpu_probe_read(t->probe);
     if (index > 0) { /* the first is the prompt's */
         add(&t->report->step, step.wall);
         add(&t->report->read, read.wall);
         add(&t->report->step_ratio, read.wall / step.wall);
         add(&t->report->step_own, read.own / step.own);
     }
-    t->resumed = elapsed_now();
+    t->resumed = berth_elapsed_now();
     return true;
 }
 
-static void measure_tokens(const options *o, probe_run *probe, report *r)
+static void measure_tokens(const options *o, berth_cpu_probe *probe, report *r)
 {
     engine e;
     start(&e, o->dir, "cpu", "single", o->prompt + o->tokens + 1);
@@ -211,10 +211,10 @@ static void measure_tokens(const options *o, probe_run *probe, report *r)
     for (int32_t i = 0; i < o->rounds; i++) {
         turns t = {.probe = probe, .report = r};
         double flops;
-        elapsed before = probe_fma(probe, &flops);
-        t.begin = elapsed_now();
+        berth_elapsed before = berth_cpu_probe_fma(probe, &flops);
+        t.begin = berth_elapsed_now();
         answer(&e, o->prompt, o->tokens, read_after_token, &t);
-        elapsed after = probe_fma(probe, &flops);
+        berth_elapsed after = berth_cpu_probe_fma(probe, &flops);
         double rate = r->prefill_flops / t.prompt.wall, own = r->prefill_flops / t.prompt.own;
         add(&r->fma, flops / before.wall);
         add(&r->fma, flops / after.wall);
@@ -227,15 +227,15 @@ static void measure_tokens(const options *o, probe_run *probe, report *r)
 
 typedef struct pace {
     series *tokens;
-    elapsed resumed;
+    berth_elapsed resumed;
 } pace;
 
 static bool note_token(void *user, int32_t index, int32_t id, const float *logits)
 {
     (void)id, (void)logits;
     pace *p = user;
-    if (index > 0) add(p->tokens, elapsed_since(p->resumed).wall);
-    p->resumed = elapsed_now();
+    if (index > 0) add(p->tokens, berth_elapsed_since(p->resumed).wall);
+    p->resumed = berth_elapsed_now();
     return true;
 }
 
@@ -419,9 +419,9 @@ int main(int argc, char **argv)
     must(berth_cpu_team_create(r.threads, NULL, 0, false, SPIN_NS, NULL, &team, &err), &err);
     void *base;
     size_t length;
-    probe_run probe;
+    berth_cpu_probe probe;
     const char *weights = map_weights(&o, &r.bytes, &base, &length);
-    probe_run_init(&probe, team, weights, r.bytes);
+    berth_cpu_probe_init(&probe, team, weights, r.bytes);
     if (getloadavg(r.load, 2) != 2) r.load[0] = 0;
     measure_load(&o, &r);
     measure_tokens(&o, &probe, &r);

@@ -15,8 +15,8 @@
 
 #include "base/clock.h"
 #include "bench/kernel_tape.h"
-#include "bench/probe_run.h"
 #include "kernels/test_team.h"
+#include "probe/cpu.h"
 
 enum { MAX_ROUNDS = 99 };
 
@@ -27,7 +27,7 @@ typedef struct options {
 } options;
 
 typedef struct bench {
-    probe_run probe;
+    berth_cpu_probe probe;
     bool own_time;
 } bench;
 
@@ -54,22 +54,22 @@ static double least(series s)
     return s.value[0];
 }
 
-static double seconds_of(const bench *b, elapsed time)
+static double seconds_of(const bench *b, berth_elapsed time)
 {
     return b->own_time ? time.own : time.wall;
 }
 
 static double fma_rate(bench *b)
 {
-    double flops, seconds = seconds_of(b, probe_fma(&b->probe, &flops));
+    double flops, seconds = seconds_of(b, berth_cpu_probe_fma(&b->probe, &flops));
     return flops / seconds;
 }
 
 static double tape_seconds(const bench *b, const kernel_tape *t)
 {
-    elapsed begin = elapsed_now();
+    berth_elapsed begin = berth_elapsed_now();
     kernel_tape_run(t);
-    return seconds_of(b, elapsed_since(begin));
+    return seconds_of(b, berth_elapsed_since(begin));
 }
 
 static void print_ops(const char *what, const kernel_tape *t)
@@ -99,7 +99,7 @@ static void measure(bench *b, int32_t rounds, const kernel_tape *decode, const k
                     const kernel_tape *vision, measures *m)
 {
     for (int32_t i = 0; i < rounds; i++) {
-        double read = seconds_of(b, probe_read(&b->probe)), step = tape_seconds(b, decode);
+        double read = seconds_of(b, berth_cpu_probe_read(&b->probe)), step = tape_seconds(b, decode);
         double peak = fma_rate(b), prompt = tape_seconds(b, prefill);
         double peak_again = fma_rate(b), tile = tape_seconds(b, vision);
         add(&m->read, (double)b->probe.bytes / read);
@@ -188,7 +188,7 @@ int main(int argc, char **argv)
     kernel_tape_language(&prefill, &shape, &decode);
     kernel_tape_vision(&vision, &(kernel_vision_shape){1024, 16, 4096, 448, 14, 2, 1, 1536});
     bench b = {.own_time = o.own_time};
-    probe_run_init(&b.probe, team, decode.weights, decode.weight_bytes);
+    berth_cpu_probe_init(&b.probe, team, decode.weights, decode.weight_bytes);
     measure(&b, o.rounds, &decode, &prefill, &vision, &m);
     report(&o, &b, set->name, &m);
     if (o.ops) print_ops("decode ", &decode), print_ops("prefill", &prefill), print_ops("vision ", &vision);

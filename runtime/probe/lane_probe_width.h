@@ -1,7 +1,7 @@
-/* kernel_probe_lanes.h - the probes for one vector width; see kernel_probe.h. The including file defines BERTH_LANES
- * and KERNEL_PROBE. */
-#include "bench/kernel_probe.h"
+/* lane_probe_width.h - the probes for one vector width; see lane_probe.h. The including file defines BERTH_LANES
+ * and BERTH_LANE_PROBE. */
 #include "kernels/cpu/simd.h"
+#include "probe/lane_probe.h"
 
 enum { PROBE_SUMS = BERTH_LANES == 16 ? 24 : 12 };
 
@@ -44,7 +44,7 @@ static float probe_read(const void *data, size_t n, int way)
     return way == 1 ? probe_read_way(data, n, 1) : probe_read_way(data, n, 2);
 }
 
-#define KERNEL_PROBE_STRING_(x) #x
-#define KERNEL_PROBE_STRING(x)  KERNEL_PROBE_STRING_(x)
+#define BERTH_LANE_PROBE_STRING_(x) #x
+#define BERTH_LANE_PROBE_STRING(x)  BERTH_LANE_PROBE_STRING_(x)
 
-const kernel_probe KERNEL_PROBE = {KERNEL_PROBE_STRING(BERTH_LANES) " lanes", probe_fma, probe_read};
+const berth_lane_probe BERTH_LANE_PROBE = {BERTH_LANE_PROBE_STRING(BERTH_LANES) " lanes", probe_fma, probe_read};
