@@ -257,15 +257,25 @@ static void what_is_saved_is_read_back(void **state)
         berth_error err = {0};
         make_world(lists[i][0], &w);
         assert_int_equal(berth_machine_parse_on(&w.host, lists[i][1], NULL, &m, NULL), BERTH_OK);
-        m.devices[0].flops[BERTH_F16] = 123.5e12;
-        snprintf(m.devices[0].measured, sizeof m.devices[0].measured, "2026-11-21, driver 12.4");
+        berth_device *d = &m.devices[0];
+        const berth_link_rate rate = {.kind = "peer", .bytes_per_second = 7.25e9, .latency_ns = 9, .is_measured = true};
+        snprintf(d->measured, sizeof d->measured, "2026-11-21, driver for CUDA 12.4");
+        d->flops[BERTH_F16] = 123.5e12;
+        d->flops_measured = 1u << BERTH_F16;
+        if (d->bytes_per_second > 0) d->bytes_per_second = 17e9; /* where none is known, one would bring links */
+        d->is_read_measured = true;
+        assert_true(berth_machine_set_link(&m, 0, 1, &rate) && berth_machine_settle_links(&m));
         berth_buffer one = {0}, two = {0};
         assert_int_equal(berth_machine_save(&m, &one, NULL), BERTH_OK);
         if (parse_text(&w, one.data, &again, &err) != BERTH_OK) fail_msg("%s: %s", lists[i][1], err.message);
         assert_int_equal(berth_machine_save(&again, &two, NULL), BERTH_OK);
         assert_string_equal(one.data, two.data);
         assert_string_equal(again.devices[0].name, m.devices[0].name);
-        assert_string_equal(again.devices[0].measured, "2026-11-21, driver 12.4");
+        const berth_device *e = &again.devices[0];
+        assert_string_equal(e->measured, "2026-11-21, driver for CUDA 12.4");
+        assert_true(e->is_read_measured && e->flops_measured == 1u << BERTH_F16 && !e->host_link.is_measured);
+        assert_true(berth_machine_link(&again, 0, 1).is_measured && !berth_machine_link(&again, 1, 0).is_measured);
+        assert_string_equal(again.devices[1].measured, "");
         berth_buffer_deinit(&one);
         berth_buffer_deinit(&two);
         berth_machine_deinit(&m);

@@ -1,6 +1,7 @@
 /* links.c - the rates between devices: what files say, and through host memory where they say nothing. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "machine/machine_internal.h"
 
@@ -11,7 +12,7 @@ bool berth_device_has_dtype(const berth_device *d, berth_dtype dtype)
     return dtype == BERTH_F16 || (dtype == BERTH_BF16 && d->capability >= 80);
 }
 
-static const berth_link *find(const berth_machine *m, int32_t from, int32_t to)
+static berth_link *find(const berth_machine *m, int32_t from, int32_t to)
 {
     for (int32_t i = 0; i < m->n_links; i++)
         if (m->links[i].from == from && m->links[i].to == to) return &m->links[i];
@@ -54,4 +55,21 @@ bool berth_machine_fill_links(berth_machine *m)
             if (r.bytes_per_second > 0 && !berth_machine_add_link(m, a, b, &r)) return false;
         }
     return true;
+}
+
+bool berth_machine_set_link(berth_machine *m, int32_t from, int32_t to, const berth_link_rate *rate)
+{
+    berth_link *l = find(m, from, to);
+    if (!l) return berth_machine_add_link(m, from, to, rate);
+    l->rate = *rate;
+    return true;
+}
+
+bool berth_machine_settle_links(berth_machine *m)
+{
+    int32_t kept = 0;
+    for (int32_t i = 0; i < m->n_links; i++)
+        if (m->links[i].rate.is_measured || strcmp(m->links[i].rate.kind, "host") != 0) m->links[kept++] = m->links[i];
+    m->n_links = kept;
+    return berth_machine_fill_links(m);
 }

@@ -37,6 +37,7 @@ typedef enum berth_device_kind { BERTH_DEVICE_CPU, BERTH_DEVICE_CUDA } berth_dev
 typedef struct berth_link_rate {
     char kind[32]; /* "NV2", "PCIe 4.0 x16" */
     double bytes_per_second, latency_ns;
+    bool is_measured; /* on this computer; else from a profile or a file */
 } berth_link_rate;
 
 typedef struct berth_device {
@@ -53,9 +54,11 @@ typedef struct berth_device {
     bool shares_cores;     /* another device of this machine uses one of them */
     /* What it wears, or is predicted to be like; zeros and "" where that is not known, as of a plain cpu device. */
     char profile[20];
-    char measured[48];      /* when and under which driver the rates were measured; "" = they were not */
-    int32_t capability;     /* 70 = compute capability 7.0; 0 = none: computes in fp32 */
-    uint64_t context_bytes; /* what a backend takes for itself; not part of memory_bytes */
+    char measured[48];       /* "2026-11-21, driver for CUDA 12.4": when rates of this device were; "" = none was */
+    bool is_read_measured;   /* bytes_per_second was */
+    uint32_t flops_measured; /* flops was: bit 1 << dtype */
+    int32_t capability;      /* 70 = compute capability 7.0; 0 = none: computes in fp32 */
+    uint64_t context_bytes;  /* what a backend takes for itself; not part of memory_bytes */
     double flops[BERTH_BF16 +
                  1];         /* by dtype: operations a second that large products reach; 0 = not known, or not native */
     double bytes_per_second; /* weights read a second while decoding */
@@ -93,6 +96,11 @@ berth_status berth_machine_parse_with(const char *list, const char *profile_dir,
 
 /* The link's rate; all zero when not known. */
 berth_link_rate berth_machine_link(const berth_machine *m, int32_t from, int32_t to);
+
+/* Sets one; false: out of memory. settle: what goes by way of the host is told anew from the host links, as after these
+ * changed; what was measured stays. */
+bool berth_machine_set_link(berth_machine *m, int32_t from, int32_t to, const berth_link_rate *rate);
+bool berth_machine_settle_links(berth_machine *m);
 
 /* Device index by name ("cpu:1"), bare number ("1"), or -1. */
 int32_t berth_machine_find(const berth_machine *m, const char *name);

@@ -84,12 +84,21 @@ static void capability(reader *r, const berth_json_node *object, int32_t *out)
         *out = major * 10 + minor;
 }
 
+/* A figure that `berth devices --measure` wrote: when it did, else NULL. */
+static const char *measured_when(const berth_json_node *node)
+{
+    static const char by[] = BERTH_MEASURED_BY;
+    const char *source = berth_json_as_string(berth_json_get(node, "source"));
+    return source && strncmp(source, by, sizeof by - 1) == 0 ? source + sizeof by - 1 : NULL;
+}
+
 static void link_rate(reader *r, const berth_json_node *object, berth_link_rate *out)
 {
     const char *kind = berth_json_as_string(berth_json_get(object, "kind"));
     snprintf(out->kind, sizeof out->kind, "%s", kind ? kind : "");
     real(r, object, "bytes_per_second", &out->bytes_per_second);
     real(r, object, "latency_ns", &out->latency_ns);
+    out->is_measured = measured_when(berth_json_get(object, "bytes_per_second")) != NULL;
 }
 
 /* Peak rates, then what products are known to reach, which is better. */
@@ -188,14 +197,27 @@ static void read_kind(reader *r, const berth_json_node *node, berth_device *d)
     const berth_json_node *at = berth_json_get(node, "kind");
     const char *kind = berth_json_as_string(at);
     const char *model = berth_json_as_string(berth_json_get(node, "model"));
-    const char *measured = berth_json_as_string(berth_json_get(node, "measured"));
     if (at && (!kind || (strcmp(kind, "cpu") != 0 && strcmp(kind, "cuda") != 0)))
         bad(r, "kind", "must be \"cpu\" or \"cuda\"");
     d->kind = kind && strcmp(kind, "cuda") == 0 ? BERTH_DEVICE_CUDA : BERTH_DEVICE_CPU;
     if (d->kind == BERTH_DEVICE_CUDA && !berth_json_get(node, "physical"))
         bad(r, "physical", "is missing: the number of the GPU");
     snprintf(d->model, sizeof d->model, "%s", model ? model : "");
-    snprintf(d->measured, sizeof d->measured, "%s", measured ? measured : "");
+}
+
+static void read_measured(const berth_json_node *node, berth_device *d)
+{
+    static const char *const names[] = {[BERTH_F32] = "fp32", [BERTH_F16] = "fp16", [BERTH_BF16] = "bf16"};
+    const char *when = measured_when(berth_json_get(berth_json_get(node, "host_link"), "bytes_per_second"));
+    const char *read = measured_when(berth_json_get(node, "bytes_per_second"));
+    d->is_read_measured = read != NULL;
+    if (read) when = read;
+    for (int i = 0; i <= BERTH_BF16; i++) {
+        const char *flops = measured_when(berth_json_get(berth_json_get(node, "gemm_flops"), names[i]));
+        if (flops) d->flops_measured |= 1u << i;
+        if (flops) when = flops;
+    }
+    snprintf(d->measured, sizeof d->measured, "%s", when ? when : "");
 }
 
 static void read_device(reader *r, const berth_json_node *node, berth_device *d)
@@ -233,6 +255,7 @@ static void read_device(reader *r, const berth_json_node *node, berth_device *d)
     real(r, node, "bytes_per_second", &d->bytes_per_second);
     rates(r, node, d->flops);
     if (berth_json_get(node, "host_link")) link_rate(r, berth_json_get(node, "host_link"), &d->host_link);
+    read_measured(node, d);
     read_cores(r, berth_json_get(node, "cores"), d);
 }
 

@@ -8,6 +8,9 @@
 
 #include "machine/machine.h"
 
+/* Begins the source of a figure that was measured here; the rest says when. */
+#define BERTH_MEASURED_BY "berth devices --measure, "
+
 /* The bundled files, in alphabetical order. */
 typedef struct berth_bundled {
     const char *name; /* "A10": the file's name without .json */

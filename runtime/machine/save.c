@@ -5,9 +5,11 @@
 #include <hwloc.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "machine/machine_internal.h"
+#include "machine/profile.h"
 
 static void put_string(berth_buffer *b, const char *key, const char *text)
 {
@@ -17,37 +19,54 @@ static void put_string(berth_buffer *b, const char *key, const char *text)
 
 /* ---- devices and links ------------------------------------------------------------------------------------------- */
 
-static void put_rate(berth_buffer *b, const berth_link_rate *r)
+/* With where it comes from when it was measured at `when`, which is NULL for others. */
+static void put_figure(berth_buffer *b, const char *key, double value, const char *when)
 {
+    if (!when) {
+        berth_buffer_printf(b, "\"%s\": %.17g", key, value);
+        return;
+    }
+    char source[128];
+    const int len = snprintf(source, sizeof source, "%s%.60s", BERTH_MEASURED_BY, when);
+    berth_buffer_printf(b, "\"%s\": {\"value\": %.17g, \"source\": ", key, value);
+    berth_buffer_json_string(b, source, (size_t)len);
+    berth_buffer_puts(b, ", \"confidence\": \"measured\"}");
+}
+
+static void put_rate(berth_buffer *b, const berth_link_rate *r, const char *when)
+{
+    if (!r->is_measured) when = NULL;
     put_string(b, "kind", r->kind);
-    berth_buffer_printf(b, ", \"bytes_per_second\": %.17g, \"latency_ns\": %.17g", r->bytes_per_second, r->latency_ns);
+    berth_buffer_puts(b, ", ");
+    put_figure(b, "bytes_per_second", r->bytes_per_second, when);
+    berth_buffer_puts(b, ", ");
+    put_figure(b, "latency_ns", r->latency_ns, when);
+}
+
+static void put_text(berth_buffer *b, const char *key, const char *text)
+{
+    if (!text[0]) return;
+    put_string(b, key, text);
+    berth_buffer_puts(b, ", ");
 }
 
 static void put_worn(berth_buffer *b, const berth_device *d)
 {
     static const char *const names[] = {[BERTH_F32] = "fp32", [BERTH_F16] = "fp16", [BERTH_BF16] = "bf16"};
     berth_buffer_puts(b, ",\n     ");
-    if (d->kind == BERTH_DEVICE_CUDA) {
-        berth_buffer_puts(b, "\"kind\": \"cuda\", ");
-        put_string(b, "model", d->model);
-        berth_buffer_puts(b, ", ");
-    }
-    if (d->measured[0]) {
-        put_string(b, "measured", d->measured);
-        berth_buffer_puts(b, ", ");
-    }
-    if (d->profile[0]) {
-        put_string(b, "profile", d->profile);
-        berth_buffer_puts(b, ", ");
-    }
-    berth_buffer_printf(
-        b, "\"compute_capability\": \"%d.%d\", \"context_bytes\": %" PRIu64 ", \"bytes_per_second\": %.17g",
-        (int)d->capability / 10, (int)d->capability % 10, d->context_bytes, d->bytes_per_second);
+    put_text(b, "kind", d->kind == BERTH_DEVICE_CUDA ? "cuda" : "");
+    put_text(b, "model", d->model);
+    put_text(b, "profile", d->profile);
+    berth_buffer_printf(b, "\"compute_capability\": \"%d.%d\", \"context_bytes\": %" PRIu64 ",\n     ",
+                        (int)d->capability / 10, (int)d->capability % 10, d->context_bytes);
+    put_figure(b, "bytes_per_second", d->bytes_per_second, d->is_read_measured ? d->measured : NULL);
     berth_buffer_puts(b, ",\n     \"gemm_flops\": {");
-    for (int i = 0; i <= BERTH_BF16; i++)
-        berth_buffer_printf(b, "%s\"%s\": %.17g", i ? ", " : "", names[i], d->flops[i]);
+    for (int i = 0; i <= BERTH_BF16; i++) {
+        if (i) berth_buffer_puts(b, ", ");
+        put_figure(b, names[i], d->flops[i], d->flops_measured >> i & 1 ? d->measured : NULL);
+    }
     berth_buffer_puts(b, "},\n     \"host_link\": {");
-    put_rate(b, &d->host_link);
+    put_rate(b, &d->host_link, d->measured);
     berth_buffer_puts(b, "}");
 }
 
@@ -72,7 +91,7 @@ static void put_machine(berth_buffer *b, const berth_machine *m)
     for (int32_t i = 0; i < m->n_links; i++) {
         berth_buffer_printf(b, "%s\n    {\"from\": %d, \"to\": %d, ", i ? "," : "", (int)m->links[i].from,
                             (int)m->links[i].to);
-        put_rate(b, &m->links[i].rate);
+        put_rate(b, &m->links[i].rate, m->devices[m->links[i].from].measured);
         berth_buffer_puts(b, "}");
     }
     berth_buffer_puts(b, m->n_links ? "\n  ],\n" : "],\n");
