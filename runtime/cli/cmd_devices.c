@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "cli/devices.h"
 #include "cli/setup.h"
 #include "kernels/ops.h"
 #include "machine/machine.h"
@@ -12,6 +13,12 @@
 
 static const char *const kernel_sets[] = {"avx512", "avx2", "generic", "ref"}; /* as --kernels names them */
 enum { N_KERNEL_SETS = sizeof kernel_sets / sizeof kernel_sets[0] };
+
+/* What `--dtype auto` takes on it. */
+static berth_dtype auto_dtype(const berth_device *d)
+{
+    return d->capability == 0 ? BERTH_F32 : berth_device_has_dtype(d, BERTH_BF16) ? BERTH_BF16 : BERTH_F16;
+}
 
 /* ---- JSON -------------------------------------------------------------------------------------------------------- */
 
@@ -64,6 +71,21 @@ static void json_transports(berth_buffer *out)
     berth_buffer_putc(out, ']');
 }
 
+/* What is known, each with whether it was measured here. */
+static void json_rates(const berth_device *d, berth_buffer *out)
+{
+    const berth_dtype dtype = auto_dtype(d);
+    berth_buffer_putc(out, ',');
+    put_string(out, "measured", d->measured);
+    berth_buffer_printf(
+        out,
+        ",\"bytes_per_second\":%.6g,\"bytes_per_second_measured\":%s,\"flops\":%.6g,\"flops_measured\":%s,"
+        "\"host_bytes_per_second\":%.6g,\"host_measured\":%s",
+        d->bytes_per_second, d->is_read_measured ? "true" : "false", d->flops[dtype],
+        d->flops_measured >> dtype & 1 ? "true" : "false", d->host_link.bytes_per_second,
+        d->host_link.is_measured ? "true" : "false");
+}
+
 static void json_device(const berth_device *d, berth_buffer *out)
 {
     put_string(out, "name", d->name);
@@ -72,12 +94,13 @@ static void json_device(const berth_device *d, berth_buffer *out)
                         (unsigned long long)d->memory_bytes, d->memory_given ? "true" : "false");
     for (int32_t k = 0; k < d->n_cores; k++) berth_buffer_printf(out, "%s%d", k ? "," : "", (int)d->cores[k]);
     berth_buffer_printf(out, "],\"shares_cores\":%s,\"profile\":", d->shares_cores ? "true" : "false");
-    if (d->profile[0]) {
+    if (d->profile[0])
         berth_buffer_json_string(out, d->profile, strlen(d->profile));
-        berth_buffer_printf(out, ",\"capability\":\"%d.%d\"", (int)d->capability / 10, (int)d->capability % 10);
-    } else {
+    else
         berth_buffer_puts(out, "null");
-    }
+    if (d->capability > 0)
+        berth_buffer_printf(out, ",\"capability\":\"%d.%d\"", (int)d->capability / 10, (int)d->capability % 10);
+    json_rates(d, out);
 }
 
 static void json_devices(const berth_machine *m, berth_buffer *out)
@@ -97,15 +120,15 @@ static void json_devices(const berth_machine *m, berth_buffer *out)
         put_string(out, "to", m->devices[l->to].name);
         berth_buffer_putc(out, ',');
         put_string(out, "kind", l->rate.kind);
-        berth_buffer_printf(out, ",\"bytes_per_second\":%.6g,\"latency_ns\":%.6g}", l->rate.bytes_per_second,
-                            l->rate.latency_ns);
+        berth_buffer_printf(out, ",\"bytes_per_second\":%.6g,\"latency_ns\":%.6g,\"measured\":%s}",
+                            l->rate.bytes_per_second, l->rate.latency_ns, l->rate.is_measured ? "true" : "false");
     }
     berth_buffer_putc(out, ']');
 }
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */
 
-static void text_computer(const berth_computer *c, berth_buffer *out)
+static void text_computer(const berth_computer *c, const cli_cuda *cuda, berth_buffer *out)
 {
     char memory[32], l2[32], l3[32];
     berth_buffer_printf(out, "processor   %s\n", c->cpu_model[0] ? c->cpu_model : "unknown");
@@ -117,6 +140,7 @@ static void text_computer(const berth_computer *c, berth_buffer *out)
                         berth_format_bytes(c->l2_bytes, l2, sizeof l2), berth_format_bytes(c->l3_bytes, l3, sizeof l3));
     berth_buffer_printf(out, "vectors     %s\n", c->isa[0] ? c->isa : "none that kernels look for");
     berth_buffer_printf(out, "CUDA        %s\n", c->cuda);
+    cli_cuda_text(cuda, out);
     berth_buffer_printf(out, "kernels     %s; available:", berth_kernels_cpu(NULL)->name);
     for (size_t i = 0; i < N_KERNEL_SETS; i++) {
         if (berth_kernels_cpu(kernel_sets[i]) != NULL) berth_buffer_printf(out, " %s", kernel_sets[i]);
@@ -140,20 +164,30 @@ static void text_cores(const berth_device *d, berth_buffer *out)
     }
 }
 
-/* What `--dtype auto` takes on it. */
-static berth_dtype auto_dtype(const berth_device *d)
+/* More than a plain cpu device. */
+static bool is_known(const berth_device *d)
 {
-    return d->capability == 0 ? BERTH_F32 : berth_device_has_dtype(d, BERTH_BF16) ? BERTH_BF16 : BERTH_F16;
+    return d->profile[0] || d->measured[0] || d->kind == BERTH_DEVICE_CUDA;
+}
+
+static void text_rate(double value, int width, const char *form, berth_buffer *out)
+{
+    char text[32] = "-";
+    if (value > 0) snprintf(text, sizeof text, form, value);
+    berth_buffer_printf(out, " %*s", width, text);
 }
 
 static void text_worn(const berth_device *d, berth_buffer *out)
 {
-    char context[32];
+    char context[32], capability[16] = "-";
     const berth_dtype dtype = auto_dtype(d);
-    berth_buffer_printf(out, " %10s  %d.%d %5s %8.1f %7.0f",
-                        berth_format_bytes(d->context_bytes, context, sizeof context), (int)d->capability / 10,
-                        (int)d->capability % 10, berth_dtype_name(dtype), d->flops[dtype] / 1e12,
-                        d->bytes_per_second / 1e9);
+    if (d->capability > 0)
+        snprintf(capability, sizeof capability, "%d.%d", (int)d->capability / 10, (int)d->capability % 10);
+    berth_buffer_printf(out, " %10s %4s %5s",
+                        d->capability > 0 ? berth_format_bytes(d->context_bytes, context, sizeof context) : "-",
+                        capability, berth_dtype_name(dtype));
+    text_rate(d->flops[dtype] / 1e12, 8, d->flops[dtype] < 1e12 ? "%.3f" : "%.1f", out);
+    text_rate(d->bytes_per_second / 1e9, 7, "%.0f", out);
 }
 
 static void text_devices(const berth_machine *m, berth_buffer *out)
@@ -162,7 +196,7 @@ static void text_devices(const berth_machine *m, berth_buffer *out)
     bool any_worn = false;
     for (int32_t i = 0; i < m->n_devices; i++) {
         if ((int)strlen(m->devices[i].name) > width) width = (int)strlen(m->devices[i].name);
-        any_worn = any_worn || m->devices[i].profile[0];
+        any_worn = any_worn || is_known(&m->devices[i]);
     }
     berth_buffer_printf(out, "\n%-*s %10s", width, "device", "memory");
     if (any_worn) berth_buffer_printf(out, " %10s  %s %5s %8s %7s", "context", "cap", "dtype", "TFLOP/s", "GB/s");
@@ -172,7 +206,7 @@ static void text_devices(const berth_machine *m, berth_buffer *out)
         char memory[32];
         berth_buffer_printf(out, "%-*s %10s", width, d->name,
                             berth_format_bytes(d->memory_bytes, memory, sizeof memory));
-        if (d->profile[0])
+        if (is_known(d))
             text_worn(d, out);
         else if (any_worn)
             berth_buffer_printf(out, " %10s  %3s %5s %8s %7s", "-", "-", berth_dtype_name(BERTH_F32), "-", "-");
@@ -182,10 +216,28 @@ static void text_devices(const berth_machine *m, berth_buffer *out)
     }
 }
 
+/* Whether a GPU's rates, and which, were measured on it. */
+static void text_sources(const berth_machine *m, berth_buffer *out)
+{
+    for (int32_t i = 0; i < m->n_devices; i++) {
+        const berth_device *d = &m->devices[i];
+        const bool is_gpu = d->kind == BERTH_DEVICE_CUDA;
+        if (d->measured[0])
+            berth_buffer_printf(out, "%s: %s measured %s%s\n", d->name, d->is_read_measured ? "GB/s" : "links",
+                                d->measured, is_gpu && d->profile[0] ? "; TFLOP/s predicted by its profile" : "");
+        else if (is_gpu && d->profile[0])
+            berth_buffer_printf(out, "%s: rates predicted by profile %s; --measure measures them\n", d->name,
+                                d->profile);
+        else if (is_gpu)
+            berth_buffer_printf(out, "%s: no profile has its name, so no rates are known; --measure measures them\n",
+                                d->name);
+    }
+}
+
 static bool is_same_rate(const berth_link_rate *a, const berth_link_rate *b)
 {
     return strcmp(a->kind, b->kind) == 0 && a->bytes_per_second == b->bytes_per_second &&
-           a->latency_ns == b->latency_ns;
+           a->latency_ns == b->latency_ns && a->is_measured == b->is_measured;
 }
 
 /* Every pair of several devices is linked alike. */
@@ -198,8 +250,8 @@ static bool is_uniform(const berth_machine *m)
 
 static void text_link(const char *pair, const berth_link_rate *r, berth_buffer *out)
 {
-    berth_buffer_printf(out, "%-10s %-24s %10.1f %7.1f us\n", pair, r->kind, r->bytes_per_second / 1e9,
-                        r->latency_ns / 1e3);
+    berth_buffer_printf(out, "%-10s %-24s %10.1f %7.1f us%s\n", pair, r->kind, r->bytes_per_second / 1e9,
+                        r->latency_ns / 1e3, r->is_measured ? "  measured" : "");
 }
 
 /* Both directions in one row where they are equal, all pairs where those are. */
@@ -228,30 +280,63 @@ static berth_status save(const char *path, const berth_machine *m, berth_error *
     return st;
 }
 
+typedef struct description {
+    berth_computer computer;
+    berth_machine machine;
+    cli_cuda cuda;
+    berth_buffer list, measured;
+} description;
+
+/* Without --devices what is measured is all that this computer has. */
+static berth_status read_machine(const cli_args *a, description *d, berth_error *err)
+{
+    berth_status st = BERTH_OK;
+    if (a->set[OPT_MEASURE] && !a->set[OPT_DEVICES])
+        berth_buffer_puts(&d->list, "all");
+    else
+        st = cli_device_list(a, &d->list, err);
+    if (st == BERTH_OK && d->list.failed) st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the device list");
+    return st == BERTH_OK ? berth_machine_parse_with(d->list.data, cli_profile_dir(a), &d->machine, err) : st;
+}
+
+static void put_json(const description *d, berth_buffer *out)
+{
+    berth_buffer_putc(out, '{');
+    json_computer(&d->computer, out);
+    cli_cuda_json(&d->cuda, out);
+    json_kernels(out);
+    json_transports(out);
+    json_devices(&d->machine, out);
+    berth_buffer_puts(out, "}\n");
+}
+
+static void put_text(const description *d, berth_buffer *out)
+{
+    text_computer(&d->computer, &d->cuda, out);
+    if (d->measured.len > 0) berth_buffer_printf(out, "\n%s", d->measured.data);
+    text_devices(&d->machine, out);
+    text_links(&d->machine, out);
+    text_sources(&d->machine, out);
+}
+
 static berth_status describe(const cli_args *a, berth_buffer *out, berth_error *err)
 {
-    berth_computer computer;
-    berth_machine machine = {0};
-    berth_buffer list = {0};
-    berth_status st = cli_device_list(a, &list, err);
-    if (st == BERTH_OK) st = berth_machine_parse_with(list.data, cli_profile_dir(a), &machine, err);
-    if (st == BERTH_OK && a->set[OPT_SAVE]) st = save(a->text[OPT_SAVE], &machine, err);
-    if (st == BERTH_OK) st = berth_computer_read(&computer, err);
-    if (st == BERTH_OK && a->set[OPT_JSON]) {
-        berth_buffer_putc(out, '{');
-        json_computer(&computer, out);
-        json_kernels(out);
-        json_transports(out);
-        json_devices(&machine, out);
-        berth_buffer_puts(out, "}\n");
-    } else if (st == BERTH_OK) {
-        text_computer(&computer, out);
-        text_devices(&machine, out);
-        text_links(&machine, out);
-    }
-    berth_machine_deinit(&machine);
-    berth_buffer_deinit(&list);
-    if (st == BERTH_OK && out->failed) st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the list of devices");
+    description d = {0};
+    berth_status st = read_machine(a, &d, err);
+    if (st == BERTH_OK) st = cli_cuda_read(a->set[OPT_PROBE], &d.cuda, err);
+    if (st == BERTH_OK && a->set[OPT_MEASURE]) st = cli_measure(&d.machine, d.cuda.cuda, &d.measured, err);
+    if (st == BERTH_OK && a->set[OPT_SAVE]) st = save(a->text[OPT_SAVE], &d.machine, err);
+    if (st == BERTH_OK) st = berth_computer_read(&d.computer, err);
+    if (st == BERTH_OK) (a->set[OPT_JSON] ? put_json : put_text)(&d, out);
+    if (st == BERTH_OK && (out->failed || d.measured.failed))
+        st = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the list of devices");
+    if (st == BERTH_OK && cli_cuda_lies(&d.cuda))
+        st = BERTH_FAIL(err, BERTH_MISMATCH,
+                        "there are GPUs between which copies do not bring what was sent: see proofs");
+    cli_cuda_deinit(&d.cuda);
+    berth_machine_deinit(&d.machine);
+    berth_buffer_deinit(&d.list);
+    berth_buffer_deinit(&d.measured);
     return st;
 }
 
@@ -260,11 +345,10 @@ cli_exit cmd_devices(const cli_args *a)
     berth_error err = {0};
     berth_buffer out = {0};
     cli_exit code = EXIT_OK;
-    if (describe(a, &out, &err) != BERTH_OK) {
-        code = cli_fail(&err);
-    } else if (!cli_write(out.data, out.len)) {
-        code = EXIT_RUN;
-    }
+    const berth_status st = describe(a, &out, &err);
+    if (st == BERTH_OK || st == BERTH_MISMATCH) /* a link that lies is told, and an error then */
+        if (!cli_write(out.data, out.len)) code = EXIT_RUN;
+    if (st != BERTH_OK && code == EXIT_OK) code = cli_fail(&err);
     berth_buffer_deinit(&out);
     return code;
 }

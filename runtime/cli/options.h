@@ -106,6 +106,9 @@ typedef enum cli_option {
     OPT_OUTPUT,
     OPT_OUTPUT_ERR,
     OPT_PROGRESS,
+    /* devices */
+    OPT_MEASURE,
+    OPT_PROBE,
     /* batch */
     OPT_ORDERED,
     OPT_SYNC,

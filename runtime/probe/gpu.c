@@ -1,64 +1,80 @@
 /* gpu.c - see gpu.h. */
 #include "probe/gpu.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/clock.h"
 
 enum { ROUNDS = 5, COPIES = 8, SMALL = 256, MANY = 1000 };
 
-static const uint64_t most_bytes = (uint64_t)1 << 30, most_pinned = (uint64_t)256 << 20;
+static const uint64_t most_bytes = (uint64_t)1 << 30, most_pinned = (uint64_t)64 << 20;
 
-typedef struct bed {
+struct berth_gpu_probe {
+    berth_cuda *cuda;  /* borrowed */
+    berth_gpu *keeper; /* what is free is known only behind an open context; this keeps it until the arena is there */
     berth_gpu *gpu;
     berth_gpu_stream *stream, *other;
     berth_gpu_ptr a, b;
     void *host, *back; /* pinned */
     size_t bytes, pinned;
-} bed;
+    int32_t ordinal;
+};
+
+typedef berth_gpu_probe bed;
 
 static uint64_t least(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
 }
 
-/* A quarter of what is free, in whole pages of 4 KiB. */
-static size_t share_of(uint64_t free_bytes)
+void berth_gpu_probe_close(berth_gpu_probe *p)
 {
-    return (size_t)(least(free_bytes / 4, most_bytes) / 4096 * 4096);
+    if (!p) return;
+    berth_gpu_stream_destroy(p->stream);
+    berth_gpu_stream_destroy(p->other);
+    if (p->host) berth_gpu_unpin(p->gpu, p->host);
+    if (p->back) berth_gpu_unpin(p->gpu, p->back);
+    berth_gpu_close(p->gpu);
+    berth_gpu_close(p->keeper);
+    free(p);
 }
 
-static void end(bed *b)
+/* Two pieces of a quarter of what is free each, in whole pages of 4 KiB. */
+static berth_status take_memory(bed *p, berth_error *err)
 {
-    berth_gpu_stream_destroy(b->stream);
-    berth_gpu_stream_destroy(b->other);
-    if (b->host) berth_gpu_unpin(b->gpu, b->host);
-    if (b->back) berth_gpu_unpin(b->gpu, b->back);
-    berth_gpu_close(b->gpu);
-    *b = (bed){0};
+    uint64_t free_bytes = 0, total = 0;
+    berth_status st = berth_gpu_memory(p->keeper, &free_bytes, &total, err);
+    if (st != BERTH_OK) return st;
+    p->bytes = (size_t)(least(free_bytes / 4, most_bytes) / 4096 * 4096);
+    p->pinned = (size_t)least(p->bytes, most_pinned);
+    if (p->bytes == 0)
+        return BERTH_FAIL(err, BERTH_DOES_NOT_FIT, "cuda:%d has no memory left to measure with", (int)p->ordinal);
+    st = berth_gpu_open(p->cuda, p->ordinal, 2 * p->bytes, &p->gpu, err);
+    if (st == BERTH_OK) st = berth_gpu_take(p->gpu, p->bytes, &p->a, err);
+    if (st == BERTH_OK) st = berth_gpu_take(p->gpu, p->bytes, &p->b, err);
+    if (st == BERTH_OK) st = berth_gpu_pin(p->gpu, p->pinned, &p->host, err);
+    if (st == BERTH_OK) memset(p->host, 7, p->pinned);
+    return st == BERTH_OK ? berth_gpu_pin(p->gpu, p->pinned, &p->back, err) : st;
 }
 
-/* What is free is known only behind an open context. *out keeps that open, so that it is made once. */
-static berth_status ask_free(berth_cuda *cuda, int32_t ordinal, berth_gpu **out, uint64_t *out_free, berth_error *err)
+berth_status berth_gpu_probe_open(berth_cuda *cuda, int32_t ordinal, berth_gpu_probe **out, berth_error *err)
 {
-    uint64_t total;
-    berth_status st = berth_gpu_open(cuda, ordinal, 0, out, err);
-    return st == BERTH_OK ? berth_gpu_memory(*out, out_free, &total, err) : st;
-}
-
-static berth_status begin(berth_cuda *cuda, int32_t ordinal, size_t bytes, bed *b, berth_error *err)
-{
-    *b = (bed){.bytes = bytes, .pinned = (size_t)least(bytes, most_pinned)};
-    if (bytes == 0)
-        return BERTH_FAIL(err, BERTH_DOES_NOT_FIT, "cuda:%d has no memory left to measure with", (int)ordinal);
-    berth_status st = berth_gpu_open(cuda, ordinal, 2 * bytes, &b->gpu, err);
-    if (st == BERTH_OK) st = berth_gpu_take(b->gpu, bytes, &b->a, err);
-    if (st == BERTH_OK) st = berth_gpu_take(b->gpu, bytes, &b->b, err);
-    if (st == BERTH_OK) st = berth_gpu_pin(b->gpu, b->pinned, &b->host, err);
-    if (st == BERTH_OK) st = berth_gpu_pin(b->gpu, b->pinned, &b->back, err);
-    if (st == BERTH_OK) st = berth_gpu_stream_create(b->gpu, &b->stream, err);
-    if (st == BERTH_OK) st = berth_gpu_stream_create(b->gpu, &b->other, err);
-    if (st == BERTH_OK) st = berth_gpu_fill(b->stream, b->a, 1, bytes, err);
-    if (st == BERTH_OK) st = berth_gpu_stream_wait(b->stream, err);
-    if (st != BERTH_OK) end(b);
+    *out = NULL;
+    bed *p = calloc(1, sizeof *p);
+    if (!p) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a probe of cuda:%d", (int)ordinal);
+    p->cuda = cuda;
+    p->ordinal = ordinal;
+    berth_status st = berth_gpu_open(cuda, ordinal, 0, &p->keeper, err);
+    if (st == BERTH_OK) st = take_memory(p, err);
+    if (st == BERTH_OK) st = berth_gpu_stream_create(p->gpu, &p->stream, err);
+    if (st == BERTH_OK) st = berth_gpu_stream_create(p->gpu, &p->other, err);
+    if (st == BERTH_OK) st = berth_gpu_fill(p->stream, p->a, 1, p->bytes, err);
+    if (st == BERTH_OK) st = berth_gpu_stream_wait(p->stream, err);
+    if (st == BERTH_OK)
+        *out = p;
+    else
+        berth_gpu_probe_close(p);
     return st;
 }
 
@@ -136,30 +152,17 @@ static berth_status turn_cost(const bed *b, double *out, berth_error *err)
     return st;
 }
 
-static berth_status measure(const bed *b, berth_gpu_rates *out, berth_error *err)
+berth_status berth_gpu_probe_rates(const berth_gpu_probe *p, berth_gpu_rates *out, berth_error *err)
 {
-    const double pinned = (double)b->pinned, bytes = (double)b->bytes;
-    out->bytes = b->bytes;
-    berth_status st = rate(b, upload, pinned, &out->upload, err);
-    if (st == BERTH_OK) st = rate(b, download, pinned, &out->download, err);
-    if (st == BERTH_OK) st = rate(b, both_ways, 2 * pinned, &out->both_ways, err);
-    if (st == BERTH_OK) st = rate(b, copy, 2 * bytes, &out->copy, err);
-    if (st == BERTH_OK) st = rate(b, fill, bytes, &out->fill, err);
-    if (st == BERTH_OK) st = queue_cost(b, &out->queue_ns, err);
-    if (st == BERTH_OK) st = turn_cost(b, &out->turn_ns, err);
-    return st;
-}
-
-berth_status berth_gpu_probe(berth_cuda *cuda, int32_t ordinal, berth_gpu_rates *out, berth_error *err)
-{
-    bed b = {0};
-    berth_gpu *keeper = NULL;
+    const double pinned = (double)p->pinned, bytes = (double)p->bytes;
     *out = (berth_gpu_rates){0};
-    berth_status st = ask_free(cuda, ordinal, &keeper, &out->free_bytes, err);
-    if (st == BERTH_OK) st = begin(cuda, ordinal, share_of(out->free_bytes), &b, err);
-    if (st == BERTH_OK) st = measure(&b, out, err);
-    end(&b);
-    berth_gpu_close(keeper);
+    berth_status st = rate(p, upload, pinned, &out->upload, err);
+    if (st == BERTH_OK) st = rate(p, download, pinned, &out->download, err);
+    if (st == BERTH_OK) st = rate(p, both_ways, 2 * pinned, &out->both_ways, err);
+    if (st == BERTH_OK) st = rate(p, copy, 2 * bytes, &out->copy, err);
+    if (st == BERTH_OK) st = rate(p, fill, bytes, &out->fill, err);
+    if (st == BERTH_OK) st = queue_cost(p, &out->queue_ns, err);
+    if (st == BERTH_OK) st = turn_cost(p, &out->turn_ns, err);
     return st;
 }
 
@@ -181,32 +184,27 @@ static berth_status pair_cost(const bed *from, const bed *to, size_t bytes, int 
     return st;
 }
 
-static berth_status measure_pair(const bed *from, const bed *to, berth_pair_rates *out, berth_error *err)
+static size_t common(const bed *from, const bed *to)
 {
-    double ns = 0;
-    berth_status st = out->is_direct ? berth_gpu_reach(from->gpu, to->gpu, err) : BERTH_OK;
-    if (st == BERTH_OK) st = berth_gpu_prove(from->gpu, from->a, to->gpu, to->b, to->bytes, err);
-    if (st == BERTH_OK) st = pair_cost(from, to, to->bytes, COPIES, &ns, err);
-    if (st == BERTH_OK) st = pair_cost(from, to, SMALL, 1, &out->turn_ns, err);
-    if (st == BERTH_OK && ns > 0) out->copy = (double)to->bytes * 1e9 / ns;
-    return st;
+    return (size_t)least(least(from->bytes, to->bytes), most_pinned);
 }
 
-berth_status berth_pair_probe(berth_cuda *cuda, int32_t from, int32_t to, berth_pair_rates *out, berth_error *err)
+berth_status berth_gpu_probe_prove(const berth_gpu_probe *from, const berth_gpu_probe *to, berth_error *err)
 {
-    bed a = {0}, b = {0};
-    berth_gpu *keepers[2] = {NULL, NULL};
-    uint64_t free_a = 0, free_b = 0;
-    *out = (berth_pair_rates){.is_direct = berth_cuda_has_peer(cuda, from, to)};
-    berth_status st = ask_free(cuda, from, &keepers[0], &free_a, err);
-    if (st == BERTH_OK) st = ask_free(cuda, to, &keepers[1], &free_b, err);
-    const size_t bytes = (size_t)least(share_of(least(free_a, free_b)), most_pinned);
-    if (st == BERTH_OK) st = begin(cuda, from, bytes, &a, err);
-    if (st == BERTH_OK) st = begin(cuda, to, bytes, &b, err);
-    if (st == BERTH_OK) st = measure_pair(&a, &b, out, err);
-    end(&a);
-    end(&b);
-    berth_gpu_close(keepers[0]);
-    berth_gpu_close(keepers[1]);
+    const bool is_direct = berth_cuda_has_peer(from->cuda, from->ordinal, to->ordinal);
+    berth_status st = is_direct ? berth_gpu_reach(from->gpu, to->gpu, err) : BERTH_OK;
+    return st == BERTH_OK ? berth_gpu_prove(from->gpu, from->a, to->gpu, to->b, common(from, to), err) : st;
+}
+
+berth_status berth_gpu_probe_way(const berth_gpu_probe *from, const berth_gpu_probe *to, berth_way_rates *out,
+                                 berth_error *err)
+{
+    const size_t bytes = common(from, to);
+    double ns = 0;
+    *out = (berth_way_rates){.is_direct = berth_cuda_has_peer(from->cuda, from->ordinal, to->ordinal)};
+    berth_status st = berth_gpu_probe_prove(from, to, err);
+    if (st == BERTH_OK) st = pair_cost(from, to, bytes, COPIES, &ns, err);
+    if (st == BERTH_OK) st = pair_cost(from, to, SMALL, 1, &out->turn_ns, err);
+    if (st == BERTH_OK && ns > 0) out->copy = (double)bytes * 1e9 / ns;
     return st;
 }

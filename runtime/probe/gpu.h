@@ -1,11 +1,18 @@
 /* gpu.h - what GPUs really do: copies to and from pinned memory, within a GPU, between two, and what queueing costs.
  *
  * Rates are the best of several rounds, each of several copies queued at once, in the host's time; a round's end is waited for.
- * On emulated GPUs the same calls run and the figures mean nothing. */
+ * On emulated GPUs the same calls run and the figures mean nothing. One thread at a time. Errors: those of device.h. */
 #ifndef BERTH_PROBE_GPU_H
 #define BERTH_PROBE_GPU_H
 
 #include "cuda/device.h"
+
+typedef struct berth_gpu_probe berth_gpu_probe; /* a GPU with memory to measure with */
+
+/* Takes at most half of what is free on the GPU and at most 2 GiB, and at most 128 MiB of pinned memory. `cuda` is borrowed until
+ * close. Besides: BERTH_DOES_NOT_FIT (nothing is free). */
+berth_status berth_gpu_probe_open(berth_cuda *cuda, int32_t ordinal, berth_gpu_probe **out, berth_error *err);
+void berth_gpu_probe_close(berth_gpu_probe *p);
 
 /* Bytes a second, unless a name says ns. */
 typedef struct berth_gpu_rates {
@@ -15,21 +22,21 @@ typedef struct berth_gpu_rates {
     double fill;             /* bytes written */
     double queue_ns;         /* of the issuing thread, for one small piece of work among many */
     double turn_ns;          /* a small copy from the GPU, queued and waited for */
-    uint64_t free_bytes;     /* before the probe took any */
-    size_t bytes;            /* of one copy within the GPU */
 } berth_gpu_rates;
 
-/* Opens the GPU, takes at most half of what is free there and at most 512 MiB of pinned memory, measures, gives all back.
- * Errors: those of device.h. */
-berth_status berth_gpu_probe(berth_cuda *cuda, int32_t ordinal, berth_gpu_rates *out, berth_error *err);
+berth_status berth_gpu_probe_rates(const berth_gpu_probe *p, berth_gpu_rates *out, berth_error *err);
 
-typedef struct berth_pair_rates {
-    double copy;    /* bytes a second, from the first to the second */
+/* Sends a pattern from one GPU to the other and compares what arrives (berth_gpu_prove). BERTH_MISMATCH: it does not. */
+berth_status berth_gpu_probe_prove(const berth_gpu_probe *from, const berth_gpu_probe *to, berth_error *err);
+
+typedef struct berth_way_rates {
+    double copy;    /* bytes a second */
     double turn_ns; /* a small copy, queued and waited for */
-    bool is_direct; /* a copy engine reaches the other GPU; else the driver goes by way of the host */
-} berth_pair_rates;
+    bool is_direct; /* by peer copy; else the driver goes by way of the host */
+} berth_way_rates;
 
-/* Between two GPUs, one way. BERTH_MISMATCH: the copies do not bring what was sent (berth_gpu_prove), nothing is measured. */
-berth_status berth_pair_probe(berth_cuda *cuda, int32_t from, int32_t to, berth_pair_rates *out, berth_error *err);
+/* From one GPU to the other, after proving it: BERTH_MISMATCH, and nothing is measured. */
+berth_status berth_gpu_probe_way(const berth_gpu_probe *from, const berth_gpu_probe *to, berth_way_rates *out,
+                                 berth_error *err);
 
 #endif
