@@ -48,7 +48,7 @@ static berth_status cpu_start(berth_unit *u, const berth_unit_options *o, berth_
     berth_status st =
         berth_cpu_team_create(n_threads, dev->cores, dev->n_cores, !shares, u->spin_ns, &helper, &u->team, err);
     if (st == BERTH_OK) st = berth_lane_init(&u->lane, dev->cores, shares ? dev->n_cores : 1, u->spin_ns, &lane, err);
-    if (st != BERTH_OK) berth_error_prefix(err, "device %s", dev->name);
+    if (st != BERTH_OK) berth_error_prefix(err, "device %s: ", dev->name);
     return st;
 }
 

@@ -96,7 +96,7 @@ static berth_status cuda_open(berth_unit *u, const berth_unit_options *o, berth_
     const berth_gpu_code_options code = {.batch_invariant = o->batch_invariant};
     if (st == BERTH_OK) st = berth_gpu_code_load(c->gpu, &code, &c->code, err);
     if (st == BERTH_OK) st = berth_gpu_stream_create(c->gpu, &c->io, err);
-    if (st != BERTH_OK) berth_error_prefix(err, "device %s", u->info->name);
+    if (st != BERTH_OK) berth_error_prefix(err, "device %s: ", u->info->name);
     return st;
 }
 
@@ -129,7 +129,7 @@ static berth_status cuda_load(berth_unit *u, const berth_model_data *model, cons
                                 err);
     if (st == BERTH_OK) st = berth_gpu_stream_wait(l.unit->io, err);
     berth_gpu_ring_destroy(l.ring);
-    if (st != BERTH_OK) berth_error_prefix(err, "weights of device %s", u->info->name);
+    if (st != BERTH_OK) berth_error_prefix(err, "weights of device %s: ", u->info->name);
     return st;
 }
 
@@ -143,7 +143,7 @@ static berth_status cuda_start(berth_unit *u, const berth_unit_options *o, berth
     snprintf(waiter.name, sizeof waiter.name, "waiter %s", dev->name);
     berth_status st = berth_lane_init(u->waiter, dev->cores, dev->n_cores, 0, &waiter, err);
     if (st == BERTH_OK) st = berth_lane_init(&u->lane, dev->cores, dev->n_cores, u->spin_ns, &lane, err);
-    if (st != BERTH_OK) berth_error_prefix(err, "device %s", dev->name);
+    if (st != BERTH_OK) berth_error_prefix(err, "device %s: ", dev->name);
     return st;
 }
 
@@ -178,7 +178,7 @@ berth_gpu *berth_unit_gpu(const berth_unit *u)
 berth_status berth_unit_add_relay(berth_unit *u, berth_gpu *const *from, int32_t n, berth_error *err)
 {
     berth_status st = berth_relay_create(own(u)->gpu, from, n, &own(u)->relay, err);
-    if (st != BERTH_OK) berth_error_prefix(err, "staged copies to device %s", u->info->name);
+    if (st != BERTH_OK) berth_error_prefix(err, "staged copies to device %s: ", u->info->name);
     return st;
 }
 

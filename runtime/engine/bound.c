@@ -99,7 +99,7 @@ static berth_status pin_host(berth_bound *b, berth_unit *u, berth_error *err)
     void *p;
     berth_status st = u->backend->pin(u, b->host_bytes + 1, &p, err);
     if (st != BERTH_OK) {
-        berth_error_prefix(err, "program %s: %zu bytes of host memory", b->program->name, b->host_bytes);
+        berth_error_prefix(err, "program %s: %zu bytes of host memory: ", b->program->name, b->host_bytes);
         return st;
     }
     b->host = p;

@@ -89,7 +89,7 @@ static berth_status choose_between(const chooser *c, berth_unit *from, berth_uni
     berth_status st = prove(c, from, to, &why);
     if (st == BERTH_OK) return st;
     if (t || !is_the_pairs(st)) {
-        berth_error_prefix(&why, "transport \"%s\", device %s to device %s", (*out)->name, from->info->name,
+        berth_error_prefix(&why, "transport \"%s\", device %s to device %s: ", (*out)->name, from->info->name,
                            to->info->name);
         if (err) *err = why;
         return st;

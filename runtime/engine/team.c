@@ -82,9 +82,18 @@ static berth_status start_watched(unsigned long *out_thread, void *(*body)(void 
     watched *w = malloc(sizeof *w);
     if (!w) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "the thread \"%s\"", label->name);
     *w = (watched){.label = *label, .body = body, .arg = arg};
-    berth_status st = berth_thread_start(out_thread, watched_body, w, cores, n_cores, NULL, err);
+    berth_thread_label unwatched = *label;
+    unwatched.watch = (berth_thread_watch){0};
+    berth_status st = berth_thread_start(out_thread, watched_body, w, cores, n_cores, &unwatched, err);
     if (st != BERTH_OK) free(w);
     return st;
+}
+
+static berth_status refuse_thread(const berth_thread_label *label, int code, berth_error *err)
+{
+    return BERTH_FAIL_ERRNO(err, BERTH_DEVICE_ERROR, code,
+                            "thread \"%s\" was not started; the system has no more, or a limit (ulimit -u) is reached",
+                            label ? label->name : "");
 }
 
 berth_status berth_thread_start(unsigned long *out_thread, void *(*body)(void *), void *arg, const int32_t *cores,
@@ -95,7 +104,7 @@ berth_status berth_thread_start(unsigned long *out_thread, void *(*body)(void *)
     pthread_attr_t attr;
     cpu_set_t *set = NULL;
     int rc = pthread_attr_init(&attr);
-    if (rc) return BERTH_FAIL_ERRNO(err, BERTH_DEVICE_ERROR, rc, "no thread for a device");
+    if (rc) return refuse_thread(label, rc, err);
     if (cores && n_cores > 0) {
         int32_t top = cores[n_cores - 1] + 1;
         set = CPU_ALLOC((size_t)top);
@@ -122,7 +131,7 @@ berth_status berth_thread_start(unsigned long *out_thread, void *(*body)(void *)
     }
     pthread_attr_destroy(&attr);
     if (set) CPU_FREE(set);
-    if (rc) return BERTH_FAIL_ERRNO(err, BERTH_DEVICE_ERROR, rc, "no thread for a device with %d cores", (int)n_cores);
+    if (rc) return refuse_thread(label, rc, err);
     *out_thread = (unsigned long)thread;
     return BERTH_OK;
 }

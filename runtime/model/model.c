@@ -45,9 +45,13 @@ berth_status berth_model_dir_check(const char *dir, berth_error *err)
 /* A directory of GGUF files has no config.json; say what is wrong and not what is missing. */
 static berth_status check_config(const char *dir, bool allow_missing, berth_error *err)
 {
-    if (berth_file_exists_in(dir, "config.json")) return BERTH_OK;
+    int fd = -1;
+    size_t size;
+    berth_status st = berth_file_open_in(dir, "config.json", &fd, &size, err);
+    if (st == BERTH_OK) close(fd);
+    if (st != BERTH_NOT_FOUND) return st;
     berth_model_files none;
-    berth_status st = berth_model_files_open(dir, allow_missing, &none, err);
+    st = berth_model_files_open(dir, allow_missing, &none, err);
     berth_model_files_deinit(&none);
     return st == BERTH_UNSUPPORTED ? st : BERTH_FAIL(err, BERTH_NOT_FOUND, "%.600s: config.json is missing", dir);
 }
