@@ -17,7 +17,8 @@
  *   - In the child of a fork, calls on handles made before are refused (BERTH_INVALID_ARGUMENT); no handler is
  *     installed, no signal is taken.
  *   - From a callback every function may be called but those that would wait for the callback itself: destroying its
- *     engine or queue, or running a request to its end (refused, BERTH_BUSY). */
+ *     engine or queue, or running a request to its end (refused, BERTH_BUSY).
+ *     It returns: no exception and no longjmp may cross the library. */
 #ifndef BERTH_BERTH_H
 #define BERTH_BERTH_H
 
