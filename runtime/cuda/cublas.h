@@ -56,9 +56,10 @@ typedef struct berth_cublas {
 } berth_cublas;
 #undef BERTH_CUBLAS_POINTER
 
-/* Opens `path`, or (NULL) the newest that the driver serves: .13 needs a driver of CUDA 13, .12 runs on both. GPUs below
- * sm_75 are served by .12 only: `capability` (70 = 7.0) is the oldest GPU's. On failure *out is {0}. Errors:
- * BERTH_NOT_FOUND with what to install, BERTH_UNSUPPORTED (a function is missing), BERTH_DEVICE_ERROR (does not load). */
+/* Opens `path`, or (NULL) the newest that the driver serves: .13 needs a driver of CUDA 13, .12 runs on both. GPUs
+ * below sm_75 are served by .12 only: `capability` (70 = 7.0) is the oldest GPU's. On failure *out is {0}. Errors:
+ * BERTH_NOT_FOUND with what to install, BERTH_UNSUPPORTED (a function is missing), BERTH_DEVICE_ERROR (does not
+ * load). */
 berth_status berth_cublas_open(berth_cublas *out, const char *path, int driver_version, int32_t capability,
                                berth_error *err);
 void berth_cublas_close(berth_cublas *blas);

@@ -2,12 +2,12 @@
  *
  * No CUDA type is seen from here on. Addresses on a GPU are berth_gpu_ptr, never to be dereferenced by the host. Every
  * error has native_api "cuda", native_code and device set when the driver gave it: BERTH_OUT_OF_MEMORY,
- * BERTH_DEVICE_ERROR, or BERTH_DEVICE_LOST when the GPU's context is beyond repair; from then on every call on that GPU is
- * BERTH_DEVICE_LOST at once, and what ends things still works. Only those of other kinds are named below.
+ * BERTH_DEVICE_ERROR, or BERTH_DEVICE_LOST when the GPU's context is beyond repair; from then on every call on that GPU
+ * is BERTH_DEVICE_LOST at once, and what ends things still works. Only those of other kinds are named below.
  *
- * Threads: a berth_cuda may be used by any threads once it is open; a GPU, its streams and events by any threads, one at a
- * time per stream, event, ring. Calls leave the thread's current CUDA context as they found it, since the program around
- * us may use CUDA too. */
+ * Threads: a berth_cuda may be used by any threads once it is open; a GPU, its streams and events by any threads, one
+ * at a time per stream, event, ring. Calls leave the thread's current CUDA context as they found it, since the program
+ * around us may use CUDA too. */
 #ifndef BERTH_CUDA_DEVICE_H
 #define BERTH_CUDA_DEVICE_H
 
@@ -43,8 +43,8 @@ typedef struct berth_gpu_info {
     berth_gpu_mode mode;
 } berth_gpu_info;
 
-/* Opens the driver (`path` NULL: libcuda.so.1) and reads what each GPU is; makes no context. Errors, each with what to do:
- * BERTH_NOT_FOUND (no driver, no GPU), BERTH_UNSUPPORTED (too old), BERTH_DEVICE_ERROR, BERTH_OUT_OF_MEMORY. */
+/* Opens the driver (`path` NULL: libcuda.so.1) and reads what each GPU is; makes no context. Errors, each with what to
+ * do: BERTH_NOT_FOUND (no driver, no GPU), BERTH_UNSUPPORTED (too old), BERTH_DEVICE_ERROR, BERTH_OUT_OF_MEMORY. */
 berth_status berth_cuda_open(const char *path, berth_cuda **out, berth_error *err);
 void berth_cuda_close(berth_cuda *cuda); /* after all its GPUs */
 
@@ -56,9 +56,10 @@ bool berth_cuda_has_peer(const berth_cuda *cuda, int32_t from, int32_t to);
 
 /* ---- a GPU in use ---------------------------------------------------------------------------------------------------- */
 
-/* Retains the GPU's primary context and allocates `arena_bytes` (0 = none) at once. May be called again for the same GPU:
- * logical devices share its context and have their own arenas. Errors besides: BERTH_INVALID_ARGUMENT (no such ordinal),
- * BERTH_DOES_NOT_FIT with wanted and free bytes; exclusive and prohibited compute mode are BERTH_DEVICE_ERROR. */
+/* Retains the GPU's primary context and allocates `arena_bytes` (0 = none) at once. May be called again for the same
+ * GPU: logical devices share its context and have their own arenas. Errors besides: BERTH_INVALID_ARGUMENT (no such
+ * ordinal), BERTH_DOES_NOT_FIT with wanted and free bytes; exclusive and prohibited compute mode are
+ * BERTH_DEVICE_ERROR. */
 berth_status berth_gpu_open(berth_cuda *cuda, int32_t ordinal, size_t arena_bytes, berth_gpu **out, berth_error *err);
 /* After all that was made from it. Waits for nothing: streams are destroyed first, and that waits. */
 void berth_gpu_close(berth_gpu *gpu);
@@ -70,8 +71,8 @@ bool berth_gpu_is_lost(const berth_gpu *gpu);
 berth_status berth_gpu_memory(berth_gpu *gpu, uint64_t *out_free, uint64_t *out_total, berth_error *err);
 
 enum { BERTH_GPU_ALIGN = 256 };
-/* The next `bytes` of the arena, BERTH_GPU_ALIGN aligned, not initialised, valid while the GPU is open. BERTH_INTERNAL when
- * it is used up: what is taken was planned. */
+/* The next `bytes` of the arena, BERTH_GPU_ALIGN aligned, not initialised, valid while the GPU is open. BERTH_INTERNAL
+ * when it is used up: what is taken was planned. */
 berth_status berth_gpu_take(berth_gpu *gpu, size_t bytes, berth_gpu_ptr *out, berth_error *err);
 
 /* Lets copies and kernels of `gpu` reach the memory of `peer`; done already is fine. BERTH_UNSUPPORTED: they cannot. */
@@ -97,10 +98,11 @@ void berth_gpu_event_destroy(berth_gpu_event *e);
 berth_status berth_gpu_event_record(berth_gpu_event *e, berth_gpu_stream *s, berth_error *err);
 berth_status berth_gpu_event_wait(berth_gpu_event *e, berth_error *err); /* the host waits */
 berth_status berth_gpu_event_over(berth_gpu_event *e, bool *out, berth_error *err);
-/* As berth_gpu_event_wait, but asks up to `n_asks` times first, about a microsecond each: what is almost over is then seen at once, and only what is not is
- * waited for asleep. */
+/* As berth_gpu_event_wait, but asks up to `n_asks` times first, about a microsecond each: what is almost over is then
+ * seen at once, and only what is not is waited for asleep. */
 berth_status berth_gpu_event_wait_asking(berth_gpu_event *e, int32_t n_asks, berth_error *err);
-/* Nanoseconds on the GPU from the last record of `from` to that of `to`, to half a microsecond. Both are timed, of one GPU, recorded, and over. */
+/* Nanoseconds on the GPU from the last record of `from` to that of `to`, to half a microsecond. Both are timed, of one
+ * GPU, recorded, and over. */
 berth_status berth_gpu_event_elapsed(berth_gpu_event *from, berth_gpu_event *to, int64_t *out_ns, berth_error *err);
 /* What `s`, of any GPU, queues from now on waits for the last record of `e`; nothing waits when there was none. */
 berth_status berth_gpu_stream_await(berth_gpu_stream *s, berth_gpu_event *e, berth_error *err);
@@ -117,28 +119,33 @@ berth_status berth_gpu_fill(berth_gpu_stream *s, berth_gpu_ptr dst, uint8_t valu
 berth_status berth_gpu_copy_peer(berth_gpu_stream *s, const berth_gpu *to, berth_gpu_ptr dst, const berth_gpu *from,
                                  berth_gpu_ptr src, size_t bytes, berth_error *err);
 
-/* Copies a pattern from `src` on one GPU to `dst` on the other and compares what arrived, at 4 KiB, 64 KiB and `bytes` (at
- * most): there are machines whose copies between GPUs succeed and bring zeros, or what was there before, or spoil large
- * ones only. Overwrites both. BERTH_MISMATCH says what arrived instead; the pair is not to be used then. Waits. */
+/* Copies a pattern from `src` on one GPU to `dst` on the other and compares what arrived, at 4 KiB, 64 KiB and `bytes`
+ * (at most): there are machines whose copies between GPUs succeed and bring zeros, or what was there before, or spoil
+ * large ones only. Overwrites both. BERTH_MISMATCH says what arrived instead; the pair is not to be used then.
+ * Waits. */
 berth_status berth_gpu_prove(berth_gpu *from, berth_gpu_ptr src, berth_gpu *to, berth_gpu_ptr dst, size_t bytes,
                              berth_error *err);
 
 /* ---- graphs ---------------------------------------------------------------------------------------------------------- */
 
-/* From now on what this thread queues on `s` is not carried out but captured, until berth_gpu_capture_end on the same stream and thread. Calls of other threads on
- * other streams go on undisturbed.
- *   Captured: launches, fills, copies of device and pinned memory. Arguments are read now, pinned memory when the graph runs: what changes from one launch to the
- *   next is passed in memory.
- *   Other streams: one that awaits an event recorded in the capture is captured too from then on; `s` must await its last work before the end. Only this thread may
- *   use the streams of the capture. An event recorded in a capture orders work within it only, and is recorded anew before it is used outside; events from outside
- *   are awaited before the capture begins.
- *   Refused: waiting for and asking about anything, copies of unpinned memory, allocation, pinning, loading, graphs. The capture is void after a refusal.
- * Both errors of rules and of the driver are BERTH_DEVICE_ERROR. */
+/* From now on what this thread queues on `s` is not carried out but captured, until berth_gpu_capture_end on the same
+ * stream and thread. Calls of other threads on other streams go on undisturbed.
+ *
+ * Captured: launches, fills, copies of device and pinned memory. Arguments are read now, pinned memory when the graph
+ * runs: what changes from one launch to the next is passed in memory.
+ *
+ * Other streams: one that awaits an event recorded in the capture is captured too from then on; `s` must await its last
+ * work before the end. Only this thread may use the streams of the capture. An event recorded in a capture orders work
+ * within it only, and is recorded anew before it is used outside; events from outside are awaited before it begins.
+ *
+ * Refused: waiting for and asking about anything, copies of unpinned memory, allocation, pinning, loading, graphs. The
+ * capture is void after a refusal. Errors of rules and of the driver both are BERTH_DEVICE_ERROR. */
 berth_status berth_gpu_capture_begin(berth_gpu_stream *s, berth_error *err);
-/* Ends the capture whatever happened, unless stream or thread are wrong. On failure *out is NULL and the stream may be used as before. Some microseconds a launch. */
+/* Ends the capture whatever happened, unless stream or thread are wrong. On failure *out is NULL and the stream may be
+ * used as before. Some microseconds a launch. */
 berth_status berth_gpu_capture_end(berth_gpu_stream *s, berth_gpu_graph **out, berth_error *err);
-/* Queues all of it on `s`, of the GPU it was captured on: after what `s` has queued, and after earlier launches of the same graph. What it names must still be
- * there: memory, modules. */
+/* Queues all of it on `s`, of the GPU it was captured on: after what `s` has queued, and after earlier launches of the
+ * same graph. What it names must still be there: memory, modules. */
 berth_status berth_gpu_graph_launch(berth_gpu_stream *s, berth_gpu_graph *g, berth_error *err);
 void berth_gpu_graph_destroy(berth_gpu_graph *g); /* after its launches are over; NULL is fine */
 
@@ -166,10 +173,12 @@ typedef struct berth_gpu_kernel { /* valid while its module is */
     const char *name; /* borrowed from the call that found it */
 } berth_gpu_kernel;
 
-/* `image` is a cubin, a fatbin or PTX text; it is read during the call. BERTH_UNSUPPORTED: not for this GPU or driver. */
+/* `image` is a cubin, a fatbin or PTX text; it is read during the call. BERTH_UNSUPPORTED: not for this GPU or
+ * driver. */
 berth_status berth_gpu_module_load(berth_gpu *gpu, const void *image, berth_gpu_module **out, berth_error *err);
 void berth_gpu_module_unload(berth_gpu_module *m); /* after its kernels are over */
-/* BERTH_NOT_FOUND: the module has no such kernel. `shared_bytes`: the most dynamic shared memory a launch will ask for. */
+/* BERTH_NOT_FOUND: the module has no such kernel. `shared_bytes`: the most dynamic shared memory a launch will ask
+ * for. */
 berth_status berth_gpu_kernel_find(berth_gpu_module *m, const char *name, int32_t shared_bytes, berth_gpu_kernel *out,
                                    berth_error *err);
 

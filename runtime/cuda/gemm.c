@@ -1,4 +1,5 @@
-/* gemm.c - see gemm.h. cuBLAS is column-major: what it calls A is our w, read transposed, B our x and C our y, each as it lies, so nothing is moved. */
+/* gemm.c - see gemm.h. cuBLAS is column-major: what it calls A is our w, read transposed, B our x and C our y, each as
+ * it lies, so nothing is moved. */
 #include "cuda/gemm.h"
 
 #include <pthread.h>
@@ -24,7 +25,8 @@ struct berth_gemm {
     int version;
 };
 
-/* After which cuBLAS does without memory of its own (reference, cublasSetWorkspace: "equal to or larger than 16 KiB is enough to prevent ALLOC_FAILED"). */
+/* After which cuBLAS does without memory of its own (reference, cublasSetWorkspace: "equal to or larger than 16 KiB is
+ * enough to prevent ALLOC_FAILED"). */
 enum { MIN_WORKSPACE = 16 << 10, WORKSPACE_ALIGN = 256, OPERAND_ALIGN = 16 };
 
 berth_status berth_gemm_open(berth_gpu *gpu, const char *path, berth_gemm **out, berth_error *err)

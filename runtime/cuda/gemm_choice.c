@@ -13,9 +13,10 @@ bool berth_gemm_takes(const berth_gemm_shape *s)
            fits_int(s->n_out) && fits_int(s->n_in);
 }
 
-/* The fewest rows at which cuBLAS is expected to win, by dtype and by how large w is; the last fitting line counts. PREDICTED, NOT MEASURED: our kernels read w
- * once for every 8 rows, which costs from the second time on where w (2 MiB and more) does not stay in a cache; below, a launch is most of the time, and cuBLAS's
- * is the longer one. In fp32 no tensor core helps it. To be replaced by what bench/gpu.sh finds. */
+/* The fewest rows at which cuBLAS is expected to win, by dtype and by how large w is; the last fitting line counts.
+ * PREDICTED, NOT MEASURED: our kernels read w once for every 8 rows, which costs from the second time on where w (2 MiB
+ * and more) does not stay in a cache; below, a launch is most of the time, and cuBLAS's is the longer one. In fp32 no
+ * tensor core helps it. To be replaced by what bench/gpu.sh finds. */
 static const struct choice {
     berth_dtype dtype;
     int32_t capability;   /* from this on */
@@ -42,8 +43,8 @@ bool berth_gemm_is_faster(const berth_gemm_shape *s, int32_t capability)
     return s->rows >= min_rows;
 }
 
-/* What cuBLAS asks for (reference, cublasSetWorkspace: 32 MiB on Hopper and Blackwell, 12 MiB on sm_12x, else 4 MiB), but no more than partial sums of 8 parts
- * need: small products would pay for large ones. Below 16 KiB it may fail. */
+/* What cuBLAS asks for (reference, cublasSetWorkspace: 32 MiB on Hopper and Blackwell, 12 MiB on sm_12x, else 4 MiB),
+ * but no more than partial sums of 8 parts need: small products would pay for large ones. Below 16 KiB it may fail. */
 enum { LEAST = 64 << 10, PARTS = 8, HOPPER = 90, BLACKWELL_SMALL = 120, ALIGN = 256 };
 
 size_t berth_gemm_workspace(const berth_gemm_shape *s, int32_t capability)

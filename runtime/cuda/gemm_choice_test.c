@@ -1,4 +1,5 @@
-/* gemm_choice_test.c - what cuBLAS is given and with how much workspace: the edges of the table, and that both are monotone. */
+/* gemm_choice_test.c - what cuBLAS is given and with how much workspace: the edges of the table, and that both are
+ * monotone. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

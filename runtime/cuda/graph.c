@@ -1,4 +1,5 @@
-/* graph.c - work captured from streams, and queued again as a whole: one driver call for the hundreds of launches of a decode step. */
+/* graph.c - work captured from streams, and queued again as a whole: one driver call for the hundreds of launches of a
+ * decode step. */
 #include <stdlib.h>
 
 #include "cuda/device_internal.h"

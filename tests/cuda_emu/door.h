@@ -1,8 +1,10 @@
-/* door.h - how emulated libraries above the driver (cuBLAS, NCCL) queue work on its GPUs: lazily, in stream order, captured into graphs, checked as kernels are.
+/* door.h - how emulated libraries above the driver (cuBLAS, NCCL) queue work on its GPUs: lazily, in stream order,
+ * captured into graphs, checked as kernels are.
  *
- * The emulated libcuda.so.1 exports "emu_door", found with dlopen("libcuda.so.1", RTLD_NOLOAD | RTLD_NOW) and dlsym. Each entry point of a library is
- * `code = enter(); ... return map(leave(code))`: enter takes the driver's lock and counts the call among those that CUDA_EMU's fail= can fail; all but enter is
- * called between the two. Callbacks of queued work run under the lock, on whatever thread waits, and must not enter. */
+ * The emulated libcuda.so.1 exports "emu_door", found with dlopen("libcuda.so.1", RTLD_NOLOAD | RTLD_NOW) and dlsym.
+ * Each entry point of a library is `code = enter(); ... return map(leave(code))`: enter takes the driver's lock and
+ * counts the call among those that CUDA_EMU's fail= can fail; all but enter is called between the two. Callbacks of
+ * queued work run under the lock, on whatever thread waits, and must not enter. */
 #ifndef CUDA_EMU_DOOR_H
 #define CUDA_EMU_DOOR_H
 
@@ -12,8 +14,8 @@
 
 enum { EMU_MAX_SPANS = 8 };
 
-typedef struct
-    emu_span { /* memory of a GPU that the work touches: must be in one live allocation; must not be freed while it is queued */
+/* Memory of a GPU that the work touches: must be in one live allocation, must not be freed while it is queued. */
+typedef struct emu_span {
     int gpu;
     uint64_t at;
     size_t bytes;
@@ -22,9 +24,11 @@ typedef struct
 typedef struct emu_work {
     const char *name;
     void *user;
-    /* May it go now, as the first of its stream? NULL: yes. Asked often; false: others are waited for (the other ranks of a collective). */
+    /* May it go now, as the first of its stream? NULL: yes. Asked often; false: others are waited for (the other ranks
+     * of a collective). */
     bool (*ready)(void *user);
-    /* Somebody waits, and nothing at all can go on until another thread queues something. True: something was changed (an error noted), look again. NULL: wait. */
+    /* Somebody waits, and nothing at all can go on until another thread queues something. True: something was changed
+     * (an error noted), look again. NULL: wait. */
     bool (*stalled)(void *user);
     /* Carries it out. 0, or the CUresult the context dies of. */
     int (*run)(void *user);
@@ -45,7 +49,8 @@ typedef struct emu_door {
     int (*current)(int *out_gpu);
     /* `stream` is a live one of the current context: 0 and its GPU; else the code. */
     int (*stream)(void *stream, int *out_gpu);
-    /* This thread captures: what allocates, waits or loads is refused then. 0, or the code, with the capture made void. */
+    /* This thread captures: what allocates, waits or loads is refused then. 0, or the code, with the capture made
+     * void. */
     int (*unsafe)(const char *call);
     /* Takes work->user, on failure too: `end` is called for it. Checks the spans. */
     int (*queue)(void *stream, const emu_work *work);

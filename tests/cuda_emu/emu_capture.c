@@ -1,8 +1,10 @@
-/* emu_capture.c - stream capture: work becomes nodes of a graph instead of being queued (CUDA Driver API, "Stream Management", cuStreamBeginCapture).
+/* emu_capture.c - stream capture: work becomes nodes of a graph instead of being queued (CUDA Driver API, "Stream
+ * Management", cuStreamBeginCapture).
  *
- * A capturing stream is at a point: the nodes that the next one comes after. An event recorded there keeps the point; a stream that waits for it joins the
- * capture, or has the points merged. Only the thread-local mode is known, and only its thread may add to a capture: another lane's stream that awaits an event
- * of it would silently become part of it. Each broken rule makes the capture void, as on hardware, and is a misuse. */
+ * A capturing stream is at a point: the nodes that the next one comes after. An event recorded there keeps the point; a
+ * stream that waits for it joins the capture, or has the points merged. Only the thread-local mode is known, and only
+ * its thread may add to a capture: another lane's stream that awaits an event of it would silently become part of it.
+ * Each broken rule makes the capture void, as on hardware, and is a misuse. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -236,7 +238,8 @@ EMU_API int cuStreamIsCapturing(berth_cu_stream handle, int *status)
     return emu_leave(code);
 }
 
-/* Every node comes before the point at which the origin is. Nodes come after earlier ones only, so one way back is enough. */
+/* Every node comes before the point at which the origin is. Nodes come after earlier ones only, so one way back is
+ * enough. */
 static bool is_joined(const emu_capture *c)
 {
     const emu_nodes *all = c->nodes;

@@ -1,6 +1,7 @@
-/* emu_cublas.c - the emulated libcublas.so.12 and .13 (EMU_CUBLAS_MAJOR): the calls that berth makes, and no others. A product is queued on the emulated GPU and
- * carried out in the order of its stream (emu_gemm.c). Stricter than cuBLAS: the workspace must be the caller's, set after the stream, or cuBLAS would allocate;
- * operands must lie in allocations of the handle's GPU and not overlap what is written; the context must be the handle's. */
+/* emu_cublas.c - the emulated libcublas.so.12 and .13 (EMU_CUBLAS_MAJOR): the calls that berth makes, and no others. A
+ * product is queued on the emulated GPU and carried out in the order of its stream (emu_gemm.c). Stricter than cuBLAS:
+ * the workspace must be the caller's, set after the stream, or cuBLAS would allocate; operands must lie in allocations
+ * of the handle's GPU and not overlap what is written; the context must be the handle's. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>

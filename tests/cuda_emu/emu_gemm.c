@@ -1,5 +1,6 @@
-/* emu_gemm.c - see emu_gemm.h. Sums are in fp32, in an order that is the same for the same shape and another for another number of columns (split-k does that on
- * hardware), so that who counts on more than cuBLAS promises is found out. The workspace is overwritten. */
+/* emu_gemm.c - see emu_gemm.h. Sums are in fp32, in an order that is the same for the same shape and another for
+ * another number of columns (split-k does that on hardware), so that who counts on more than cuBLAS promises is found
+ * out. The workspace is overwritten. */
 #include "emu_gemm.h"
 
 #include <stdlib.h>

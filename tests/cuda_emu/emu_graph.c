@@ -1,5 +1,6 @@
-/* emu_graph.c - graphs: executables made from what was captured, and their launches, whose nodes go in any order that their dependencies allow. What a node
- * names must still be there at each launch; hardware would let a kernel at memory that became somebody else's. */
+/* emu_graph.c - graphs: executables made from what was captured, and their launches, whose nodes go in any order that
+ * their dependencies allow. What a node names must still be there at each launch; hardware would let a kernel at memory
+ * that became somebody else's. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,6 @@
-/* emu_run.c - what an op does when its turn has come, and how long it takes on the emulated clock: a fixed time plus its bytes over the link's rate, one op after
- * the other. Rates come from the configuration, so that what measures links can be tested; they say nothing about any GPU. */
+/* emu_run.c - what an op does when its turn has come, and how long it takes on the emulated clock: a fixed time plus
+ * its bytes over the link's rate, one op after the other. Rates come from the configuration, so that what measures
+ * links can be tested; they say nothing about any GPU. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* gemm_test.c - products by cuBLAS on the emulator: right values for every dtype, queued and in graphs, in stream order only; each call fails; what gemm.h refuses,
- * and what the emulated cuBLAS refuses. */
+/* gemm_test.c - products by cuBLAS on the emulator: right values for every dtype, queued and in graphs, in stream order
+ * only; each call fails; what gemm.h refuses, and what the emulated cuBLAS refuses. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -186,7 +186,8 @@ static void products_are_right(void **state)
     }
 }
 
-/* Without the wait for its operands a product is wrong on some seed: it is carried out in the order of its stream and of nothing else. */
+/* Without the wait for its operands a product is wrong on some seed: it is carried out in the order of its stream and
+ * of nothing else. */
 static void a_wait_left_out_is_found(void **state)
 {
     (void)state;

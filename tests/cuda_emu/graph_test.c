@@ -1,5 +1,6 @@
-/* graph_test.c - graphs over device.h: a step on two GPUs and four streams, captured once and replayed, gives right data in 200 orders and does not without any
- * one of its waits; every call of it fails with each of seven codes; threads capture side by side; timed events. */
+/* graph_test.c - graphs over device.h: a step on two GPUs and four streams, captured once and replayed, gives right
+ * data in 200 orders and does not without any one of its waits; every call of it fails with each of seven codes;
+ * threads capture side by side; timed events. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -90,7 +91,8 @@ static berth_status follow(step *p, int dropped, int stream, int other, berth_er
     return st == BERTH_OK ? berth_gpu_stream_await(p->stream[stream], p->reached[other], err) : st;
 }
 
-/* x = in; left: y = 3x + 1; right: z = 5x, then z = 2y + 0 once y is made; far = z on the other GPU, far = 7 far; z = far; out = z */
+/* x = in; left: y = 3x + 1; right: z = 5x, then z = 2y once y is made; far = z on the other GPU, far = 7 far; z = far;
+ * out = z */
 static berth_status queue_step(step *p, berth_error *err)
 {
     berth_status st = berth_gpu_upload(p->stream[MAIN], p->x, p->in, BYTES, err);
