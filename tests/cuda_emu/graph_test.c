@@ -1,7 +1,6 @@
 /* graph_test.c - graphs over device.h: a step on two GPUs and four streams, captured once and replayed, gives right
  * data in 200 orders and does not without any one of its waits; every call of it fails with each of seven codes;
- * threads capture side by side; timed events. */
-#include <pthread.h>
+ * timed events tell a link. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,142 +11,13 @@
 
 #include <cmocka.h>
 
+#include "graph_step.h"
 #include "pipeline.h"
 
 static emu_control emulator;
 static void *image;
 
-enum { N = 32, BYTES = N * 4, STEPS = 4, SEEDS = 200 };
-enum { MAIN, LEFT, RIGHT, FAR, N_STREAMS };
-
-/* Leaving out any of these must give wrong data on some seed. */
-typedef enum join { JOIN_LEFT, JOIN_RIGHT, JOIN_FAR, JOIN_HOST, N_JOINS } join;
-
-typedef struct step {
-    int dropped; /* a join, or -1 */
-    berth_gpu *gpu[2];
-    berth_gpu_stream *stream[N_STREAMS];
-    berth_gpu_event *reached[N_STREAMS], *done;
-    berth_gpu_module *module[2];
-    berth_gpu_kernel scale[2];
-    berth_gpu_ptr x, y, z, far;
-    uint32_t *in, *out; /* pinned; [N] */
-    berth_gpu_graph *graph;
-} step;
-
-static berth_status set_up(step *p, berth_cuda *cuda, int first, int second, berth_error *err)
-{
-    berth_status st = BERTH_OK;
-    for (int g = 0; g < 2 && st == BERTH_OK; g++) {
-        st = berth_gpu_open(cuda, g == 0 ? first : second, 4096, &p->gpu[g], err);
-        if (st == BERTH_OK) st = berth_gpu_module_load(p->gpu[g], image, &p->module[g], err);
-        if (st == BERTH_OK) st = berth_gpu_kernel_find(p->module[g], "scale", 0, &p->scale[g], err);
-    }
-    if (st == BERTH_OK) st = berth_gpu_take(p->gpu[0], BYTES, &p->x, err);
-    if (st == BERTH_OK) st = berth_gpu_take(p->gpu[0], BYTES, &p->y, err);
-    if (st == BERTH_OK) st = berth_gpu_take(p->gpu[0], BYTES, &p->z, err);
-    if (st == BERTH_OK) st = berth_gpu_take(p->gpu[1], BYTES, &p->far, err);
-    for (int i = 0; i < N_STREAMS && st == BERTH_OK; i++) {
-        st = berth_gpu_stream_create(p->gpu[i == FAR], &p->stream[i], err);
-        if (st == BERTH_OK) st = berth_gpu_event_create(p->gpu[i == FAR], &p->reached[i], err);
-    }
-    if (st == BERTH_OK) st = berth_gpu_event_create_as(p->gpu[0], BERTH_GPU_EVENT_SLEEPS, &p->done, err);
-    void *memory = NULL;
-    if (st == BERTH_OK) st = berth_gpu_pin(p->gpu[0], 2 * (size_t)BYTES, &memory, err);
-    p->in = memory;
-    p->out = memory ? p->in + N : NULL;
-    return st;
-}
-
-static void tear_down(step *p)
-{
-    for (int i = 0; i < N_STREAMS; i++) berth_gpu_stream_destroy(p->stream[i]);
-    berth_gpu_graph_destroy(p->graph);
-    for (int i = 0; i < N_STREAMS; i++) berth_gpu_event_destroy(p->reached[i]);
-    berth_gpu_event_destroy(p->done);
-    if (p->in) berth_gpu_unpin(p->gpu[0], p->in);
-    for (int i = 0; i < 2; i++) berth_gpu_module_unload(p->module[i]);
-    for (int i = 0; i < 2; i++) berth_gpu_close(p->gpu[i]);
-}
-
-/* to = from * a + b; `from` and `to` may be one. The arguments are gone when the kernel runs. */
-static berth_status scale(step *p, int stream, berth_gpu_ptr from, berth_gpu_ptr to, uint32_t a, uint32_t b,
-                          berth_error *err)
-{
-    uint32_t n = N;
-    void *params[] = {&from, &to, &a, &b, &n};
-    const berth_gpu_grid grid = {.blocks = {1}, .threads = {32}};
-    const berth_status st = berth_gpu_launch(p->stream[stream], &p->scale[stream == FAR], &grid, params, err);
-    from = to = 0;
-    a = b = n = 0;
-    return st;
-}
-
-/* `stream` awaits what `other` has queued so far. */
-static berth_status follow(step *p, int dropped, int stream, int other, berth_error *err)
-{
-    if (p->dropped == dropped) return BERTH_OK;
-    const berth_status st = berth_gpu_event_record(p->reached[other], p->stream[other], err);
-    return st == BERTH_OK ? berth_gpu_stream_await(p->stream[stream], p->reached[other], err) : st;
-}
-
-/* x = in; left: y = 3x + 1; right: z = 5x, then z = 2y once y is made; far = z on the other GPU, far = 7 far; z = far;
- * out = z */
-static berth_status queue_step(step *p, berth_error *err)
-{
-    berth_status st = berth_gpu_upload(p->stream[MAIN], p->x, p->in, BYTES, err);
-    if (st == BERTH_OK) st = follow(p, -2, LEFT, MAIN, err);
-    if (st == BERTH_OK) st = follow(p, -2, RIGHT, MAIN, err);
-    if (st == BERTH_OK) st = follow(p, -2, FAR, MAIN, err);
-    if (st == BERTH_OK) st = scale(p, LEFT, p->x, p->y, 3, 1, err);
-    if (st == BERTH_OK) st = scale(p, RIGHT, p->x, p->z, 5, 0, err);
-    if (st == BERTH_OK) st = follow(p, JOIN_LEFT, RIGHT, LEFT, err);
-    if (st == BERTH_OK) st = scale(p, RIGHT, p->y, p->z, 2, 0, err);
-    if (st == BERTH_OK) st = follow(p, JOIN_RIGHT, FAR, RIGHT, err);
-    if (st == BERTH_OK) st = berth_gpu_copy_peer(p->stream[FAR], p->gpu[1], p->far, p->gpu[0], p->z, BYTES, err);
-    if (st == BERTH_OK) st = scale(p, FAR, p->far, p->far, 7, 0, err);
-    if (st == BERTH_OK) st = follow(p, JOIN_FAR, MAIN, FAR, err);
-    if (st == BERTH_OK) st = berth_gpu_copy_peer(p->stream[MAIN], p->gpu[0], p->z, p->gpu[1], p->far, BYTES, err);
-    if (st == BERTH_OK) st = berth_gpu_download(p->stream[MAIN], p->out, p->z, BYTES, err);
-    /* All come back, whatever was left out: a capture needs it. */
-    for (int i = LEFT; i <= FAR && st == BERTH_OK; i++) st = follow(p, -2, MAIN, i, err);
-    return st;
-}
-
-static berth_status capture(step *p, berth_error *err)
-{
-    berth_status st = berth_gpu_capture_begin(p->stream[MAIN], err);
-    if (st != BERTH_OK) return st;
-    const berth_status queued = queue_step(p, err);
-    st = berth_gpu_capture_end(p->stream[MAIN], &p->graph, queued == BERTH_OK ? err : NULL);
-    return queued == BERTH_OK ? st : queued;
-}
-
-static berth_status replay(step *p, bool *out_right, berth_error *err)
-{
-    berth_status st = BERTH_OK;
-    *out_right = true;
-    for (uint32_t s = 0; s < STEPS && st == BERTH_OK; s++) {
-        for (uint32_t i = 0; i < N; i++) p->in[i] = s * 1000 + i;
-        st = berth_gpu_graph_launch(p->stream[MAIN], p->graph, err);
-        if (st == BERTH_OK) st = berth_gpu_event_record(p->done, p->stream[MAIN], err);
-        if (st == BERTH_OK && p->dropped != JOIN_HOST) st = berth_gpu_event_wait_asking(p->done, 3, err);
-        for (uint32_t i = 0; i < N && st == BERTH_OK; i++)
-            *out_right = *out_right && p->out[i] == ((s * 1000 + i) * 3 + 1) * 2 * 7;
-    }
-    return st;
-}
-
-static berth_status run_step(berth_cuda *cuda, int first, int second, int dropped, bool *out_right, berth_error *err)
-{
-    step p = {.dropped = dropped};
-    *out_right = false;
-    berth_status st = set_up(&p, cuda, first, second, err);
-    if (st == BERTH_OK) st = capture(&p, err);
-    if (st == BERTH_OK) st = replay(&p, out_right, err);
-    tear_down(&p);
-    return st;
-}
+enum { SEEDS = 200 };
 
 static void assert_tidy(emu_report *r)
 {
@@ -166,7 +36,7 @@ static bool run(int seed, int dropped, int second, const char *more)
     berth_cuda *cuda = NULL;
     bool right = false;
     berth_status st = berth_cuda_open(NULL, &cuda, &err);
-    if (st == BERTH_OK) st = run_step(cuda, 0, second, dropped, &right, &err);
+    if (st == BERTH_OK) st = step_run(cuda, image, 0, second, dropped, &right, &err);
     if (st != BERTH_OK) fail_msg("part %d: %s", dropped, err.message);
     berth_cuda_close(cuda);
     emu_report r;
@@ -212,7 +82,7 @@ static void each_call_may_fail(void **state)
             berth_error err = {0};
             bool right = false;
             berth_status st = berth_cuda_open(NULL, &cuda, &err);
-            if (st == BERTH_OK) st = run_step(cuda, 0, 1, -1, &right, &err);
+            if (st == BERTH_OK) st = step_run(cuda, image, 0, 1, -1, &right, &err);
             berth_cuda_close(cuda);
             assert_tidy(&r);
             if (call == 0) n_calls = r.calls;
@@ -234,67 +104,31 @@ static void a_broken_rule_ends_the_capture_only(void **state)
     emulator.reset("gpus=2;mem=1MiB");
     berth_cuda *cuda = NULL;
     berth_error err = {0};
-    step p = {.dropped = -1};
+    step p = {.image = image, .dropped = -1};
     bool right = false;
     assert_int_equal(berth_cuda_open(NULL, &cuda, &err), BERTH_OK);
-    assert_int_equal(set_up(&p, cuda, 0, 1, &err), BERTH_OK);
+    assert_int_equal(step_set_up(&p, cuda, 0, 1, &err), BERTH_OK);
     assert_int_equal(berth_gpu_capture_begin(p.stream[MAIN], &err), BERTH_OK);
     assert_int_equal(berth_gpu_stream_wait(p.stream[MAIN], &err), BERTH_DEVICE_ERROR);
     assert_int_equal(err.native_code, 900);
-    assert_int_equal(scale(&p, MAIN, p.x, p.x, 1, 1, &err), BERTH_DEVICE_ERROR);
+    assert_int_equal(step_scale(&p, MAIN, p.x, p.x, 1, 1, &err), BERTH_DEVICE_ERROR);
     assert_int_equal(berth_gpu_capture_end(p.stream[MAIN], &p.graph, &err), BERTH_DEVICE_ERROR);
     assert_null(p.graph);
     assert_non_null(strstr(err.message, "CAPTURE_INVALIDATED (901); what waits"));
     assert_int_equal(berth_gpu_capture_begin(p.stream[MAIN], &err), BERTH_OK);
-    assert_int_equal(follow(&p, -2, LEFT, MAIN, &err), BERTH_OK);
-    assert_int_equal(scale(&p, LEFT, p.x, p.y, 1, 1, &err), BERTH_OK);
+    assert_int_equal(step_follow(&p, -2, LEFT, MAIN, &err), BERTH_OK);
+    assert_int_equal(step_scale(&p, LEFT, p.x, p.y, 1, 1, &err), BERTH_OK);
     assert_int_equal(berth_gpu_capture_end(p.stream[MAIN], &p.graph, &err), BERTH_DEVICE_ERROR);
     assert_non_null(strstr(err.message, "let the first stream await"));
-    assert_int_equal(capture(&p, &err), BERTH_OK);
-    assert_int_equal(replay(&p, &right, &err), BERTH_OK);
+    assert_int_equal(step_capture(&p, &err), BERTH_OK);
+    assert_int_equal(step_replay(&p, &right, &err), BERTH_OK);
     assert_true(right);
-    tear_down(&p);
+    step_tear_down(&p);
     berth_cuda_close(cuda);
     emu_report r;
     emulator.report(&r);
     assert_int_equal(r.misuses, 2);
     assert_int_equal(r.contexts + r.allocations + r.pinned + r.streams + r.events + r.modules + r.graphs, 0);
-}
-
-/* ---- threads --------------------------------------------------------------------------------------------------------- */
-
-typedef struct job {
-    berth_cuda *cuda;
-    int first, n_right;
-} job;
-
-enum { ROUNDS = 10 };
-
-static void *work(void *arg)
-{
-    job *j = arg;
-    for (int i = 0; i < ROUNDS; i++) {
-        bool right = false;
-        if (run_step(j->cuda, j->first, j->first + 1, -1, &right, NULL) == BERTH_OK) j->n_right += right;
-    }
-    return NULL;
-}
-
-/* One allocates, loads and waits while the other captures. */
-static void threads_capture_side_by_side(void **state)
-{
-    (void)state;
-    emulator.reset("gpus=4;mem=1MiB");
-    berth_cuda *cuda = NULL;
-    assert_int_equal(berth_cuda_open(NULL, &cuda, NULL), BERTH_OK);
-    job jobs[2] = {{cuda, 0, 0}, {cuda, 2, 0}};
-    pthread_t threads[2];
-    for (int i = 0; i < 2; i++) assert_int_equal(pthread_create(&threads[i], NULL, work, &jobs[i]), 0);
-    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
-    for (int i = 0; i < 2; i++) assert_int_equal(jobs[i].n_right, ROUNDS);
-    berth_cuda_close(cuda);
-    emu_report r;
-    assert_tidy(&r);
 }
 
 /* ---- time ------------------------------------------------------------------------------------------------------------ */
@@ -346,7 +180,7 @@ int main(void)
         cmocka_unit_test(every_order_gives_right_data),
         cmocka_unit_test(every_wait_left_out_is_found),
         cmocka_unit_test(each_call_may_fail),
-        cmocka_unit_test(threads_capture_side_by_side),
+
         cmocka_unit_test(a_broken_rule_ends_the_capture_only),
         cmocka_unit_test(timed_events_tell_the_link),
     };

@@ -13,51 +13,21 @@
 
 #include <cmocka.h>
 
-#include "cuda/driver.h"
-#include "pipeline.h"
+#include "world.h"
 
 static emu_control emulator;
 static void *image;
 
-typedef struct world { /* two GPUs with a context, memory, a stream and an event each; GPU 0 is current */
-    berth_cu_driver cu;
-    berth_cu_context context[2];
-    berth_cu_ptr memory[2];
-    berth_cu_stream stream[2];
-    berth_cu_event event[2];
-    berth_cu_module module;
-    berth_cu_function scale;
-} world;
-
-enum { N = 256, BYTES = N * 4 };
+enum { N = WORLD_N, BYTES = WORLD_BYTES };
 
 static void begin(world *w, const char *config)
 {
-    emulator.reset(config);
-    berth_error err = {0};
-    assert_int_equal(berth_cu_driver_open(&w->cu, NULL, &err), BERTH_OK);
-    for (int g = 1; g >= 0; g--) {
-        assert_int_equal(w->cu.cuDevicePrimaryCtxRetain(&w->context[g], g), 0);
-        assert_int_equal(w->cu.cuCtxPushCurrent(w->context[g]), 0);
-        assert_int_equal(w->cu.cuMemAlloc(&w->memory[g], BYTES), 0);
-        assert_int_equal(w->cu.cuStreamCreate(&w->stream[g], BERTH_CU_STREAM_NON_BLOCKING), 0);
-        assert_int_equal(w->cu.cuEventCreate(&w->event[g], BERTH_CU_EVENT_DISABLE_TIMING), 0);
-    }
-    assert_int_equal(w->cu.cuModuleLoadData(&w->module, image), 0);
-    assert_int_equal(w->cu.cuModuleGetFunction(&w->scale, w->module, "scale"), 0);
+    world_begin(w, &emulator, config, image);
 }
 
 static void end(world *w)
 {
-    berth_cu_driver_close(&w->cu);
-    emulator.reset("");
-}
-
-static int launch(world *w, berth_cu_stream stream, berth_cu_ptr x, berth_cu_ptr y, uint32_t n)
-{
-    uint32_t a = 1, b = 1;
-    void *params[] = {&x, &y, &a, &b, &n};
-    return w->cu.cuLaunchKernel(w->scale, 8, 1, 1, 64, 1, 1, 0, stream, params, NULL);
+    world_end(w, &emulator);
 }
 
 /* ---- what must be refused -------------------------------------------------------------------------------------------- */
@@ -86,7 +56,7 @@ static int free_in_use(world *w)
 
 static int free_of_what_a_queued_kernel_names(world *w)
 {
-    launch(w, w->stream[0], w->memory[0], w->memory[0], 1);
+    world_launch(w, w->stream[0], w->memory[0], w->memory[0], 1);
     return w->cu.cuMemFree(w->memory[0]);
 }
 
@@ -139,7 +109,7 @@ static int launch_on_the_other_gpu(world *w)
 {
     berth_cu_context popped;
     w->cu.cuCtxPopCurrent(&popped); /* GPU 1 is current now */
-    return launch(w, w->stream[1], w->memory[1], w->memory[1], 1);
+    return world_launch(w, w->stream[1], w->memory[1], w->memory[1], 1);
 }
 
 static int record_on_the_other_gpu(world *w)
@@ -173,12 +143,12 @@ static int event_as_stream(world *w)
 static int function_of_an_unloaded_module(world *w)
 {
     w->cu.cuModuleUnload(w->module);
-    return launch(w, w->stream[0], w->memory[0], w->memory[0], 1);
+    return world_launch(w, w->stream[0], w->memory[0], w->memory[0], 1);
 }
 
 static int unload_with_a_kernel_queued(world *w)
 {
-    launch(w, w->stream[0], w->memory[0], w->memory[0], 1);
+    world_launch(w, w->stream[0], w->memory[0], w->memory[0], 1);
     return w->cu.cuModuleUnload(w->module);
 }
 
@@ -206,7 +176,7 @@ static int release_too_often(world *w)
 
 static int kernel_writes_behind_its_memory(world *w)
 {
-    launch(w, w->stream[0], w->memory[0], w->memory[0], N + 4);
+    world_launch(w, w->stream[0], w->memory[0], w->memory[0], N + 4);
     return w->cu.cuStreamSynchronize(w->stream[0]);
 }
 
@@ -470,13 +440,13 @@ static void host_reads(world *w)
 
 static void kernel_reads_the_other_gpu(world *w)
 {
-    launch(w, w->stream[0], w->memory[1], w->memory[0], N);
+    world_launch(w, w->stream[0], w->memory[1], w->memory[0], N);
     w->cu.cuStreamSynchronize(w->stream[0]);
 }
 
 static void a_kernel_on_its_own_memory(world *w)
 {
-    launch(w, w->stream[0], w->memory[0], w->memory[0], N);
+    world_launch(w, w->stream[0], w->memory[0], w->memory[0], N);
     w->cu.cuStreamSynchronize(w->stream[0]);
 }
 
@@ -531,7 +501,7 @@ static void what_is_not_in_use_may_go(void **state)
     berth_cu_module module = NULL;
     assert_int_equal(w.cu.cuMemAlloc(&other, BYTES), 0);
     assert_int_equal(w.cu.cuModuleLoadData(&module, image), 0);
-    assert_int_equal(launch(&w, w.stream[0], w.memory[0], w.memory[0], 1), 0);
+    assert_int_equal(world_launch(&w, w.stream[0], w.memory[0], w.memory[0], 1), 0);
     assert_int_equal(w.cu.cuMemFree(other), 0);
     assert_int_equal(w.cu.cuModuleUnload(module), 0);
     assert_int_equal(w.cu.cuStreamSynchronize(w.stream[0]), 0);
