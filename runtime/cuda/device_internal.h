@@ -55,4 +55,15 @@ berth_status berth_gpu_leave(berth_gpu *gpu, berth_cu_result code, const char *c
 bool berth_gpu_enter_to_end(berth_gpu *gpu);
 void berth_gpu_leave_from_end(berth_gpu *gpu, berth_cu_result code); /* notes a sticky code */
 
+/* A way for bytes to cross from one GPU to another: queues a copy of the first `bytes` on `s`, a stream of the second. */
+typedef struct berth_gpu_crossing {
+    const char *what; /* for the message: "copies" */
+    berth_status (*copy)(void *user, berth_gpu_stream *s, size_t bytes, berth_error *err);
+    void *user;
+} berth_gpu_crossing;
+
+/* berth_gpu_prove for any way. */
+berth_status berth_gpu_prove_by(const berth_gpu_crossing *by, berth_gpu *from, berth_gpu_ptr src, berth_gpu *to,
+                                berth_gpu_ptr dst, size_t bytes, berth_error *err);
+
 #endif

@@ -31,7 +31,9 @@
 
 typedef struct berth_gpu_group berth_gpu_group;
 
-typedef struct berth_gpu_edge { /* bytes go from one member to another; each a number of `gpus` of the create call */
+/* Bytes go from one member to another; each is a number of `gpus` of the create call. From one to itself is allowed, so that
+ * NCCL can be tried where there is one GPU. */
+typedef struct berth_gpu_edge {
     int32_t from, to;
 } berth_gpu_edge;
 
@@ -43,7 +45,7 @@ typedef struct berth_gpu_group_options { /* zero means the default */
 } berth_gpu_group_options;
 
 /* Makes and connects a communicator for each of `edges` (no edge twice; with none, only the sum's) over `gpus` [n]. They are
- * borrowed, and outlive the group. NCCL takes some MiB of both GPUs for each edge, and two streams' worth of events.
+ * borrowed, and outlive the group; `options` may be NULL. NCCL takes some MiB of both GPUs for each edge.
  * Returns when all can be used. On failure *out is NULL and nothing is left behind. Errors, each with what to do:
  * BERTH_INVALID_ARGUMENT (edges), BERTH_NOT_FOUND (no NCCL), BERTH_UNSUPPORTED (too old, a function is missing, two ends of an
  * edge or two members of a sum are on one GPU and this NCCL cannot), BERTH_DEVICE_ERROR (NCCL's own; the deadline). */

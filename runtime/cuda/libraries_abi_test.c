@@ -46,6 +46,17 @@ SAME(BERTH_NCCL_F32, ncclFloat32);
 SAME(BERTH_NCCL_BF16, ncclBfloat16);
 SAME(BERTH_NCCL_SUM, ncclSum);
 SAME(sizeof(berth_nccl_id), sizeof(ncclUniqueId));
+SAME(BERTH_NCCL_UNSET, NCCL_CONFIG_UNDEF_INT);
+#define SAME_FIELD(ours, theirs) SAME(offsetof(berth_nccl_config, ours), offsetof(ncclConfig_t, theirs))
+SAME_FIELD(size, size);
+SAME_FIELD(magic, magic);
+SAME_FIELD(version, version);
+SAME_FIELD(blocking, blocking);
+SAME_FIELD(cga_cluster, cgaClusterSize);
+SAME_FIELD(min_ctas, minCTAs);
+SAME_FIELD(max_ctas, maxCTAs);
+SAME_FIELD(net_name, netName);
+SAME_FIELD(split_share, splitShare);
 SAME(BERTH_NVRTC_OUT_OF_MEMORY, NVRTC_ERROR_OUT_OF_MEMORY);
 SAME(BERTH_NVRTC_INVALID_OPTION, NVRTC_ERROR_INVALID_OPTION);
 SAME(BERTH_NVRTC_COMPILATION, NVRTC_ERROR_COMPILATION);
@@ -62,6 +73,7 @@ SAME(BERTH_NVRTC_COMPILATION, NVRTC_ERROR_COMPILATION);
 #define berth_nccl_reduction            ncclRedOp_t
 #define berth_nccl_comm                 ncclComm_t
 #define berth_nccl_id                   ncclUniqueId
+#define berth_nccl_config               ncclConfig_t
 #define berth_nvrtc_program             nvrtcProgram
 #define SAME_TYPE(name, result, args)   _Static_assert(__builtin_types_compatible_p(__typeof__(name), result args), #name)
 #define CUBLAS_TYPE(name, symbol, args) SAME_TYPE(name, cublasStatus_t, args);
@@ -84,8 +96,16 @@ static void functions_have_the_exported_names(void **state)
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) assert_string_equal(names[i].ours, names[i].theirs);
 }
 
+static void a_configuration_begins_as_the_headers_does(void **state)
+{
+    (void)state;
+    const ncclConfig_t theirs = NCCL_CONFIG_INITIALIZER;
+    assert_int_equal(theirs.magic, BERTH_NCCL_CONFIG_MAGIC);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(functions_have_the_exported_names)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(functions_have_the_exported_names),
+                                       cmocka_unit_test(a_configuration_begins_as_the_headers_does)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

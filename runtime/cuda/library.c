@@ -3,7 +3,6 @@
 #include "cuda/library.h"
 
 #include <dlfcn.h>
-#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -24,16 +23,17 @@ static bool is_absent(const char *why, const char *name)
 
 berth_status berth_library_open(const berth_library *library, const char *path, void **out, berth_error *err)
 {
+    const int flags = RTLD_NOW | RTLD_LOCAL | (library->stays ? RTLD_NODELETE : 0);
     *out = NULL;
     if (path) {
         if (access(path, R_OK) != 0)
             return BERTH_FAIL(err, BERTH_NOT_FOUND, "%s was to be %s, which cannot be read; give another path",
                               library->what, path);
-        *out = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        *out = dlopen(path, flags);
         return *out ? BERTH_OK : fail_load(library, dlerror(), err);
     }
     for (const char *const *name = library->names; *name; name++) {
-        *out = dlopen(*name, RTLD_NOW | RTLD_LOCAL);
+        *out = dlopen(*name, flags);
         if (*out) return BERTH_OK;
         const char *why = dlerror();
         if (!is_absent(why, *name)) return fail_load(library, why, err);

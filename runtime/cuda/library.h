@@ -5,6 +5,7 @@
 #ifndef BERTH_CUDA_LIBRARY_H
 #define BERTH_CUDA_LIBRARY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/status.h"
@@ -20,6 +21,7 @@ typedef struct berth_library {
     const char *const *names; /* file names, tried in order, the last one NULL */
     const char *advice;       /* what to do when none of them opens */
     const char *old_advice;   /* what to do when a function is missing */
+    bool stays;               /* closing leaves it in the process */
 } berth_library;
 
 /* Opens `path` and nothing else, or (NULL) the first of the names the dynamic linker finds. `out` is closed with

@@ -11,10 +11,12 @@ static const berth_library library = {
     .names = names,
     .advice = "install it (package libnccl2, or pip: nvidia-nccl-cu12 or -cu13), or choose another transport",
     .old_advice = "install NCCL 2.18 or newer, or choose another transport",
+    .stays = true,
 };
 
 #define SYMBOL(name, args) {#name, offsetof(berth_nccl, name)},
 static const berth_symbol symbols[] = {{"ncclGetErrorString", offsetof(berth_nccl, ncclGetErrorString)},
+                                       {"ncclGetLastError", offsetof(berth_nccl, ncclGetLastError)},
                                        BERTH_NCCL_FUNCTIONS(SYMBOL)};
 #undef SYMBOL
 
@@ -49,9 +51,9 @@ berth_status berth_nccl_status(const berth_nccl *nccl, berth_nccl_result code, c
                                berth_error *err)
 {
     if (code == BERTH_NCCL_SUCCESS || code == BERTH_NCCL_IN_PROGRESS) return BERTH_OK;
-    const char *text = nccl->ncclGetErrorString(code);
-    BERTH_FAIL(err, BERTH_DEVICE_ERROR, "%s failed: %s (%d); NCCL_DEBUG=WARN says more", call,
-               text ? text : "no reason", (int)code);
+    const char *text = nccl->ncclGetErrorString(code), *words = nccl->ncclGetLastError(NULL);
+    BERTH_FAIL(err, BERTH_DEVICE_ERROR, "%s failed: %s (%d)%s%s; NCCL_DEBUG=WARN says more", call,
+               text ? text : "no reason", (int)code, words && words[0] ? ": " : "", words ? words : "");
     if (err) {
         err->device = ordinal;
         err->native_code = code;

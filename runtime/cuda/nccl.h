@@ -5,6 +5,8 @@
 #ifndef BERTH_CUDA_NCCL_H
 #define BERTH_CUDA_NCCL_H
 
+#include <limits.h>
+
 #include "cuda/driver.h"
 
 typedef int32_t berth_nccl_result;    /* ncclResult_t */
@@ -32,11 +34,25 @@ enum {
     BERTH_NCCL_SUM = 0
 };
 
+/* ncclConfig_t as of 2.18; newer ones take it by `size` and `version`. What is not set is BERTH_NCCL_UNSET or NULL. */
+typedef struct berth_nccl_config {
+    size_t size;
+    unsigned magic, version;
+    int blocking, cga_cluster, min_ctas, max_ctas;
+    const char *net_name;
+    int split_share;
+} berth_nccl_config;
+
+#define BERTH_NCCL_UNSET        INT_MIN
+#define BERTH_NCCL_CONFIG_MAGIC 0xcafebeefU
+
 /* X(name, arguments): each returns an ncclResult_t. */
 #define BERTH_NCCL_FUNCTIONS(X)                                                                                        \
     X(ncclGetVersion, (int *version))                                                                                  \
     X(ncclGetUniqueId, (berth_nccl_id * id))                                                                           \
-    X(ncclCommInitRank, (berth_nccl_comm * comm, int n_ranks, berth_nccl_id id, int rank))                             \
+    X(ncclCommInitRankConfig,                                                                                          \
+      (berth_nccl_comm * comm, int n_ranks, berth_nccl_id id, int rank, berth_nccl_config *config))                    \
+    X(ncclCommFinalize, (berth_nccl_comm comm))                                                                        \
     X(ncclCommDestroy, (berth_nccl_comm comm))                                                                         \
     X(ncclCommAbort, (berth_nccl_comm comm))                                                                           \
     X(ncclCommGetAsyncError, (berth_nccl_comm comm, berth_nccl_result * error))                                        \
@@ -54,6 +70,7 @@ typedef struct berth_nccl {
     void *library;
     int version; /* 22809 = 2.28.9 */
     const char *(*ncclGetErrorString)(berth_nccl_result code);
+    const char *(*ncclGetLastError)(berth_nccl_comm comm); /* what NCCL last complained of; `comm` may be NULL */
     BERTH_NCCL_FUNCTIONS(BERTH_NCCL_POINTER)
 } berth_nccl;
 #undef BERTH_NCCL_POINTER
@@ -63,12 +80,14 @@ enum {
     BERTH_NCCL_MULTI_RANK_VERSION = 23000 /* several ranks on one GPU, when NCCL_MULTI_RANK_GPU_ENABLE=1 */
 };
 
-/* Opens `path` (NULL: libnccl.so.2) and checks its version. On failure *out is {0}. Errors, each with what to do:
+/* Opens `path` (NULL: libnccl.so.2) and checks its version. Closing leaves it in the process: NCCL has threads of its own
+ * that may outlive the last communicator by a moment. On failure *out is {0}. Errors, each with what to do:
  * BERTH_NOT_FOUND, BERTH_UNSUPPORTED (too old, a function is missing), BERTH_DEVICE_ERROR. */
 berth_status berth_nccl_open(berth_nccl *out, const char *path, berth_error *err);
 void berth_nccl_close(berth_nccl *nccl);
 
-/* The status of a failed `call` by GPU `ordinal`; native_api "nccl". In progress is no failure. */
+/* The status of a failed `call` by GPU `ordinal` (-1 = none), with NCCL's own words where it has any: BERTH_DEVICE_ERROR,
+ * native_api "nccl". In progress is no failure. */
 berth_status berth_nccl_status(const berth_nccl *nccl, berth_nccl_result code, const char *call, int32_t ordinal,
                                berth_error *err);
 
