@@ -43,6 +43,7 @@ typedef struct emu_work {
 typedef struct emu_door {
     int (*enter)(void);     /* takes the lock; the code the call was told to fail with, or 0 */
     int (*leave)(int code); /* gives the lock back; is `code` */
+    void (*lock)(void);     /* as enter, for a test's questions: counts and fails nothing */
     /* Counts and says a misuse; is `code`. */
     int (*misuse)(int code, const char *fmt, ...);
     /* The GPU of the thread's current context; or the code why there is none or it is dead. */
@@ -51,9 +52,13 @@ typedef struct emu_door {
     int (*stream)(void *stream, int *out_gpu);
     /* This thread captures: what allocates, waits or loads is refused then. 0, or the code, with the capture made
      * void. */
+    /* The same for a live stream of any context but a default one: some libraries find the context themselves. */
+    int (*stream_any)(void *stream, int *out_gpu);
+    /* This thread captures: what allocates, waits or loads is refused then. 0, or the code, with the capture made void. */
     int (*unsafe)(const char *call);
     /* Takes work->user, on failure too: `end` is called for it. Checks the spans. */
     int (*queue)(void *stream, const emu_work *work);
+    int (*queue_any)(void *stream, const emu_work *work); /* `stream` as in stream_any */
     /* Where a callback reads and writes memory of a GPU; NULL: not in one live allocation. */
     uint8_t *(*host)(int gpu, uint64_t at, size_t bytes);
     void (*changed)(void);        /* what `ready` says may have changed: wakes those who wait */

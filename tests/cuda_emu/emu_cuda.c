@@ -25,6 +25,12 @@ static bool is_sticky(int code)
            code == 710 || (code >= 714 && code <= 719) || code == 999;
 }
 
+void emu_lock(void)
+{
+    pthread_mutex_lock(&lock);
+    emu_start(getenv("CUDA_EMU"));
+}
+
 int emu_enter(void)
 {
     pthread_mutex_lock(&lock);

@@ -17,6 +17,13 @@ static int stream_gpu(void *stream, int *out_gpu)
     return code;
 }
 
+static int stream_gpu_any(void *stream, int *out_gpu)
+{
+    const emu_object *s = emu_find(stream, EMU_STREAM);
+    *out_gpu = s ? s->gpu : -1;
+    return s ? s->context->error : BERTH_CU_INVALID_HANDLE;
+}
+
 static uint8_t *host(int gpu, uint64_t at, size_t bytes)
 {
     if (emu_gpu_of(at, bytes) != gpu) return NULL;
@@ -34,14 +41,25 @@ static int check(const emu_work *work)
     return 0;
 }
 
-static int queue(void *stream, const emu_work *work)
+static int queue_on(emu_object *s, int code, const emu_work *work)
 {
-    emu_object *s = NULL;
-    int code = emu_stream(stream, &s);
     if (code == 0) code = check(work);
     if (code == 0) return emu_enqueue(s, &(emu_op){.kind = EMU_WORK, .work = *work, .dst_gpu = -1, .src_gpu = -1});
     if (work->end) work->end(work->user);
     return code;
+}
+
+static int queue(void *stream, const emu_work *work)
+{
+    emu_object *s = NULL;
+    const int code = emu_stream(stream, &s);
+    return queue_on(s, code, work);
+}
+
+static int queue_any(void *stream, const emu_work *work)
+{
+    emu_object *s = emu_find(stream, EMU_STREAM);
+    return queue_on(s, s ? s->context->error : BERTH_CU_INVALID_HANDLE, work);
 }
 
 static void count(int delta)
@@ -68,11 +86,14 @@ extern const emu_door emu_door_of_driver __asm__("emu_door");
 EMU_API const emu_door emu_door_of_driver = {
     .enter = emu_enter,
     .leave = emu_leave,
+    .lock = emu_lock,
     .misuse = emu_misuse,
     .current = current_gpu,
     .stream = stream_gpu,
+    .stream_any = stream_gpu_any,
     .unsafe = emu_unsafe,
     .queue = queue,
+    .queue_any = queue_any,
     .host = host,
     .changed = emu_changed,
     .count = count,

@@ -11,6 +11,7 @@
  * asynchronous launches". A sticky code latches the current context. */
 int emu_enter(void);
 int emu_leave(int code); /* gives the lock back */
+void emu_lock(void);     /* as emu_enter, but counts nothing */
 
 /* The thread's context, and its sticky error if it has one: *out is set then too. */
 int emu_current(emu_object **out);
