@@ -16,7 +16,7 @@ enum { EMU_MAX_GPUS = 8, EMU_RED = 0xFD, EMU_FRESH = 0xCD };
 
 typedef struct emu_config {
     int n_gpus, driver, init;
-    uint64_t seed, fail_call;
+    uint64_t seed, fail_call, skip_wait, skip_copy;
     int fail_code, exit_code;
     struct {
         int capability, mode, busy, host_gbps, peer[EMU_MAX_GPUS], lie[EMU_MAX_GPUS], peer_gbps[EMU_MAX_GPUS];

@@ -144,7 +144,6 @@ static void abort_now(nccl_comm *c)
     c->job = NULL;
     c->phase = NCCL_GONE;
     nccl.report.aborted++;
-    nccl.moved = true;
     nccl.door->count(-1);
 }
 

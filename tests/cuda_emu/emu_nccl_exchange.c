@@ -1,8 +1,8 @@
 /* emu_nccl_exchange.c - what moves: matching the sides of copies and sums, when a side may go, and what it brings.
  *
  * A launch is one rank's part of a group, on one stream. It arrives when it is the first of its stream and its
- * communicator's launch before is over, and goes when all sides of all its exchanges have arrived. The first side that goes
- * takes the bytes of all; each side ends by itself, in an order drawn by lot. */
+ * communicator's launch before is over; its bytes may be taken from then on. It goes when all sides of all its exchanges
+ * have arrived, and each side ends by itself, in an order drawn by lot. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,7 +52,14 @@ static void add_up(nccl_exchange *x)
     free(next);
 }
 
-static void take(nccl_exchange *x)
+static void take_side(nccl_side *s)
+{
+    if (s->taken || !s->part->from) return;
+    s->taken = nccl_new(s->part->bytes);
+    memcpy(s->taken, nccl.door->host(s->launch->comm->gpu, s->part->from, s->part->bytes), s->part->bytes);
+}
+
+static void take_all(nccl_exchange *x)
 {
     x->is_taken = true;
     if (x->number == nccl.config.async_exchange) {
@@ -60,12 +67,7 @@ static void take(nccl_exchange *x)
         nccl_say("an error that was told to come");
         for (int i = 0; i < x->n_sides; i++) x->sides[i].launch->comm->error = nccl.config.async_code;
     }
-    for (int i = 0; i < x->n_sides && !x->is_void; i++) {
-        nccl_side *s = &x->sides[i];
-        if (!s->part->from) continue;
-        s->taken = nccl_new(s->part->bytes);
-        memcpy(s->taken, nccl.door->host(s->launch->comm->gpu, s->part->from, s->part->bytes), s->part->bytes);
-    }
+    for (int i = 0; i < x->n_sides && !x->is_void; i++) take_side(&x->sides[i]);
     if (x->is_sum && !x->is_void) add_up(x);
 }
 
@@ -115,7 +117,7 @@ static int run(void *user)
     nccl_launch *l = user;
     for (int i = 0; i < l->n_parts && !l->comm->aborted; i++) {
         nccl_exchange *x = l->parts[i].exchange;
-        if (!x->is_taken && !x->is_void) take(x);
+        if (!x->is_taken && !x->is_void) take_all(x);
     }
     for (int i = 0; i < l->n_parts; i++) {
         nccl_part *p = &l->parts[i];
@@ -124,7 +126,6 @@ static int run(void *user)
     }
     for (int i = 0; i < l->n_parts; i++) end_side(l->parts[i].exchange);
     l->is_over = true;
-    nccl.moved = true;
     return 0;
 }
 
@@ -141,6 +142,22 @@ static bool can_exchange(const nccl_exchange *x)
     return true;
 }
 
+/* A kernel that has begun may send its bytes ahead of the receiver's, by lot. */
+static void send_ahead(nccl_launch *l)
+{
+    for (int i = 0; i < l->n_parts; i++) {
+        if (l->parts[i].from && nccl_random() % 2) take_side(side_of(l->parts[i].exchange, &l->parts[i]));
+    }
+}
+
+static bool can_go(const nccl_launch *l)
+{
+    for (int i = 0; i < l->n_parts; i++) {
+        if (!can_exchange(l->parts[i].exchange)) return false;
+    }
+    return true;
+}
+
 static bool ready(void *user)
 {
     nccl_launch *l = user;
@@ -148,12 +165,10 @@ static bool ready(void *user)
     if (l->before && !l->before->is_over) return false;
     if (!l->has_arrived) {
         l->has_arrived = true;
-        nccl.moved = true;
+        send_ahead(l);
+        return false; /* all sides have the same chance to go first when they are asked again */
     }
-    for (int i = 0; i < l->n_parts; i++) {
-        if (!can_exchange(l->parts[i].exchange)) return false;
-    }
-    return true;
+    return can_go(l);
 }
 
 /* Something that only an abort ends: a hanging exchange, a side whose GPU died, or whose communicator was aborted alone. */
@@ -189,9 +204,8 @@ static void say_deadlock(const nccl_launch *l)
 static bool stalled(void *user)
 {
     const nccl_launch *stuck = user;
-    if (nccl.moved) {
-        nccl.moved = false;
-        return true;
+    for (const nccl_launch *l = nccl.launches; l; l = l->next) {
+        if (!l->is_over && l->has_arrived && can_go(l)) return true; /* it only arrived just now */
     }
     if (waits_for_abort()) return false;
     say_deadlock(stuck);
@@ -209,7 +223,6 @@ static void end(void *user)
     nccl_launch *l = user;
     if (l->is_over) return;
     l->is_over = l->is_gone = true;
-    nccl.moved = true;
 }
 
 /* ---- matching -------------------------------------------------------------------------------------------------------- */

@@ -91,7 +91,7 @@ struct nccl_exchange { /* a copy: sides 0 sends, 1 receives; a sum: one side a r
 
 typedef struct nccl_world {
     const emu_door *door;
-    bool started, moved; /* moved: what can go may have changed */
+    bool started;
     uint64_t generation;
     nccl_config config;
     nccl_comm *comms;
