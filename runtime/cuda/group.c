@@ -7,7 +7,7 @@
 #include "base/checked.h"
 #include "cuda/group_internal.h"
 
-enum { DEFAULT_CTAS = 4, SHARED_CTAS = 2, HALF = BERTH_GPU_ALIGN / 2 };
+enum { DEFAULT_CTAS = 4, SHARED_CTAS = 2, DEFAULT_DEPTH = 16, HALF = BERTH_GPU_ALIGN / 2 };
 #define DEFAULT_TIMEOUT_NS 30000000000
 
 /* ---- what NCCL can --------------------------------------------------------------------------------------------------- */
@@ -63,17 +63,19 @@ static void close_watched(berth_watched *w, int32_t n)
     free(w->done);
 }
 
-static void close_channel(berth_channel *c)
+static void close_channel(berth_channel *c, int32_t depth)
 {
     berth_gpu_stream_destroy(c->side);
     berth_gpu_event_destroy(c->sent);
-    for (int32_t i = 0; i < 2; i++) close_watched(&c->watched[i], c->n_ends);
+    for (int32_t i = 0; c->watched && i < depth; i++) close_watched(&c->watched[i], c->n_ends);
+    free(c->watched);
     free(c->members);
     free(c->comms);
 }
 
 /* The last n_ends members of a channel are those whose streams tell that it is over: an edge's receiver, or all. */
-static berth_status open_watched(const berth_gpu_group *g, const berth_channel *c, berth_watched *w, berth_error *err)
+static berth_status open_one_watched(const berth_gpu_group *g, const berth_channel *c, berth_watched *w,
+                                     berth_error *err)
 {
     w->begun = calloc((size_t)c->n_ends, sizeof(berth_gpu_event *));
     w->done = calloc((size_t)c->n_ends, sizeof(berth_gpu_event *));
@@ -84,6 +86,14 @@ static berth_status open_watched(const berth_gpu_group *g, const berth_channel *
         st = berth_gpu_event_create(gpu, &w->begun[i], err);
         if (st == BERTH_OK) st = berth_gpu_event_create(gpu, &w->done[i], err);
     }
+    return st;
+}
+
+static berth_status open_watched(const berth_gpu_group *g, berth_channel *c, berth_error *err)
+{
+    c->watched = calloc((size_t)g->depth, sizeof *c->watched);
+    berth_status st = c->watched ? BERTH_OK : fail_memory(err);
+    for (int32_t i = 0; i < g->depth && st == BERTH_OK; i++) st = open_one_watched(g, c, &c->watched[i], err);
     return st;
 }
 
@@ -106,7 +116,7 @@ static berth_status open_edge(berth_gpu_group *g, int32_t i, const berth_gpu_edg
     if (st != BERTH_OK) return st;
     c->members[0] = edge->from;
     c->members[c->n_ranks - 1] = edge->to;
-    for (int32_t w = 0; w < 2 && st == BERTH_OK; w++) st = open_watched(g, c, &c->watched[w], err);
+    st = open_watched(g, c, err);
     if (is_self) return st;
     if (st == BERTH_OK) st = berth_gpu_stream_create(g->gpus[edge->from], &c->side, err);
     if (st == BERTH_OK) st = berth_gpu_event_create(g->gpus[edge->from], &c->sent, err);
@@ -120,8 +130,7 @@ static berth_status open_sum(berth_gpu_group *g, berth_error *err)
     if (st != BERTH_OK) return st;
     c->is_sum = true;
     for (int32_t r = 0; r < g->n; r++) c->members[r] = r;
-    for (int32_t w = 0; w < 2 && st == BERTH_OK; w++) st = open_watched(g, c, &c->watched[w], err);
-    return st;
+    return open_watched(g, c, err);
 }
 
 /* ---- making: what was asked for -------------------------------------------------------------------------------------- */
@@ -149,9 +158,9 @@ static berth_status check_sharing(berth_gpu_group *g, const berth_gpu_edge *edge
     bool shared = false;
     for (int32_t i = 0; i < g->n; i++) {
         for (int32_t j = 0; j < g->n; j++) {
-            bool together = all_reduce && i != j;
+            bool together = all_reduce;
             for (int32_t e = 0; e < g->n_edges; e++) together |= edges[e].from == i && edges[e].to == j;
-            if (!together || !is_shared(g->gpus[i], g->gpus[j])) continue;
+            if (i == j || !together || !is_shared(g->gpus[i], g->gpus[j])) continue;
             const berth_status st = check_shared(&g->nccl, berth_member_ordinal(g, i), err);
             if (st != BERTH_OK) return st;
             shared = true;
@@ -182,7 +191,6 @@ static berth_status reserve(berth_gpu_group *g, berth_gpu *const *gpus, berth_er
     if (!g->gpus || !g->edge_of || !g->channels) return fail_memory(err);
     for (int32_t i = 0; i < g->n; i++) g->gpus[i] = gpus[i];
     for (size_t i = 0; i < n_cells; i++) g->edge_of[i] = -1;
-    for (int32_t i = 0; i <= g->n_edges; i++) g->channels[i].oldest = -1;
     return open_locks(g, err);
 }
 
@@ -266,17 +274,18 @@ berth_status berth_gpu_group_create(berth_gpu *const *gpus, int32_t n, const ber
     static const berth_gpu_group_options defaults = {0};
     const berth_gpu_group_options *o = options ? options : &defaults;
     *out = NULL;
-    if (n < 1 || n_edges < 0 || o->timeout_ns < 0 || o->max_ctas < 0)
+    if (n < 1 || n_edges < 0 || o->timeout_ns < 0 || o->max_ctas < 0 || o->depth < 0)
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
-                          "a group of %d GPUs with %d edges, %lld ns and %d blocks; one GPU at least, and nothing "
-                          "below zero",
-                          (int)n, (int)n_edges, (long long)o->timeout_ns, (int)o->max_ctas);
+                          "a group of %d GPUs with %d edges, %lld ns, %d blocks, depth %d; one GPU at least, and "
+                          "nothing below zero",
+                          (int)n, (int)n_edges, (long long)o->timeout_ns, (int)o->max_ctas, (int)o->depth);
     berth_gpu_group *g = calloc(1, sizeof *g);
     if (!g) return fail_memory(err);
     g->n = n;
     g->n_edges = n_edges;
     g->timeout_ns = o->timeout_ns ? o->timeout_ns : DEFAULT_TIMEOUT_NS;
     g->max_ctas = o->max_ctas;
+    g->depth = o->depth ? o->depth : DEFAULT_DEPTH;
     const berth_status st = open_all(g, gpus, edges, o, err);
     if (st != BERTH_OK) {
         if (g->has_locks) berth_gpu_group_abort(g);
@@ -287,28 +296,15 @@ berth_status berth_gpu_group_create(berth_gpu *const *gpus, int32_t n, const ber
     return BERTH_OK;
 }
 
-/* Work that hangs ends when the watching thread aborts it. */
-static void wait_for_all(berth_gpu_group *g)
-{
-    for (int32_t i = 0; i <= g->n_edges; i++) {
-        berth_channel *c = &g->channels[i];
-        for (int32_t w = 0; w < 2; w++) {
-            for (int32_t e = 0; e < c->n_ends && c->watched[w].done; e++) {
-                if (c->watched[w].done[e]) (void)berth_gpu_event_wait(c->watched[w].done[e], NULL);
-            }
-        }
-    }
-}
-
 void berth_gpu_group_destroy(berth_gpu_group *g)
 {
     if (!g) return;
     if (g->has_locks && g->channels) {
-        wait_for_all(g);
+        for (int32_t i = 0; i <= g->n_edges; i++) berth_channel_drain(g, &g->channels[i]);
         berth_group_unwatch(g);
         if (!atomic_load(&g->lost)) berth_group_finalize(g);
     }
-    for (int32_t i = 0; g->channels && i <= g->n_edges; i++) close_channel(&g->channels[i]);
+    for (int32_t i = 0; g->channels && i <= g->n_edges; i++) close_channel(&g->channels[i], g->depth);
     if (g->has_locks) {
         pthread_cond_destroy(&g->wake);
         pthread_mutex_destroy(&g->why_lock);

@@ -41,6 +41,7 @@ typedef struct berth_gpu_group_options { /* zero means the default */
     const char *library;                 /* path of NCCL; NULL = libnccl.so.2. Borrowed during the call */
     int64_t timeout_ns; /* for one copy or sum from when it could begin, and for the making; 0 = 30 s */
     int32_t max_ctas;   /* blocks of a kernel of NCCL's; 0 = 4, 2 where GPUs are shared */
+    int32_t depth;      /* copies under way on an edge before one more waits for the oldest; 0 = 16 */
     bool all_reduce;    /* also a communicator over all members, for berth_gpu_group_all_reduce */
 } berth_gpu_group_options;
 
@@ -63,7 +64,7 @@ berth_status berth_gpu_group_can(const berth_gpu *from, const berth_gpu *to, con
 
 /* Queues a copy on `s`, a stream of `to`: it begins after what `s` has queued, and what `s` queues from now on comes after
  * it, as with berth_gpu_copy_peer. What made `src`, and what last read `dst`, is for `s` to have awaited before; when `s` is
- * past the copy, `src` may be written again. Only the issuing thread is held up, for the microseconds of a launch.
+ * past the copy, `src` may be written again. The issuing thread is held up for a launch, or for room (depth).
  * BERTH_INVALID_ARGUMENT: no such edge, no bytes, or `s` is not of `to`. Not while a stream is captured for a graph. */
 berth_status berth_gpu_group_copy(berth_gpu_group *group, int32_t from, berth_gpu_ptr src, int32_t to,
                                   berth_gpu_ptr dst, size_t bytes, berth_gpu_stream *s, berth_error *err);

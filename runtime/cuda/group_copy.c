@@ -82,6 +82,19 @@ static berth_status queue_exchange(berth_gpu_group *g, berth_channel *c, const e
 
 /* ---- copies ---------------------------------------------------------------------------------------------------------- */
 
+/* Whatever fails once NCCL was called leaves halves behind. */
+static berth_status end_queuing(berth_gpu_group *g, berth_channel *c, size_t bytes, berth_status st,
+                                const berth_error *why, berth_error *err)
+{
+    if (st == BERTH_OK) {
+        berth_channel_out(g, c, bytes);
+        return BERTH_OK;
+    }
+    berth_group_lose(g, why);
+    if (err) *err = *why;
+    return st;
+}
+
 static berth_status join(const berth_channel *c, const berth_watched *w, berth_gpu_stream *s, berth_error *err)
 {
     berth_status st = BERTH_OK;
@@ -91,28 +104,18 @@ static berth_status join(const berth_channel *c, const berth_watched *w, berth_g
     return st;
 }
 
-/* Whatever fails once NCCL was called leaves halves behind. */
 static berth_status queue_copy(berth_gpu_group *g, berth_channel *c, const exchange *x, berth_error *err)
 {
     berth_gpu_stream *s = x->streams[1];
-    berth_watched *w = berth_channel_begin(g, c, x->n);
+    berth_watched *w;
+    berth_status st = berth_channel_begin(g, c, &w, err);
+    if (st == BERTH_OK) st = berth_gpu_event_record(w->begun[0], s, err);
+    if (st == BERTH_OK && c->side) st = berth_gpu_stream_await(c->side, w->begun[0], err);
+    if (st != BERTH_OK) return st;
     berth_error why = {0};
-    berth_status st = berth_gpu_event_record(w->begun[0], s, &why);
-    if (st == BERTH_OK && c->side) st = berth_gpu_stream_await(c->side, w->begun[0], &why);
-    if (st != BERTH_OK) {
-        berth_channel_cancel(g, c, w);
-        if (err) *err = why;
-        return st;
-    }
     st = queue_exchange(g, c, x, &why);
     if (st == BERTH_OK) st = join(c, w, s, &why);
-    if (st == BERTH_OK) {
-        berth_channel_out(g, c, w);
-        return BERTH_OK;
-    }
-    berth_group_lose(g, &why);
-    if (err) *err = why;
-    return st;
+    return end_queuing(g, c, x->n, st, &why, err);
 }
 
 berth_status berth_gpu_group_copy(berth_gpu_group *g, int32_t from, berth_gpu_ptr src, int32_t to, berth_gpu_ptr dst,
@@ -149,23 +152,14 @@ static berth_status record_all(berth_gpu_event *const *events, berth_gpu_stream 
 
 static berth_status queue_sum(berth_gpu_group *g, berth_channel *c, const exchange *x, size_t bytes, berth_error *err)
 {
-    berth_watched *w = berth_channel_begin(g, c, bytes);
+    berth_watched *w;
+    berth_status st = berth_channel_begin(g, c, &w, err);
+    if (st == BERTH_OK) st = record_all(w->begun, x->streams, c->n_ends, err);
+    if (st != BERTH_OK) return st;
     berth_error why = {0};
-    berth_status st = record_all(w->begun, x->streams, c->n_ends, &why);
-    if (st != BERTH_OK) {
-        berth_channel_cancel(g, c, w);
-        if (err) *err = why;
-        return st;
-    }
     st = queue_exchange(g, c, x, &why);
     if (st == BERTH_OK) st = record_all(w->done, x->streams, c->n_ends, &why);
-    if (st == BERTH_OK) {
-        berth_channel_out(g, c, w);
-        return BERTH_OK;
-    }
-    berth_group_lose(g, &why);
-    if (err) *err = why;
-    return st;
+    return end_queuing(g, c, bytes, st, &why, err);
 }
 
 static berth_status check_sum(const berth_gpu_group *g, const berth_channel *c, size_t n, berth_dtype dtype,

@@ -13,11 +13,8 @@
 #include "cuda/group.h"
 #include "cuda/nccl.h"
 
-typedef enum berth_watched_state { BERTH_WATCHED_IDLE, BERTH_WATCHED_WRITTEN, BERTH_WATCHED_OUT } berth_watched_state;
-
-/* A copy or sum under way that the watching thread looks at. Its events are its own while it is OUT. */
+/* A copy or sum under way. Its events are the issuing thread's until it is counted as out, then the watching one's. */
 typedef struct berth_watched {
-    berth_watched_state state, was;
     berth_gpu_event **begun, **done; /* owned; [n_ends]: all that it waited for was over; it is over */
     size_t bytes;
     bool has_begun;
@@ -32,9 +29,8 @@ typedef struct berth_channel {
     bool is_sum;
     berth_gpu_stream *side; /* owned; of the sender, if it is not the receiver; NULL for a sum */
     berth_gpu_event *sent;  /* owned; on `side` */
-    /* The oldest one that is not known to be over, and the newest: in between they need no events of their own. */
-    berth_watched watched[2];
-    int32_t oldest; /* of watched; -1 = nothing is under way */
+    berth_watched *watched; /* owned; [depth], a ring; under `lock`: */
+    int32_t oldest, n_out;  /* those under way */
     berth_gpu_edge_stats stats;
 } berth_channel;
 
@@ -45,7 +41,7 @@ struct berth_gpu_group {
     berth_channel *channels; /* owned; [n_edges + 1], the last one is the sum's; n_ranks 0 = there is none */
     int32_t *edge_of;        /* owned; [n * n], row = from; -1 = none */
     int64_t timeout_ns;
-    int32_t max_ctas;
+    int32_t max_ctas, depth;
     pthread_mutex_t issue, lock, why_lock;
     pthread_cond_t wake; /* with `lock`: something is under way, or it ends */
     pthread_t watcher;
@@ -76,10 +72,11 @@ void berth_group_unwatch(berth_gpu_group *g);
 /* The group is lost with `why`, unless it was before. With `lock` free; _locked: under it. */
 void berth_group_lose(berth_gpu_group *g, const berth_error *why);
 void berth_group_lose_locked(berth_gpu_group *g, const berth_error *why);
-/* Between the two the caller records the events. Without an end (an error before anything was queued): cancelled. */
-berth_watched *berth_channel_begin(berth_gpu_group *g, berth_channel *c, size_t bytes);
-void berth_channel_out(berth_gpu_group *g, berth_channel *c, berth_watched *w);
-void berth_channel_cancel(berth_gpu_group *g, berth_channel *c, berth_watched *w);
+/* The next one of the ring, for the caller to record its events, and then (all being queued) to call out. When all are under
+ * way it waits for the oldest. Under `issue`. */
+berth_status berth_channel_begin(berth_gpu_group *g, berth_channel *c, berth_watched **out, berth_error *err);
+void berth_channel_drain(berth_gpu_group *g, berth_channel *c); /* until all is over, or the group is lost */
+void berth_channel_out(berth_gpu_group *g, berth_channel *c, size_t bytes);
 
 static inline int32_t berth_member_ordinal(const berth_gpu_group *g, int32_t member)
 {

@@ -62,44 +62,6 @@ void berth_gpu_group_abort(berth_gpu_group *g)
 
 /* ---- under way ------------------------------------------------------------------------------------------------------- */
 
-berth_watched *berth_channel_begin(berth_gpu_group *g, berth_channel *c, size_t bytes)
-{
-    pthread_mutex_lock(&g->lock);
-    const int32_t i = c->watched[0].state == BERTH_WATCHED_IDLE   ? 0
-                      : c->watched[1].state == BERTH_WATCHED_IDLE ? 1
-                                                                  : 1 - c->oldest;
-    berth_watched *w = &c->watched[i];
-    w->was = w->state;
-    w->state = BERTH_WATCHED_WRITTEN;
-    w->has_begun = false;
-    w->waited_ns = 0;
-    w->bytes = bytes;
-    pthread_mutex_unlock(&g->lock);
-    return w;
-}
-
-void berth_channel_out(berth_gpu_group *g, berth_channel *c, berth_watched *w)
-{
-    pthread_mutex_lock(&g->lock);
-    w->state = BERTH_WATCHED_OUT;
-    if (c->oldest < 0) c->oldest = (int32_t)(w - c->watched);
-    c->stats.n_copies++;
-    c->stats.bytes += w->bytes;
-    pthread_cond_signal(&g->wake);
-    pthread_mutex_unlock(&g->lock);
-}
-
-/* The events of an earlier copy are still recorded, and it is still under way. */
-void berth_channel_cancel(berth_gpu_group *g, berth_channel *c, berth_watched *w)
-{
-    pthread_mutex_lock(&g->lock);
-    w->state = w->was;
-    if (w->state == BERTH_WATCHED_OUT && c->oldest < 0) c->oldest = (int32_t)(w - c->watched);
-    pthread_mutex_unlock(&g->lock);
-}
-
-/* ---- watching -------------------------------------------------------------------------------------------------------- */
-
 static berth_status all_over(berth_gpu_event *const *events, int32_t n, bool *out, berth_error *err)
 {
     *out = true;
@@ -109,6 +71,75 @@ static berth_status all_over(berth_gpu_event *const *events, int32_t n, bool *ou
     }
     return BERTH_OK;
 }
+
+/* Those at the ring's old end that are over make room. Under `lock`. */
+static berth_status retire(const berth_gpu_group *g, berth_channel *c, berth_error *err)
+{
+    bool over = true;
+    while (c->n_out > 0 && over) {
+        const berth_status st = all_over(c->watched[c->oldest].done, c->n_ends, &over, err);
+        if (st != BERTH_OK) return st;
+        if (!over) break;
+        c->oldest = (c->oldest + 1) % g->depth;
+        c->n_out--;
+    }
+    return BERTH_OK;
+}
+
+/* The oldest does not need anything that is queued later, so waiting for it is safe whatever other threads do; if it hangs
+ * the watching thread ends it. Without `lock`, which the end of those events does not need: only this thread reuses them. */
+static berth_status wait_for_oldest(berth_gpu_group *g, berth_channel *c, berth_error *err)
+{
+    pthread_mutex_lock(&g->lock);
+    const berth_watched *w = c->n_out > 0 ? &c->watched[c->oldest] : NULL;
+    pthread_mutex_unlock(&g->lock);
+    berth_status st = BERTH_OK;
+    for (int32_t i = 0; w && i < c->n_ends && st == BERTH_OK; i++) st = berth_gpu_event_wait(w->done[i], err);
+    return st == BERTH_OK ? berth_gpu_group_state(g, err) : st;
+}
+
+berth_status berth_channel_begin(berth_gpu_group *g, berth_channel *c, berth_watched **out, berth_error *err)
+{
+    *out = NULL;
+    berth_status st = BERTH_OK;
+    for (;;) {
+        pthread_mutex_lock(&g->lock);
+        if (c->n_out == g->depth) st = retire(g, c, err);
+        if (st == BERTH_OK && c->n_out < g->depth) {
+            *out = &c->watched[(c->oldest + c->n_out) % g->depth];
+            (*out)->has_begun = false;
+            (*out)->waited_ns = 0;
+        }
+        pthread_mutex_unlock(&g->lock);
+        if (st == BERTH_OK && !*out) st = wait_for_oldest(g, c, err);
+        if (st != BERTH_OK || *out) return st;
+    }
+}
+
+void berth_channel_drain(berth_gpu_group *g, berth_channel *c)
+{
+    berth_status st = BERTH_OK;
+    for (bool busy = true; busy && st == BERTH_OK;) {
+        st = wait_for_oldest(g, c, NULL);
+        pthread_mutex_lock(&g->lock);
+        if (st == BERTH_OK) st = retire(g, c, NULL);
+        busy = c->n_out > 0;
+        pthread_mutex_unlock(&g->lock);
+    }
+}
+
+void berth_channel_out(berth_gpu_group *g, berth_channel *c, size_t bytes)
+{
+    pthread_mutex_lock(&g->lock);
+    c->watched[(c->oldest + c->n_out) % g->depth].bytes = bytes;
+    c->n_out++;
+    c->stats.n_copies++;
+    c->stats.bytes += bytes;
+    pthread_cond_signal(&g->wake);
+    pthread_mutex_unlock(&g->lock);
+}
+
+/* ---- watching -------------------------------------------------------------------------------------------------------- */
 
 static berth_status fail_hung(const berth_gpu_group *g, const berth_channel *c, const berth_watched *w,
                               berth_error *err)
@@ -129,25 +160,24 @@ static berth_status fail_hung(const berth_gpu_group *g, const berth_channel *c, 
     return BERTH_DEVICE_ERROR;
 }
 
-/* The next one that is watched is the newest, if it was queued meanwhile. */
-static void retire(berth_channel *c)
+/* A GPU that died leaves the others waiting for it. The sender's has no event here to be asked. */
+static berth_status check_gpus(const berth_gpu_group *g, const berth_channel *c, berth_error *err)
 {
-    c->watched[c->oldest].state = BERTH_WATCHED_IDLE;
-    const int32_t other = 1 - c->oldest;
-    c->oldest = c->watched[other].state == BERTH_WATCHED_OUT ? other : -1;
+    for (int32_t r = 0; r < c->n_ranks; r++) {
+        berth_gpu *gpu = g->gpus[c->members[r]];
+        if (berth_gpu_is_lost(gpu)) return berth_gpu_enter(gpu, err); /* refused, with the GPU's error */
+    }
+    bool over;
+    return c->side ? berth_gpu_stream_over(c->side, &over, err) : BERTH_OK;
 }
 
 static berth_status look(berth_gpu_group *g, berth_channel *c, int64_t passed, berth_error *err)
 {
+    berth_status st = check_gpus(g, c, err);
+    if (st == BERTH_OK) st = berth_channel_check(g, c, err);
+    if (st == BERTH_OK) st = retire(g, c, err);
+    if (st != BERTH_OK || c->n_out == 0) return st;
     berth_watched *w = &c->watched[c->oldest];
-    berth_status st = berth_channel_check(g, c, err);
-    bool over = false;
-    if (st == BERTH_OK) st = all_over(w->done, c->n_ends, &over, err);
-    if (st != BERTH_OK) return st;
-    if (over) {
-        retire(c);
-        return BERTH_OK;
-    }
     if (w->has_begun)
         w->waited_ns += passed;
     else
@@ -155,18 +185,13 @@ static berth_status look(berth_gpu_group *g, berth_channel *c, int64_t passed, b
     return st == BERTH_OK && w->waited_ns > g->timeout_ns ? fail_hung(g, c, w, err) : st;
 }
 
-/* *out_busy: something is under way. */
-static berth_status look_at_all(berth_gpu_group *g, int64_t passed, bool *out_busy, berth_error *err)
+static berth_status look_at_all(berth_gpu_group *g, int64_t passed, berth_error *err)
 {
-    *out_busy = false;
-    for (int32_t i = 0; i <= g->n_edges; i++) {
-        berth_channel *c = &g->channels[i];
-        if (c->oldest < 0) continue;
-        const berth_status st = look(g, c, passed, err);
-        if (st != BERTH_OK) return st;
-        *out_busy |= c->oldest >= 0;
+    berth_status st = BERTH_OK;
+    for (int32_t i = 0; i <= g->n_edges && st == BERTH_OK; i++) {
+        if (g->channels[i].n_out > 0) st = look(g, &g->channels[i], passed, err);
     }
-    return BERTH_OK;
+    return st;
 }
 
 static void sleep_until(berth_gpu_group *g, int64_t at_ns)
@@ -179,7 +204,7 @@ static void sleep_until(berth_gpu_group *g, int64_t at_ns)
 static bool is_busy(const berth_gpu_group *g)
 {
     for (int32_t i = 0; i <= g->n_edges; i++) {
-        if (g->channels[i].oldest >= 0) return true;
+        if (g->channels[i].n_out > 0) return true;
     }
     return false;
 }
@@ -201,8 +226,7 @@ static void *watch(void *arg)
         int64_t passed = berth_now_ns() - before;
         if (passed > 2 * period) passed = 2 * period; /* the process was stopped, which is nobody's hanging */
         berth_error why = {0};
-        bool busy;
-        if (!g->ending && look_at_all(g, passed, &busy, &why) != BERTH_OK) berth_group_lose_locked(g, &why);
+        if (!g->ending && look_at_all(g, passed, &why) != BERTH_OK) berth_group_lose_locked(g, &why);
     }
     pthread_mutex_unlock(&g->lock);
     return NULL;
