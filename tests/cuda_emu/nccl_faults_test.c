@@ -12,8 +12,8 @@
 
 #include <cmocka.h>
 
-#include "failing.h"
 #include "nccl_chain.h"
+#include "tests/failing.h"
 
 static emu_control emulator;
 static nccl_control nccl;
