@@ -50,11 +50,10 @@ typedef struct emu_door {
     int (*current)(int *out_gpu);
     /* `stream` is a live one of the current context: 0 and its GPU; else the code. */
     int (*stream)(void *stream, int *out_gpu);
-    /* This thread captures: what allocates, waits or loads is refused then. 0, or the code, with the capture made
-     * void. */
     /* The same for a live stream of any context but a default one: some libraries find the context themselves. */
     int (*stream_any)(void *stream, int *out_gpu);
-    /* This thread captures: what allocates, waits or loads is refused then. 0, or the code, with the capture made void. */
+    /* This thread captures: what allocates, waits or loads is refused then. 0, or the code, with the capture made
+     * void. */
     int (*unsafe)(const char *call);
     /* Takes work->user, on failure too: `end` is called for it. Checks the spans. */
     int (*queue)(void *stream, const emu_work *work);
