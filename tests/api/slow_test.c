@@ -13,7 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { MOST_READERS = 1000, MOST_FAST = 6, MOST_ROUNDS = 3, FAST_TOKENS = 24 };
+enum { MOST_READERS = 1000, MOST_FAST = 4, MOST_ROUNDS = 3, FAST_TOKENS = 24 };
 
 static int32_t n_readers = 12, n_fast = 2, n_rounds = 1;
 
@@ -43,6 +43,7 @@ typedef struct crowd {
     reader *readers;   /* [n_readers] */
     atomic_bool is_slow, is_over;
     int epoll;
+    pthread_t thread; /* that reads queues */
 } crowd;
 
 static crowd *the_crowd; /* of callbacks, which know their reader only */
@@ -143,13 +144,16 @@ static int32_t n_running(const crowd *c)
     return s.n_running;
 }
 
+/* Everybody reads now, up to the end. */
 static void end_readers(crowd *c)
 {
     atomic_store(&c->is_slow, false);
-    for (int32_t i = 0; i < n_readers; i++) {
+    for (int32_t i = 0; i < n_readers; i++)
         while (atomic_load(&c->readers[i].n_ends) == 0) sleep_us(500);
-        berth_queue_destroy(c->readers[i].queue);
-    }
+    atomic_store(&c->is_over, true);
+    pthread_join(c->thread, NULL);
+    close(c->epoll);
+    for (int32_t i = 0; i < n_readers; i++) berth_queue_destroy(c->readers[i].queue);
 }
 
 static int ascending(const void *a, const void *b)
@@ -189,12 +193,11 @@ static void run_fast(crowd *c, speed *out)
 static void run_round(crowd *c, bool is_slow, speed *out)
 {
     const int64_t before = resident_bytes();
-    pthread_t thread;
     atomic_store(&c->is_slow, is_slow);
     atomic_store(&c->is_over, false);
     c->epoll = epoll_create1(EPOLL_CLOEXEC);
     begin_readers(c);
-    assert_int_equal(pthread_create(&thread, NULL, read_body, c), 0);
+    assert_int_equal(pthread_create(&c->thread, NULL, read_body, c), 0);
     while (n_running(c) < n_readers) sleep_us(500);
     run_fast(c, out);
     const int32_t n_beside = n_running(c);
@@ -202,9 +205,6 @@ static void run_round(crowd *c, bool is_slow, speed *out)
     const int64_t more = resident_bytes() - before;
     if (more > out->more_bytes) out->more_bytes = more;
     end_readers(c);
-    atomic_store(&c->is_over, true);
-    pthread_join(thread, NULL);
-    close(c->epoll);
     for (int32_t i = 0; i < n_readers; i++) {
         const reader *r = &c->readers[i];
         assert_int_equal(r->status, BERTH_OK);
@@ -284,17 +284,13 @@ static void who_never_reads_is_ended_at_its_limit(void **state)
     static crowd c;
     static speed beside;
     open_crowd(&c, LIMIT);
-    pthread_t thread;
     atomic_store(&c.is_slow, true);
     c.epoll = epoll_create1(EPOLL_CLOEXEC);
     begin_readers(&c);
     run_fast(&c, &beside);
     while (n_running(&c) > 0) sleep_us(500); /* every one is over, though nobody took a thing */
-    assert_int_equal(pthread_create(&thread, NULL, read_body, &c), 0);
+    assert_int_equal(pthread_create(&c.thread, NULL, read_body, &c), 0);
     end_readers(&c);
-    atomic_store(&c.is_over, true);
-    pthread_join(thread, NULL);
-    close(c.epoll);
     for (int32_t i = 0; i < n_readers; i++) {
         const reader *r = &c.readers[i];
         assert_int_equal(r->status, BERTH_SLOW_CONSUMER);
