@@ -60,6 +60,8 @@ typedef struct emu_door {
     int (*queue_any)(void *stream, const emu_work *work); /* `stream` as in stream_any */
     /* Where a callback reads and writes memory of a GPU; NULL: not in one live allocation. */
     uint8_t *(*host)(int gpu, uint64_t at, size_t bytes);
+    /* Memory of a GPU that the library takes for itself, or gives back (negative): 0, or CUDA_ERROR_OUT_OF_MEMORY. */
+    int (*charge)(int gpu, int64_t bytes);
     void (*changed)(void);        /* what `ready` says may have changed: wakes those who wait */
     void (*count)(int delta);     /* the library's objects alive, for the account of leaks */
     uint64_t (*generation)(void); /* another number after each emu_reset: what was before is gone */

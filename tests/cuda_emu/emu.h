@@ -5,6 +5,7 @@
  * a file. A key may name one GPU ("cap.1=70"); without it, all.
  *   gpus=2           how many, 0 to 8; default 1            cap=80      compute capability, default 80
  *   mem=64MiB        memory, default 256MiB                 mode=0      compute mode: 0, 2 prohibited, 3 exclusive
+ *   context_mem=0    of it taken by a context, as hardware does (some hundred MiB)
  *   name=TEXT        default "Emulated GPU"                 busy=0      1: another process holds it (mode 3)
  *   peer=1           peer access; peer.0.1=0: not from 0 to 1           driver=12040  version
  *   lie.0.1=1    copies from 0 to 1 succeed and bring zeros; 2: bring nothing; 3: spoil a byte a page from 64 KiB on

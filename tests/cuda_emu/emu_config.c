@@ -25,6 +25,8 @@ static bool set_gpu(emu_config *c, int g, const char *key, int peer, const char 
         c->gpu[g].capability = atoi(value);
     else if (strcmp(key, "mem") == 0)
         c->gpu[g].memory = size_of(value);
+    else if (strcmp(key, "context_mem") == 0)
+        c->gpu[g].context_memory = size_of(value);
     else if (strcmp(key, "mode") == 0)
         c->gpu[g].mode = atoi(value);
     else if (strcmp(key, "busy") == 0)

@@ -88,6 +88,8 @@ static int use(berth_cublas_handle h, handle **out)
     return 0;
 }
 
+enum { HANDLE_BYTES = 256 << 10 }; /* hardware: some MiB */
+
 EMU_API int cublasCreate_v2(berth_cublas_handle *out)
 {
     int status = enter();
@@ -98,6 +100,7 @@ EMU_API int cublasCreate_v2(berth_cublas_handle *out)
         status = door()->misuse(BERTH_CUBLAS_ARCH_MISMATCH, "cuBLAS 13 has no code for GPU %d", gpu);
     if (status == 0 && door()->driver_version() < EMU_CUBLAS_MAJOR * 1000)
         status = door()->misuse(BERTH_CUBLAS_NOT_INITIALIZED, "cuBLAS %d on an older driver", EMU_CUBLAS_MAJOR);
+    if (status == 0) status = status_of(door()->charge(gpu, HANDLE_BYTES));
     if (status == 0) {
         handle *grown = realloc(handles, (n_handles + 1) * sizeof *grown);
         if (!grown) abort();
@@ -118,6 +121,7 @@ EMU_API int cublasDestroy_v2(berth_cublas_handle h)
         const int unsafe = status_of(door()->unsafe("cublasDestroy"));
         if (status == 0) status = unsafe;
         found->alive = false;
+        door()->charge(found->gpu, -HANDLE_BYTES);
         door()->count(-1);
     }
     return leave(told ? told : status);

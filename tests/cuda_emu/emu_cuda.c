@@ -262,6 +262,8 @@ static int retain(emu_gpu *gpu, int device)
     if (mode == BERTH_CU_COMPUTE_PROHIBITED ||
         (mode == BERTH_CU_COMPUTE_EXCLUSIVE_PROCESS && emu.config.gpu[device].busy))
         return BERTH_CU_DEVICE_UNAVAILABLE;
+    if (gpu->retained == 0 && emu_charge(device, (int64_t)emu.config.gpu[device].context_memory) != 0)
+        return BERTH_CU_OUT_OF_MEMORY;
     if (gpu->retained++ == 0) {
         gpu->context = emu_new(EMU_CONTEXT, device, NULL);
         gpu->context->null_stream = emu_new(EMU_STREAM, device, gpu->context);
@@ -293,6 +295,7 @@ static int end_context(emu_gpu *gpu, int device)
     }
     for (size_t i = 0; i < gpu->n_ranges; i++) left += gpu->ranges[i].alive;
     emu_free_all(device);
+    emu_charge(device, -(int64_t)emu.config.gpu[device].context_memory);
     emu_end(context);
     gpu->context = NULL;
     return left ? emu_misuse(0, "GPU %d: its context ended with %d things in it", device, left) : 0;

@@ -95,6 +95,7 @@ EMU_API const emu_door emu_door_of_driver = {
     .queue = queue,
     .queue_any = queue_any,
     .host = host,
+    .charge = emu_charge,
     .changed = emu_changed,
     .count = count,
     .generation = generation,

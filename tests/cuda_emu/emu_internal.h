@@ -20,7 +20,7 @@ typedef struct emu_config {
     int fail_code, exit_code;
     struct {
         int capability, mode, busy, host_gbps, peer[EMU_MAX_GPUS], lie[EMU_MAX_GPUS], peer_gbps[EMU_MAX_GPUS];
-        uint64_t memory;
+        uint64_t memory, context_memory;
         char name[64];
     } gpu[EMU_MAX_GPUS];
 } emu_config;
@@ -28,7 +28,7 @@ typedef struct emu_config {
 bool emu_config_read(emu_config *c, const char *text); /* false: it cannot be read; said on stderr */
 
 typedef struct emu_range {  /* an allocation */
-    size_t at, bytes, span; /* offset in its GPU's range; span: rounded up to pages, the rest is a red zone */
+    size_t at, bytes, span; /* offset in its GPU's range; span: with the red zones around it, whole pages */
     bool alive;
 } emu_range;
 
@@ -184,6 +184,9 @@ void emu_free_all(int gpu);
 int emu_gpu_of(berth_cu_ptr ptr, size_t bytes);
 uint8_t *emu_alias(int gpu, const void *ptr);
 bool emu_is_pinned(const void *ptr, size_t bytes);
+bool emu_straddles_pinned(const void *ptr, size_t bytes); /* partly pinned, or over two allocations */
+/* Memory that the driver or a library takes (or, negative, gives back) besides what is allocated. */
+int emu_charge(int gpu, int64_t bytes);
 int emu_host_alloc(void **out, size_t bytes);
 int emu_host_free(void *ptr);
 void emu_host_free_all(void);

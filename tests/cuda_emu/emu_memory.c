@@ -10,7 +10,9 @@
 
 #include "emu_internal.h"
 
-enum { PAGE = 4096, POISON_MAX = 64 << 20, POISON_ENDS = 1 << 20 };
+/* FRONT: a red zone before each allocation, which also makes addresses multiples of 256 and of nothing more, as the driver
+ * promises. BACK: the least behind it. */
+enum { PAGE = 4096, FRONT = 256, BACK = 64, POISON_MAX = 64 << 20, POISON_ENDS = 1 << 20 };
 
 /* All of a small allocation, the ends of a large one: fresh memory is not zero on hardware either. */
 static void poison(uint8_t *p, size_t bytes)
@@ -28,15 +30,17 @@ int emu_alloc(int g, size_t bytes, berth_cu_ptr *out)
     emu_gpu *gpu = &emu.gpus[g];
     if (bytes == 0) return BERTH_CU_INVALID_VALUE;
     if (bytes > emu.config.gpu[g].memory - gpu->used) return BERTH_CU_OUT_OF_MEMORY;
-    const size_t span = (bytes + 64 + PAGE - 1) / PAGE * PAGE; /* at least 64 bytes of red zone */
+    const size_t span = (FRONT + bytes + BACK + PAGE - 1) / PAGE * PAGE;
     if (span > gpu->reserved - gpu->next) return BERTH_CU_OUT_OF_MEMORY;
     emu_range *ranges = realloc(gpu->ranges, (gpu->n_ranges + 1) * sizeof *ranges);
     if (!ranges) abort();
     gpu->ranges = ranges;
-    ranges[gpu->n_ranges++] = (emu_range){.at = gpu->next, .bytes = bytes, .span = span, .alive = true};
-    poison(gpu->alias + gpu->next, bytes);
-    memset(gpu->alias + gpu->next + bytes, EMU_RED, span - bytes);
-    *out = (berth_cu_ptr)(uintptr_t)(gpu->view + gpu->next);
+    const size_t at = gpu->next + FRONT;
+    ranges[gpu->n_ranges++] = (emu_range){.at = at, .bytes = bytes, .span = span, .alive = true};
+    memset(gpu->alias + gpu->next, EMU_RED, FRONT);
+    poison(gpu->alias + at, bytes);
+    memset(gpu->alias + at + bytes, EMU_RED, span - FRONT - bytes);
+    *out = (berth_cu_ptr)(uintptr_t)(gpu->view + at);
     gpu->next += span + PAGE;
     gpu->used += bytes;
     return BERTH_CU_SUCCESS;
@@ -46,7 +50,7 @@ static void end_range(emu_gpu *gpu, emu_range *r)
 {
     r->alive = false;
     gpu->used -= r->bytes;
-    madvise(gpu->alias + r->at, r->span, MADV_REMOVE);
+    madvise(gpu->alias + r->at - FRONT, r->span, MADV_REMOVE);
 }
 
 int emu_free(int g, berth_cu_ptr ptr)
@@ -113,7 +117,7 @@ static void protect(int g, int how)
 {
     for (size_t i = 0; i < emu.gpus[g].n_ranges; i++) {
         const emu_range *r = &emu.gpus[g].ranges[i];
-        if (r->alive && mprotect(emu.gpus[g].view + r->at, r->span, how) != 0) abort();
+        if (r->alive && mprotect(emu.gpus[g].view + r->at - FRONT, r->span, how) != 0) abort();
     }
 }
 
@@ -141,14 +145,19 @@ emu_image_range *emu_open_ranges(const emu_object *context, size_t *out_n)
     return ranges;
 }
 
+static bool is_red(const uint8_t *p, size_t bytes)
+{
+    return bytes == 0 || (p[0] == EMU_RED && memcmp(p, p + 1, bytes - 1) == 0);
+}
+
 bool emu_red_zones_whole(int g)
 {
     const emu_gpu *gpu = &emu.gpus[g];
     for (size_t i = 0; i < gpu->n_ranges; i++) {
         const emu_range *r = &gpu->ranges[i];
-        for (size_t at = r->bytes; r->alive && at < r->span; at++) {
-            if (gpu->alias[r->at + at] != EMU_RED) return false;
-        }
+        if (!r->alive) continue;
+        const uint8_t *p = gpu->alias + r->at;
+        if (!is_red(p - FRONT, FRONT) || !is_red(p + r->bytes, r->span - FRONT - r->bytes)) return false;
     }
     return true;
 }
@@ -190,6 +199,24 @@ void emu_host_free_all(void)
         if (emu.pinned[i].alive) free(emu.pinned[i].base);
     }
     free(emu.pinned);
+}
+
+bool emu_straddles_pinned(const void *ptr, size_t bytes)
+{
+    for (size_t i = 0; i < emu.n_pinned; i++) {
+        const uint8_t *base = emu.pinned[i].base, *p = ptr;
+        const bool touches = emu.pinned[i].alive && p < base + emu.pinned[i].bytes && base < p + bytes;
+        if (touches && !emu_is_pinned(ptr, bytes)) return true;
+    }
+    return false;
+}
+
+int emu_charge(int g, int64_t bytes)
+{
+    emu_gpu *gpu = &emu.gpus[g];
+    if (bytes > 0 && (uint64_t)bytes > emu.config.gpu[g].memory - gpu->used) return BERTH_CU_OUT_OF_MEMORY;
+    gpu->used += (size_t)bytes;
+    return BERTH_CU_SUCCESS;
 }
 
 bool emu_is_pinned(const void *ptr, size_t bytes)

@@ -39,7 +39,7 @@ static int check_red_zones(const char *name)
 {
     for (int g = 0; g < emu.config.n_gpus; g++) {
         if (!emu_red_zones_whole(g))
-            return emu_misuse(BERTH_CU_ILLEGAL_ADDRESS, "%s wrote behind an allocation of GPU %d", name, g);
+            return emu_misuse(BERTH_CU_ILLEGAL_ADDRESS, "%s wrote beside an allocation of GPU %d", name, g);
     }
     return 0;
 }
@@ -50,7 +50,7 @@ static void lie(int how, uint8_t *dst, const uint8_t *src, size_t bytes)
     enum { PAGE = 4096, FROM = 64 << 10 };
     if (how == 1) memset(dst, 0, bytes);
     if (how != 3) return;
-    memmove(dst, src, bytes);
+    memcpy(dst, src, bytes);
     for (size_t at = 0; at < bytes && bytes >= FROM; at += PAGE) dst[at] ^= 0x40;
 }
 
@@ -63,7 +63,7 @@ static void copy(const emu_op *op)
     if (how)
         lie(how, dst, src, op->bytes);
     else
-        memmove(dst, src, op->bytes);
+        memcpy(dst, src, op->bytes);
 }
 
 enum { FIXED_NS = 5000, OWN_GBPS = 500 };

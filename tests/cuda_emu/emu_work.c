@@ -218,6 +218,13 @@ static int check_range(berth_cu_ptr ptr, size_t bytes, int gpu, const char *call
     return 0;
 }
 
+/* What overlaps is copied in an order that nobody promises. */
+static int check_apart(berth_cu_ptr dst, berth_cu_ptr src, size_t bytes, const char *call)
+{
+    if (dst + bytes <= src || src + bytes <= dst) return 0;
+    return emu_misuse(BERTH_CU_INVALID_VALUE, "%s: %zu bytes onto themselves", call, bytes);
+}
+
 static uint8_t *pointer(berth_cu_ptr ptr)
 {
     return (uint8_t *)(uintptr_t)ptr; // NOLINT(performance-no-int-to-ptr)
@@ -229,6 +236,8 @@ static int upload(emu_object *s, berth_cu_ptr dst, const void *src, size_t bytes
     if (code || bytes == 0) return code;
     emu_op op = {.kind = EMU_COPY, .dst_gpu = s->gpu, .src_gpu = -1, .dst = pointer(dst), .src = src, .bytes = bytes};
     const bool is_pinned = emu_is_pinned(src, bytes);
+    if (emu_straddles_pinned(src, bytes))
+        return emu_misuse(BERTH_CU_INVALID_VALUE, "cuMemcpyHtoDAsync: %zu bytes, only partly in pinned memory", bytes);
     if (!is_pinned && emu_capture_of(s)) return emu_refuse_captured(s, "a copy from memory that is not pinned");
     if (!is_pinned) { /* staged before the call returns */
         op.owned = malloc(bytes);
@@ -255,6 +264,8 @@ EMU_API int cuMemcpyDtoHAsync_v2(void *dst, berth_cu_ptr src, size_t bytes, bert
     if (code == 0) code = emu_stream(stream, &s);
     if (code == 0) code = check_range(src, bytes, s->gpu, "cuMemcpyDtoHAsync");
     const bool is_pinned = code == 0 && emu_is_pinned(dst, bytes);
+    if (code == 0 && emu_straddles_pinned(dst, bytes))
+        code = emu_misuse(BERTH_CU_INVALID_VALUE, "cuMemcpyDtoHAsync: %zu bytes, only partly in pinned memory", bytes);
     if (code == 0 && !is_pinned && emu_capture_of(s))
         code = emu_refuse_captured(s, "a copy to memory that is not pinned");
     if (code == 0 && bytes > 0) {
@@ -277,6 +288,7 @@ EMU_API int cuMemcpyDtoDAsync_v2(berth_cu_ptr dst, berth_cu_ptr src, size_t byte
     if (code == 0) code = emu_stream(stream, &s);
     if (code == 0) code = check_range(dst, bytes, s->gpu, "cuMemcpyDtoDAsync");
     if (code == 0) code = check_range(src, bytes, s->gpu, "cuMemcpyDtoDAsync");
+    if (code == 0 && bytes > 0) code = check_apart(dst, src, bytes, "cuMemcpyDtoDAsync");
     if (code == 0 && bytes > 0)
         code = emu_enqueue(s, &(emu_op){.kind = EMU_COPY,
                                         .dst_gpu = s->gpu,
@@ -301,6 +313,7 @@ EMU_API int cuMemcpyPeerAsync(berth_cu_ptr dst, berth_cu_context dst_context, be
     if (code == 0) code = to->error ? to->error : from->error;
     if (code == 0) code = check_range(dst, bytes, to->gpu, "cuMemcpyPeerAsync");
     if (code == 0) code = check_range(src, bytes, from->gpu, "cuMemcpyPeerAsync");
+    if (code == 0 && bytes > 0) code = check_apart(dst, src, bytes, "cuMemcpyPeerAsync");
     if (code == 0 && bytes > 0)
         code = emu_enqueue(s, &(emu_op){.kind = EMU_COPY,
                                         .dst_gpu = to->gpu,

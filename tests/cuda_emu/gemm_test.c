@@ -271,6 +271,18 @@ static void what_is_wrong_is_one_line(void **state)
     assert_tidy();
 }
 
+/* A handle needs memory besides the arena. */
+static void an_arena_of_everything_leaves_no_room(void **state)
+{
+    (void)state;
+    bench b;
+    berth_error err = {0};
+    assert_int_equal(set_up(&b, "mem=1MiB", &shapes[2], &err), BERTH_OUT_OF_MEMORY);
+    assert_non_null(strstr(err.message, "cuda:0: cublasCreate failed: CUBLAS_STATUS_ALLOC_FAILED (3)"));
+    tear_down(&b);
+    assert_tidy();
+}
+
 /* ---- what the emulated cuBLAS refuses -------------------------------------------------------------------------------- */
 
 typedef struct raw { /* a handle on GPU 0 of two, with everything set up for a product of fp32 [8, 8] matrices */
@@ -507,9 +519,13 @@ int main(void)
 {
     emu_control_open(&emulator);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_are_right),   cmocka_unit_test(a_wait_left_out_is_found),
-        cmocka_unit_test(each_call_may_fail),   cmocka_unit_test(what_is_wrong_is_one_line),
-        cmocka_unit_test(old_gpus_are_refused), cmocka_unit_test(each_misuse_is_refused_and_counted),
+        cmocka_unit_test(products_are_right),
+        cmocka_unit_test(a_wait_left_out_is_found),
+        cmocka_unit_test(each_call_may_fail),
+        cmocka_unit_test(what_is_wrong_is_one_line),
+        cmocka_unit_test(an_arena_of_everything_leaves_no_room),
+        cmocka_unit_test(old_gpus_are_refused),
+        cmocka_unit_test(each_misuse_is_refused_and_counted),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     emu_control_close(&emulator);

@@ -180,6 +180,24 @@ static int kernel_writes_behind_its_memory(world *w)
     return w->cu.cuStreamSynchronize(w->stream[0]);
 }
 
+static int copy_onto_itself(world *w)
+{
+    return w->cu.cuMemcpyDtoDAsync(w->memory[0], w->memory[0] + 4, 8, w->stream[0]);
+}
+
+static int copy_from_partly_pinned(world *w)
+{
+    void *pinned;
+    w->cu.cuMemHostAlloc(&pinned, 64, 0);
+    return w->cu.cuMemcpyHtoDAsync(w->memory[0], (uint8_t *)pinned + 32, 64, w->stream[0]);
+}
+
+static int kernel_writes_before_its_memory(world *w)
+{
+    world_launch(w, w->stream[0], w->memory[0] - 16, w->memory[0] - 16, 8);
+    return w->cu.cuStreamSynchronize(w->stream[0]);
+}
+
 static int unknown_attribute(world *w)
 {
     int value;
@@ -219,6 +237,9 @@ static const struct {
     ROW(pop_too_often),
     ROW(release_too_often),
     ROW(kernel_writes_behind_its_memory),
+    ROW(kernel_writes_before_its_memory),
+    ROW(copy_onto_itself),
+    ROW(copy_from_partly_pinned),
     ROW(unknown_attribute),
 #undef ROW
 };
@@ -547,6 +568,25 @@ static void the_end_of_a_process_tells(void **state)
     assert_int_equal(exit_status_as("misuser"), 97);
 }
 
+/* What a context and cuBLAS take is missing then. */
+static void a_context_takes_memory(void **state)
+{
+    (void)state;
+    world w;
+    berth_cu_context context;
+    size_t free_bytes = 0, total = 0;
+    begin(&w, "gpus=2;mem=1MiB;context_mem.0=64KiB;context_mem.1=4KiB");
+    assert_int_equal(w.cu.cuMemGetInfo(&free_bytes, &total), 0);
+    assert_int_equal(total, 1 << 20);
+    assert_int_equal(free_bytes, (1 << 20) - (64 << 10) - BYTES);
+    assert_int_equal(w.memory[0] % 512, 256); /* addresses are multiples of 256, and count on no more */
+    end(&w);
+    emulator.reset("mem=1MiB;context_mem=2MiB");
+    assert_int_equal(berth_cu_driver_open(&w.cu, NULL, NULL), BERTH_OK);
+    assert_int_equal(w.cu.cuDevicePrimaryCtxRetain(&context, 0), BERTH_CU_OUT_OF_MEMORY);
+    end(&w);
+}
+
 static void fresh_memory_is_not_zero(void **state)
 {
     (void)state;
@@ -569,7 +609,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(pinned_memory_is_read_late),         cmocka_unit_test(polling_ends),
         cmocka_unit_test(memory_of_a_gpu_is_out_of_reach),    cmocka_unit_test(fresh_memory_is_not_zero),
         cmocka_unit_test(freed_memory_is_out_of_reach),       cmocka_unit_test(what_is_not_in_use_may_go),
-        cmocka_unit_test(the_end_of_a_process_tells),
+        cmocka_unit_test(the_end_of_a_process_tells),         cmocka_unit_test(a_context_takes_memory),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     emu_control_close(&emulator);
