@@ -1,8 +1,9 @@
-# cmake -DOUT=x.c -DROOT=... -DCC=cc "-DFILES=a.cu;b.cu" [-DIMAGES=folder] -P EmbedCudaCode.cmake
-# Device code as the data that kernels/cuda/units.h describes: each file's text with its includes in their places (so that NVRTC needs no file), the names of its
-# kernels, as the C preprocessor sees them, and its image IMAGES/a.fatbin.
+# cmake -DSTEP=texts -DOUT=folder -DROOT=... "-DFILES=a.cu;b.cu" -P EmbedCudaCode.cmake
+#   OUT/a.cu.txt: each file with its includes in their places, so that NVRTC needs no file.
+# cmake -DSTEP=units -DOUT=folder -DROOT=... "-DFILES=a.cu;b.cu" -DCC=cc -DTOOLKIT=13000 -P EmbedCudaCode.cmake
+#   OUT/units.c: device code as the data that kernels/cuda/units.h describes: those texts, the names of their kernels, as
+#   the C preprocessor sees them, and with TOOLKIT > 0 the images OUT/a.cu.fatbin.
 cmake_minimum_required(VERSION 3.22)
-get_filename_component(folder ${OUT} DIRECTORY)
 
 # What has not changed keeps its time, so that nothing is made again from it.
 function(write path text)
@@ -44,9 +45,11 @@ function(read_whole path out)
     set(${out} "${whole}${text}" PARENT_SCOPE)
 endfunction()
 
-# Names in the order of the file. Every architecture's: those of a newer one are not found when an older one's image is loaded.
+# Names in the order of the file. Every architecture's: those of a newer one are not found when an older one's image is
+# loaded.
 function(read_kernels path out)
-    execute_process(COMMAND ${CC} -E -P -x c -D__CUDA_ARCH__=900 "-DBERTH_KERNEL(name,args)=kernel_begin name kernel_end" -I${ROOT} ${ROOT}/${path}
+    set(mark "-DBERTH_KERNEL(name,args)=kernel_begin name kernel_end")
+    execute_process(COMMAND ${CC} -E -P -x c -D__CUDA_ARCH__=900 ${mark} -I${ROOT} ${ROOT}/${path}
                     OUTPUT_VARIABLE text ERROR_VARIABLE why RESULT_VARIABLE code)
     if(code)
         message(FATAL_ERROR "${path}: the preprocessor fails: ${why}")
@@ -60,36 +63,51 @@ function(read_kernels path out)
     set(${out} "${found}" PARENT_SCOPE)
 endfunction()
 
-set(text "/* Made by cmake/EmbedCudaCode.cmake from kernels/cuda. */\n#include \"kernels/cuda/units.h\"\n\n")
-string(APPEND text "#define FILE_BYTES(name, path) \\\n    __asm__(\".pushsection .rodata\\n.balign 64\\n\" #name \":\\n.incbin \\\"\" path \"\\\"\\n.byte 0\\n.popsection\\n\"); \\\n    extern __attribute__((visibility(\"hidden\"))) const char name[]\n\n")
-if(NOT TOOLKIT)
-    set(TOOLKIT 0)
+# The file's bytes and a NUL as the symbol `name`. Its digest stands beside it so that a compiler's cache sees a change.
+function(bytes_of name path out)
+    file(SHA256 ${path} digest)
+    set(${out} "/* ${digest} */\nFILE_BYTES(${name}, \"${path}\");\n" PARENT_SCOPE)
+endfunction()
+
+if(STEP STREQUAL "texts")
+    foreach(path IN LISTS FILES)
+        get_filename_component(name ${path} NAME)
+        set_property(GLOBAL PROPERTY seen "")
+        read_whole(${path} whole)
+        file(WRITE ${OUT}/${name}.txt.part "${whole}")
+        file(COPY_FILE ${OUT}/${name}.txt.part ${OUT}/${name}.txt ONLY_IF_DIFFERENT)
+    endforeach()
+    return()
 endif()
+
+set(text "/* Made by cmake/EmbedCudaCode.cmake from kernels/cuda. */\n#include \"kernels/cuda/units.h\"\n\n")
+string(APPEND text "#define FILE_BYTES(name, path) \\\n"
+    "    __asm__(\".pushsection .rodata\\n.balign 64\\n\" #name \":\\n.incbin \\\"\" path \"\\\"\\n.byte 0\\n.popsection\\n\"); \\\n"
+    "    extern __attribute__((visibility(\"hidden\"))) const char name[]\n\n")
 set(rows "")
 set(digests "")
 set(n 0)
 foreach(path IN LISTS FILES)
     get_filename_component(name ${path} NAME)
-    set_property(GLOBAL PROPERTY seen "")
-    read_whole(${path} whole)
-    write(${folder}/${name}.txt "${whole}")
-    file(SHA256 ${folder}/${name}.txt digest)
+    file(SHA256 ${OUT}/${name}.txt digest)
     string(APPEND digests ${digest})
     read_kernels(${path} kernels)
     list(JOIN kernels "\", \"" kernels)
-    string(APPEND text "FILE_BYTES(berth_cuda_source_${n}, \"${folder}/${name}.txt\");\n")
-    string(APPEND text "static const char *const kernels_${n}[] = {\"${kernels}\", 0};\n")
+    bytes_of(berth_cuda_source_${n} ${OUT}/${name}.txt bytes)
+    string(APPEND text "${bytes}static const char *const kernels_${n}[] = {\"${kernels}\", 0};\n")
     set(image ".image = 0")
-    if(IMAGES)
-        string(REGEX REPLACE "\\.cu$" ".fatbin" image_name ${name})
-        file(SIZE ${IMAGES}/${image_name} bytes)
-        string(APPEND text "FILE_BYTES(berth_cuda_image_${n}, \"${IMAGES}/${image_name}\");\n")
-        set(image ".image = berth_cuda_image_${n}, .image_bytes = ${bytes}")
+    if(TOOLKIT)
+        file(SIZE ${OUT}/${name}.fatbin size)
+        bytes_of(berth_cuda_image_${n} ${OUT}/${name}.fatbin bytes)
+        string(APPEND text "${bytes}")
+        set(image ".image = berth_cuda_image_${n}, .image_bytes = ${size}")
     endif()
-    string(APPEND rows "    {.name = \"${name}\", .source = berth_cuda_source_${n}, .digest = \"${digest}\", .kernels = kernels_${n}, ${image}},\n")
+    string(APPEND rows "    {.name = \"${name}\", .source = berth_cuda_source_${n}, .digest = \"${digest}\",\n"
+                       "     .kernels = kernels_${n}, ${image}},\n")
     math(EXPR n "${n} + 1")
 endforeach()
 string(SHA256 digest "${digests}")
-string(APPEND text "\nstatic const berth_cuda_unit units[] = {\n${rows}};\n")
-string(APPEND text "const berth_cuda_units berth_cuda_embedded = {.units = units, .n_units = ${n}, .toolkit = ${TOOLKIT}, .digest = \"${digest}\"};\n")
-write(${OUT} "${text}")
+string(APPEND text "\nstatic const berth_cuda_unit units[] = {\n${rows}};\n"
+    "const berth_cuda_units berth_cuda_embedded = {\n"
+    "    .units = units, .n_units = ${n}, .toolkit = ${TOOLKIT}, .digest = \"${digest}\"};\n")
+write(${OUT}/units.c "${text}")

@@ -97,6 +97,20 @@ static bool has_images(const berth_cuda_units *units)
     return units->n_units > 0;
 }
 
+/* From NVRTC or its cache. What the driver does not take from the cache is made anew: the file may be of a driver or of
+ * an emulator that is not here. */
+static berth_status load_compiled(berth_gpu_code *code, const berth_cuda_units *units,
+                                  const berth_gpu_code_options *options, bool anew, berth_error *err)
+{
+    berth_gpu_images images = {0};
+    berth_status st = berth_gpu_images_make(code->gpu, units, options, anew, &images, &code->facts, err);
+    if (st == BERTH_OK) st = load_modules(code, units, &images, err);
+    berth_gpu_images_deinit(&images);
+    if (st == BERTH_UNSUPPORTED && code->facts.origin == BERTH_GPU_CODE_CACHED)
+        return load_compiled(code, units, options, true, err);
+    return st;
+}
+
 /* The build's images, unless they are not wanted, not there or not for this GPU or driver; then NVRTC's. */
 static berth_status load_images(berth_gpu_code *code, const berth_cuda_units *units,
                                 const berth_gpu_code_options *options, berth_error *err)
@@ -106,11 +120,7 @@ static berth_status load_images(berth_gpu_code *code, const berth_cuda_units *un
         berth_status st = load_modules(code, units, NULL, err);
         if (st != BERTH_UNSUPPORTED) return st;
     }
-    berth_gpu_images images = {0};
-    berth_status st = berth_gpu_images_make(code->gpu, units, options, &images, &code->facts, err);
-    if (st == BERTH_OK) st = load_modules(code, units, &images, err);
-    berth_gpu_images_deinit(&images);
-    return st;
+    return load_compiled(code, units, options, false, err);
 }
 
 berth_status berth_gpu_code_load_units(berth_gpu *gpu, const berth_cuda_units *units,

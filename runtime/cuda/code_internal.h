@@ -1,4 +1,5 @@
-/* code_internal.h - what the files behind code.h share: images of all units for one GPU, from the build, from NVRTC or from the cache folder. */
+/* code_internal.h - what the files behind code.h share: images of all units for one GPU, from NVRTC or from the cache
+ * folder. */
 #ifndef BERTH_CUDA_CODE_INTERNAL_H
 #define BERTH_CUDA_CODE_INTERNAL_H
 
@@ -15,10 +16,25 @@ typedef struct berth_gpu_images {
 
 void berth_gpu_images_deinit(berth_gpu_images *images);
 
-/* Images of `units` for `gpu`: those that an earlier call left in the cache folder, else compiled now and left there. Sets the facts but for n_kernels and load_ns.
- * Errors as of berth_gpu_code_load. */
+/* Images of `units` for `gpu`: those that an earlier call left in the cache folder, unless they are to be made `anew`,
+ * else compiled now and left there. Sets origin, nvrtc_version and note of the facts. Errors as of berth_gpu_code_load. */
 berth_status berth_gpu_images_make(berth_gpu *gpu, const berth_cuda_units *units, const berth_gpu_code_options *options,
-                                   berth_gpu_images *out, berth_gpu_code_facts *facts, berth_error *err);
+                                   bool anew, berth_gpu_images *out, berth_gpu_code_facts *facts, berth_error *err);
+
+/* A place in the cache folder for images that are made of what `made_of` says (any text). */
+typedef struct berth_gpu_cache {
+    char path[4096]; /* of the file; "" = there is no cache */
+    char key[65];    /* SHA-256 of made_of, lower-case hex */
+} berth_gpu_cache;
+
+/* `dir` as cache_dir of berth_gpu_code_options. Reads the environment, touches no file. */
+void berth_gpu_cache_init(berth_gpu_cache *cache, const char *dir, int32_t capability, const char *made_of);
+
+/* False: there is no such file, or it is damaged or of something else; *out is {0} then. */
+bool berth_gpu_cache_read(const berth_gpu_cache *cache, int32_t n, berth_gpu_images *out);
+
+/* Makes the folder too. Whole or not at all: other processes may read and write the same file meanwhile. */
+berth_status berth_gpu_cache_write(const berth_gpu_cache *cache, const berth_gpu_images *images, berth_error *err);
 
 /* As berth_gpu_code_load, of other units than this build's. */
 berth_status berth_gpu_code_load_units(berth_gpu *gpu, const berth_cuda_units *units,
