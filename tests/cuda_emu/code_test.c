@@ -1,5 +1,6 @@
 /* code_test.c - berth's kernels by the way that the engine goes: loaded on emulated GPUs from this build's images and from source, every op queued on a stream,
  * against the reference. */
+#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "cuda/code.h"
+#include "cuda/code_internal.h"
 #include "kernels/cuda/units.h"
 #include "kernels/test_cases.h"
 #include "pipeline.h"
@@ -222,9 +223,219 @@ static void every_op_agrees_with_ref(void **state)
     }
 }
 
+/* ---- whence the kernels come --------------------------------------------------------------------------------------------- */
+
+/* A folder of this test's own, removed with what is in it. */
+static void make_folder(char *folder, size_t size)
+{
+    snprintf(folder, size, "code_test.XXXXXX");
+    assert_non_null(mkdtemp(folder));
+}
+
+static size_t list_folder(const char *folder, char *out_path, size_t size, bool remove)
+{
+    size_t n = 0;
+    DIR *dir = opendir(folder);
+    for (const struct dirent *e; dir && (e = readdir(dir));) {
+        if (e->d_name[0] == '.') continue;
+        n++;
+        assert_true((size_t)snprintf(out_path, size, "%s/%s", folder, e->d_name) < size);
+        if (remove) assert_int_equal(unlink(out_path), 0);
+    }
+    if (dir) closedir(dir);
+    if (remove) rmdir(folder);
+    return n;
+}
+
+/* Loads on a GPU of `config`; what was found out, and that the kernels are all there. */
+static berth_gpu_code_facts load_once(const char *config, const berth_gpu_code_options *options)
+{
+    fixture f;
+    begin(&f, config);
+    load(&f, options);
+    const berth_gpu_code_facts facts = *berth_gpu_code_about(f.code);
+    assert_int_equal(facts.n_kernels, n_kernels());
+    end(&f);
+    return facts;
+}
+
+static void what_is_compiled_is_kept(void **state)
+{
+    (void)state;
+    char folder[64], nested[128], path[512];
+    make_folder(folder, sizeof folder);
+    snprintf(nested, sizeof nested, "%s/a", folder);
+    const berth_gpu_code_options options = {.compile = true, .cache_dir = nested};
+    berth_gpu_code_facts facts = load_once("cap=70", &options);
+    assert_int_equal(facts.origin, BERTH_GPU_CODE_COMPILED);
+    assert_int_equal(facts.nvrtc_version / 1000, 12);
+    assert_string_equal(facts.note, "");
+    assert_int_equal(load_once("cap=70", &options).origin, BERTH_GPU_CODE_CACHED);
+    /* another architecture, and another compiler, are other files */
+    assert_int_equal(load_once("cap=80", &options).origin, BERTH_GPU_CODE_COMPILED);
+    assert_int_equal(load_once("cap=80;driver=13000", &options).origin, BERTH_GPU_CODE_COMPILED);
+    assert_int_equal(load_once("cap=70", &options).origin, BERTH_GPU_CODE_CACHED);
+    assert_int_equal(list_folder(nested, path, sizeof path, true), 3);
+    list_folder(folder, path, sizeof path, true);
+}
+
+static void spoil(const char *path, long at, long cut)
+{
+    FILE *file = fopen(path, "r+");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, at, at < 0 ? SEEK_END : SEEK_SET), 0);
+    const int byte = fgetc(file);
+    fseek(file, at, at < 0 ? SEEK_END : SEEK_SET);
+    fputc(byte ^ 1, file);
+    fclose(file);
+    if (cut >= 0) assert_int_equal(truncate(path, cut), 0);
+}
+
+static void a_damaged_file_is_replaced(void **state)
+{
+    (void)state;
+    static const struct {
+        long at, cut;
+    } damages[] = {{0, -1}, {20, -1}, {100, -1}, {130, -1}, {-1, -1}, {-100000, -1}, {0, 0}, {0, 90}, {0, 5000}};
+    char folder[64], path[512];
+    make_folder(folder, sizeof folder);
+    const berth_gpu_code_options options = {.compile = true, .cache_dir = folder};
+    load_once("cap=75", &options);
+    assert_int_equal(list_folder(folder, path, sizeof path, false), 1);
+    for (size_t i = 0; i < sizeof damages / sizeof damages[0]; i++) {
+        spoil(path, damages[i].at, damages[i].cut);
+        assert_int_equal(load_once("cap=75", &options).origin, BERTH_GPU_CODE_COMPILED);
+        assert_int_equal(load_once("cap=75", &options).origin, BERTH_GPU_CODE_CACHED);
+    }
+    list_folder(folder, path, sizeof path, true);
+}
+
+/* Whole and with the right key, but images of the GPU's that another emulator or driver took: they are made anew. */
+static void what_the_driver_does_not_take_is_made_anew(void **state)
+{
+    (void)state;
+    char folder[64], path[512];
+    make_folder(folder, sizeof folder);
+    const berth_gpu_code_options options = {.compile = true, .cache_dir = folder};
+    load_once("cap=75", &options);
+    list_folder(folder, path, sizeof path, false);
+    berth_gpu_cache cache;
+    berth_gpu_images images;
+    char made_of[256];
+    snprintf(made_of, sizeof made_of, "berth %s, sources %s, sm_75, NVRTC 12990", BERTH_VERSION,
+             berth_cuda_embedded.digest);
+    berth_gpu_cache_init(&cache, folder, 75, made_of);
+    assert_string_equal(cache.path, path);
+    assert_true(berth_gpu_cache_read(&cache, berth_cuda_embedded.n_units, &images));
+    memset(images.bytes.data, 0, 64);
+    assert_int_equal(berth_gpu_cache_write(&cache, &images, NULL), BERTH_OK);
+    berth_gpu_images_deinit(&images);
+    assert_int_equal(load_once("cap=75", &options).origin, BERTH_GPU_CODE_COMPILED);
+    assert_int_equal(load_once("cap=75", &options).origin, BERTH_GPU_CODE_CACHED);
+    list_folder(folder, path, sizeof path, true);
+}
+
+static void a_cache_that_cannot_be_written_is_no_error(void **state)
+{
+    (void)state;
+    const berth_gpu_code_options options = {.compile = true, .cache_dir = "/dev/null/cache"};
+    const berth_gpu_code_facts facts = load_once("cap=70", &options);
+    assert_int_equal(facts.origin, BERTH_GPU_CODE_COMPILED);
+    if (!strstr(facts.note, "compiled at every start") || !strstr(facts.note, "/dev/null/cache"))
+        fail_msg("the note is \"%s\"", facts.note);
+}
+
+static void the_cache_lies_where_the_user_says(void **state)
+{
+    (void)state;
+    berth_gpu_cache cache;
+    char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    xdg = xdg ? strdup(xdg) : NULL;
+    home = home ? strdup(home) : NULL;
+    setenv("HOME", "/home/me", 1);
+    setenv("XDG_CACHE_HOME", "/elsewhere", 1);
+    berth_gpu_cache_init(&cache, NULL, 70, "x");
+    assert_memory_equal(cache.path, "/elsewhere/berth/sm_70-", 23);
+    setenv("XDG_CACHE_HOME", "relative", 1);
+    berth_gpu_cache_init(&cache, NULL, 70, "x");
+    assert_memory_equal(cache.path, "/home/me/.cache/berth/sm_70-", 28);
+    unsetenv("XDG_CACHE_HOME");
+    unsetenv("HOME");
+    berth_gpu_cache_init(&cache, NULL, 70, "x");
+    assert_string_equal(cache.path, "");
+    berth_gpu_cache_init(&cache, "", 70, "x");
+    assert_string_equal(cache.path, "");
+    if (xdg) setenv("XDG_CACHE_HOME", xdg, 1);
+    if (home) setenv("HOME", home, 1);
+    free(xdg);
+    free(home);
+}
+
+static void fails(fixture *f, const berth_cuda_units *units, const berth_gpu_code_options *options, berth_status want,
+                  const char *const *words)
+{
+    berth_error err = {0};
+    const berth_status st = berth_gpu_code_load_units(f->gpu, units, options, &f->code, &err);
+    assert_int_equal(st, want);
+    assert_int_equal(err.status, want);
+    assert_null(f->code);
+    for (; *words; words++)
+        if (!strstr(err.message, *words)) fail_msg("\"%s\" is not in: %s", *words, err.message);
+}
+
+static void what_is_missing_is_said(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, "cap=70;name=Tesla V100");
+    fails(&f, &berth_cuda_embedded, &(berth_gpu_code_options){.compile = true, .cache_dir = "", .nvrtc = "no/such.so"},
+          BERTH_UNSUPPORTED, (const char *[]){"cuda:0 (Tesla V100, sm_70)", "NVRTC", "no/such.so", NULL});
+    /* text that this emulator's NVRTC has no kernels for: as an error in the source */
+    berth_cuda_unit other = berth_cuda_embedded.units[0];
+    other.source = "int x;";
+    other.image = NULL;
+    const berth_cuda_units units = {.units = &other, .n_units = 1, .digest = "other"};
+    fails(&f, &units, &(berth_gpu_code_options){.cache_dir = ""}, BERTH_INTERNAL,
+          (const char *[]){other.name, "does not compile", "error", NULL});
+    end(&f);
+    /* NVRTC 13 is not for such an old GPU, and the driver's own version has one that is */
+    const berth_gpu_code_facts facts =
+        load_once("cap=70;driver=13000", &(berth_gpu_code_options){.compile = true, .cache_dir = ""});
+    assert_int_equal(facts.nvrtc_version / 1000, 12);
+}
+
+static void an_op_without_a_kernel_is_refused(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, "cap=80");
+    load(&f, &(berth_gpu_code_options){.cache_dir = ""});
+    berth_gpu_stream *s;
+    berth_error err;
+    must(berth_gpu_stream_create(f.gpu, &s, &err), &err, "a stream");
+    const berth_op_attrs attrs = {0};
+    const berth_op_call call = {.kind = BERTH_OP_COPY,
+                                .attrs = &attrs,
+                                .n_in = 1,
+                                .in = {{.dtype = BERTH_BF16, .n_dims = 1, .dims = {8}}},
+                                .out = {.dtype = BERTH_F32, .n_dims = 1, .dims = {8}}};
+    assert_false(berth_gpu_code_has(&call, &(berth_gpu_code_target){.capability = 80}));
+    assert_int_equal(berth_gpu_code_run(f.code, s, &call, &err), BERTH_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "copy (bf16 -> f32)"));
+    berth_gpu_stream_destroy(s);
+    end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_compiled_is_kept),
+        cmocka_unit_test(a_damaged_file_is_replaced),
+        cmocka_unit_test(what_the_driver_does_not_take_is_made_anew),
+        cmocka_unit_test(a_cache_that_cannot_be_written_is_no_error),
+        cmocka_unit_test(the_cache_lies_where_the_user_says),
+        cmocka_unit_test(what_is_missing_is_said),
+        cmocka_unit_test(an_op_without_a_kernel_is_refused),
         cmocka_unit_test(every_op_agrees_with_ref),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
