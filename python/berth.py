@@ -77,7 +77,7 @@ berth_plan_options = _struct(
     (c_int64, "context"), (c_int32, "n_seqs", "chunk", "tiles", "max_tiles"), (c_char_p, "kernels"), (c_int32, "trace"),
     (c_char_p, "strategy_dir"), (c_int32, "isolated", "strategy_timeout_ms"), (c_char_p, "strategy_host", "profile_dir"),
     (POINTER(c_char_p), "place"), (c_char_p, "split", "layers", "vision_device", "compat"), (c_int32, "show_misfit", "passes"),
-    (c_int64, "kv_tokens"), (c_int32, "draft"))
+    (c_int64, "kv_tokens"), (c_int32, "draft"), (c_int64, "batch_invariant"))
 berth_plan_device = _struct(
     "berth_plan_device", (c_size_t, "struct_size"), (c_char_p, "name"),
     (c_uint64, "weights", "kv", "features", "activations", "workspace", "total", "limit", "kv_per_token"),

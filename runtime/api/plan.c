@@ -76,6 +76,7 @@ berth_status berth_plan_make_core(berth_plan *p, const berth_plan_options *o, be
         .kv_tokens = o->kv_tokens,
         .draft = o->draft,
         .passes = o->passes,
+        .batch_invariant = o->batch_invariant != 0,
     };
     st = berth_core_plan_create(p->model->data, &p->machine, o->strategy, o->device_map,
                                 o->device_map ? strlen(o->device_map) : 0, &config, &p->owned, err);

@@ -80,6 +80,7 @@ typedef enum cli_option {
     OPT_TILES,
     OPT_KERNELS,
     OPT_TRANSPORT,
+    OPT_BATCH_INVARIANT,
     OPT_STRICT,
     /* trace, tokenize, preprocess */
     OPT_INPUTS,

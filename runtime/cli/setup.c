@@ -156,6 +156,7 @@ static berth_plan_options plan_options(const cli_args *a, const cli_setup *s, bo
         .kv_tokens = a->number[OPT_KV_TOKENS],
         .passes = (int32_t)a->number[OPT_PASSES],
         .draft = (int32_t)a->number[OPT_SPECULATE],
+        .batch_invariant = a->set[OPT_BATCH_INVARIANT],
         .show_misfit = a->command == CMD_PLAN || a->command == CMD_EXPLAIN,
     };
 }

@@ -136,6 +136,10 @@ typedef struct berth_plan_options {
     int64_t kv_tokens; /* KV tokens of all sequences together, so that many short ones fit; 0 = context * n_seqs */
     int32_t
         draft; /* tokens a request may guess ahead at most (berth_request.speculate): memory for their logits; 0 = none */
+    /* nonzero: GPUs take only kernels in which a token's numbers do not depend on what else a pass carries, so that
+     * tokens are the same alone and in company to the last bit; slower prefill. Cpu devices always do so. Of
+     * 64 bits, since what follows a last field of 32 was padding that nobody had to clear */
+    int64_t batch_invariant;
 } berth_plan_options;
 
 /* Decides placement and memory, and proves that every operand of every op lies where the op runs. Succeeds also when
