@@ -93,7 +93,13 @@ typedef struct berth_cuda_linear {
     berth_cuda_in x, w, bias; /* bias may be NULL */
     berth_cuda_out y;
     int rows, n_in, n_out;
+    int tile_rows; /* rows of a block, where the launch may choose: 1 to 16 */
 } berth_cuda_linear;
+
+/* Inputs whose products tensor cores sum in one chain; the chains' sums are added in order. Fixed, so that every tiling gives an output the same bits. */
+enum { BERTH_CUDA_CHAIN = 256 };
+/* Stages of a tile's pipeline; bytes of a row in one (32 inputs). */
+enum { BERTH_CUDA_STAGES = 4, BERTH_CUDA_STAGE_ROW = 64 };
 
 typedef struct berth_cuda_logit_stats {
     berth_cuda_in x;

@@ -10,12 +10,6 @@
 #define BERTH_KERNEL(name, args_type) extern "C" __global__ void name(const args_type a)
 #endif
 
-struct f16 {
-    unsigned short bits;
-};
-struct bf16 {
-    unsigned short bits;
-};
 typedef float f32;
 
 __device__ __forceinline__ float widen(float f)

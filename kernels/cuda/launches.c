@@ -21,9 +21,9 @@ berth_cuda_out berth_cuda_output(const berth_tensor *t)
     return (berth_cuda_out){t->data, (int)t->dtype};
 }
 
-static uint32_t blocks_for(int64_t items, int64_t per_block)
+berth_cuda_in berth_cuda_optional_input(const berth_op_call *call, int32_t i)
 {
-    return (uint32_t)((items + per_block - 1) / per_block);
+    return i < call->n_in ? berth_cuda_input(&call->in[i]) : (berth_cuda_in){NULL, BERTH_CUDA_F32};
 }
 
 int32_t berth_cuda_launch_1d(berth_cuda_launch *l, uint32_t blocks, uint32_t threads, const void *args, size_t bytes)
@@ -56,22 +56,17 @@ static void name_any(berth_cuda_launch *out, const berth_op_call *call)
     berth_cuda_name(out, "%s_any", berth_op_infos[call->kind].name);
 }
 
-static berth_cuda_in optional_input(const berth_op_call *call, int32_t i)
-{
-    return i < call->n_in ? berth_cuda_input(&call->in[i]) : (berth_cuda_in){NULL, BERTH_CUDA_F32};
-}
-
 static int32_t elementwise(const berth_op_call *call, berth_cuda_launch *out)
 {
     const berth_tensor *a = &call->in[0];
     berth_cuda_elementwise args = {.a = berth_cuda_input(a),
-                                   .b = optional_input(call, 1),
-                                   .w = optional_input(call, 2),
+                                   .b = berth_cuda_optional_input(call, 1),
+                                   .w = berth_cuda_optional_input(call, 2),
                                    .y = berth_cuda_output(&call->out),
                                    .n = berth_tensor_elements(a),
                                    .c = (int)berth_tensor_last(a)};
     name_any(out, call);
-    return berth_cuda_launch_1d(out, blocks_for(args.n, 8 * BERTH_CUDA_THREADS), BERTH_CUDA_THREADS, &args,
+    return berth_cuda_launch_1d(out, berth_cuda_blocks(args.n, 8 * BERTH_CUDA_THREADS), BERTH_CUDA_THREADS, &args,
                                 sizeof args);
 }
 
@@ -80,7 +75,7 @@ static int32_t norm(const berth_op_call *call, berth_cuda_launch *out)
     const berth_tensor *x = &call->in[0];
     berth_cuda_norm args = {.x = berth_cuda_input(x),
                             .w = berth_cuda_input(&call->in[1]),
-                            .b = optional_input(call, 2),
+                            .b = berth_cuda_optional_input(call, 2),
                             .y = berth_cuda_output(&call->out),
                             .c = (int)berth_tensor_last(x),
                             .eps = call->attrs->eps};
@@ -89,35 +84,6 @@ static int32_t norm(const berth_op_call *call, berth_cuda_launch *out)
     name_any(out, call);
     return berth_cuda_launch_3d(out, (const uint32_t[]){(uint32_t)berth_tensor_rows(x), 1, 1}, threads,
                                 32 * sizeof(float), &args, sizeof args);
-}
-
-/* The kernel that reads w once for a few rows, of these dtypes. */
-static bool has_thin(const berth_cuda_linear *a)
-{
-    return a->n_in % 8 == 0 && (a->x.dtype == BERTH_CUDA_F32 || a->x.dtype == a->w.dtype);
-}
-
-static int32_t linear(const berth_op_call *call, berth_cuda_launch *out)
-{
-    const berth_tensor *x = &call->in[0], *w = &call->in[1];
-    berth_cuda_linear args = {.x = berth_cuda_input(x),
-                              .w = berth_cuda_input(w),
-                              .bias = optional_input(call, 2),
-                              .y = berth_cuda_output(&call->out),
-                              .n_out = (int)w->dims[0],
-                              .n_in = (int)(berth_tensor_elements(w) / w->dims[0])};
-    int64_t rows = berth_tensor_elements(x) / args.n_in;
-    bool thin = has_thin(&args);
-    int together = !thin || rows <= 1 ? 1 : rows <= 4 ? 4 : 8;
-    if (rows > 65535 * (int64_t)together) return -1;
-    args.rows = (int)rows;
-    if (thin)
-        berth_cuda_name(out, "linear_%d_%s_%s", together, berth_dtype_name(x->dtype), berth_dtype_name(w->dtype));
-    else
-        berth_cuda_name(out, "linear_any");
-    const uint32_t outs = BERTH_CUDA_LINEAR_THREADS / 32 * (thin ? BERTH_CUDA_LINEAR_WARP_OUTS : 1);
-    return berth_cuda_launch_3d(out, (const uint32_t[]){blocks_for(args.n_out, outs), blocks_for(rows, together), 1},
-                                BERTH_CUDA_LINEAR_THREADS, 0, &args, sizeof args);
 }
 
 static int32_t rope(const berth_op_call *call, berth_cuda_launch *out)
@@ -132,7 +98,8 @@ static int32_t rope(const berth_op_call *call, berth_cuda_launch *out)
                             .half = (int)half,
                             .heads = (int)(heads / table->dims[0])};
     name_any(out, call);
-    return berth_cuda_launch_1d(out, blocks_for(args.n, BERTH_CUDA_THREADS), BERTH_CUDA_THREADS, &args, sizeof args);
+    return berth_cuda_launch_1d(out, berth_cuda_blocks(args.n, BERTH_CUDA_THREADS), BERTH_CUDA_THREADS, &args,
+                                sizeof args);
 }
 
 static int32_t rope_table(const berth_op_call *call, berth_cuda_launch *out)
@@ -145,12 +112,13 @@ static int32_t rope_table(const berth_op_call *call, berth_cuda_launch *out)
                                   .n = berth_tensor_elements(&call->out) / 2,
                                   .half = (int)berth_tensor_last(&call->in[2])};
     berth_cuda_name(out, "rope_table");
-    return berth_cuda_launch_1d(out, blocks_for(args.n, BERTH_CUDA_THREADS), BERTH_CUDA_THREADS, &args, sizeof args);
+    return berth_cuda_launch_1d(out, berth_cuda_blocks(args.n, BERTH_CUDA_THREADS), BERTH_CUDA_THREADS, &args,
+                                sizeof args);
 }
 
 static uint32_t logit_parts(const berth_op_call *call)
 {
-    return blocks_for(berth_tensor_last(&call->in[0]), BERTH_CUDA_LOGITS);
+    return berth_cuda_blocks(berth_tensor_last(&call->in[0]), BERTH_CUDA_LOGITS);
 }
 
 static int32_t logit_stats(const berth_op_call *call, berth_cuda_launch *out)
@@ -192,7 +160,7 @@ int32_t berth_cuda_launches(const berth_op_call *call, int32_t capability,
     case BERTH_OP_CONVERT: return elementwise(call, out);
     case BERTH_OP_LAYER_NORM:
     case BERTH_OP_RMS_NORM: return norm(call, out);
-    case BERTH_OP_LINEAR: return linear(call, out);
+    case BERTH_OP_LINEAR: return berth_cuda_linear_launches(call, capability, out);
     case BERTH_OP_ROPE: return rope(call, out);
     case BERTH_OP_ROPE_TABLE: return rope_table(call, out);
     case BERTH_OP_LOGIT_STATS: return logit_stats(call, out);

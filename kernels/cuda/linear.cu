@@ -1,6 +1,6 @@
-/* linear.cu - y = x w^T + bias for few rows, where reading w is the limit: a warp takes two outputs and up to eight rows.
+/* linear.cu - y = x w^T + bias in fp32 on the ordinary units, which keep whole products: a warp takes two outputs and up to eight rows.
  * Lane l takes runs l, l + 32, ... of the inputs and the lanes' sums meet in a fixed tree, so a row's bits do not depend on how many rows stand beside it.
- * Large products belong to cuBLAS; the launch takes any number of rows, eight at a time. */
+ * Narrow operands go to linear_tensor.cu; many rows in fp32 to cuBLAS. The launch takes any number of rows, eight at a time. */
 #include "kernels/cuda/device.cuh"
 
 /* Block (outputs, rows): 4 warps; no shared memory. n_in is a multiple of a run. */
@@ -36,7 +36,8 @@ template <class T, class W, int R> __device__ __forceinline__ void linear_thin(c
         }
 }
 
-/* Any n_in and any dtypes: a warp an output of one row, the same order of sums. No model's matrix needs it; it exists so that every shape has a kernel. */
+/* Any n_in and any dtypes: a warp an output of one row, the same order of sums. No model's matrix needs it (nor bf16 on a GPU without it in its tensor cores);
+ * it exists so that every call has a kernel. */
 BERTH_KERNEL(linear_any, berth_cuda_linear)
 {
     const int lane = (int)threadIdx.x % 32, row = (int)blockIdx.y;
@@ -68,5 +69,3 @@ BERTH_KERNEL(linear_any, berth_cuda_linear)
 LINEAR(f32, f32)
 LINEAR(f32, f16)
 LINEAR(f32, bf16)
-LINEAR(f16, f16)
-LINEAR(bf16, bf16)

@@ -174,8 +174,65 @@ BERTH_KERNEL(fragments, broken_args)
         fb[i] = a.n ? pair<bf16>(p[0], p[8]) : pair<f16>(p[0], p[8]);
     }
     if (a.n)
-        mma_16816_bf16(d, fa, fb);
+        mma_16816(bf16(), d, fa, fb);
     else
-        mma_16816_f16(d, fa, fb);
+        mma_16816(f16(), d, fa, fb);
     for (int i = 0; i < 4; i++) a.y[(group + 8 * (i >> 1)) * 8 + 2 * t + (i & 1)] = d[i];
+}
+
+/* Copies on their way: thread i brings four floats (as 16 bytes of them) and reads those of its neighbour in the block. */
+__device__ __forceinline__ void copy_and_read(const broken_args &a, bool wait, bool barrier, int behind)
+{
+    float *s = (float *)berth_shared;
+    const int n = (int)blockDim.x / 4, i = (int)threadIdx.x;
+    if (i < n) copy_async_16(s + 4 * i, a.x + 4 * i, i == n - 1 ? 8 : 16);
+    if (i < n) copies_commit();
+    if (i < n && wait) copies_wait<0>();
+    if (barrier) __syncthreads();
+    a.y[i] = s[blockDim.x - 1 - i];
+    if (behind && i == 40) copy_async_16(s, a.x, 16), copies_commit();
+    if (behind) copies_wait<0>();
+}
+BERTH_KERNEL(whole_copy, broken_args)
+{
+    copy_and_read(a, true, true, 0);
+}
+BERTH_KERNEL(copy_not_waited, broken_args)
+{
+    copy_and_read(a, false, true, 0);
+}
+BERTH_KERNEL(copy_without_barrier, broken_args)
+{
+    copy_and_read(a, true, false, 0);
+}
+BERTH_KERNEL(copy_over_readers, broken_args)
+{
+    copy_and_read(a, true, true, 1);
+}
+/* Two groups, of which the wait lets the newer one be. */
+BERTH_KERNEL(copy_of_a_later_group, broken_args)
+{
+    float *s = (float *)berth_shared;
+    const int i = (int)threadIdx.x % 4 * 4;
+    if (threadIdx.x < 4) copy_async_16(s + i, a.x, 16), copies_commit();
+    if (threadIdx.x < 4) copy_async_16(s + 16 + i, a.x, 16), copies_commit();
+    copies_wait<1>();
+    __syncthreads();
+    a.y[threadIdx.x] = s[threadIdx.x < 4 ? threadIdx.x : 16];
+    copies_wait<0>();
+}
+
+/* ldmatrix .x4.trans: matrix m [8, 8] holds 64m + 8 row + column. */
+BERTH_KERNEL(turned_matrices, broken_args)
+{
+    f16 *s = (f16 *)berth_shared;
+    const int lane = (int)threadIdx.x % 32;
+    for (int i = (int)threadIdx.x; i < 96; i += (int)blockDim.x) ((float *)s)[i] = 0;
+    __syncthreads();
+    for (int i = (int)threadIdx.x; i < 96; i += (int)blockDim.x) narrow((float)i, s[i]);
+    __syncthreads();
+    if (threadIdx.x >= 32) return;
+    unsigned got[4];
+    load_turned_matrices(got, s + lane % 8 * 8 + (lane / 8 == 1) * 32);
+    for (int i = 0; i < 3; i++) a.y[3 * lane + i] = f16_bits_to_float((unsigned short)(i < 2 ? got[i] : got[1] >> 16));
 }

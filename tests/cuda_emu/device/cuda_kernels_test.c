@@ -9,172 +9,9 @@
 
 #include <cmocka.h>
 
-#include "kernels/cuda/launches.h"
-#include "kernels/test_cases.h"
-#include "tests/cuda_emu/device/emu.h"
-
-/* Half a unit in the last place of the storage dtype, relative: the one rounding that 16-bit results have beyond the case's tolerance; and fp16's half step
- * under its normal range. */
-static const double half_ulp[BERTH_DTYPE_COUNT] = {[BERTH_F16] = 1.0 / 2048, [BERTH_BF16] = 1.0 / 256};
-#define F16_HALF_STEP 3e-8
-
-/* A call whose tensors lie in memory of exactly their size, 64-byte aligned, as on a device. */
-typedef struct device_call {
-    berth_op_call call;
-    emu_range ranges[BERTH_OP_INPUTS + 2];
-    void *owned[BERTH_OP_INPUTS + 2];
-    size_t n_ranges;
-} device_call;
-
-static void *device_bytes(device_call *d, size_t bytes, bool writable)
-{
-    void *p = NULL;
-    assert_int_equal(posix_memalign(&p, 64, bytes ? bytes : 1), 0);
-    memset(p, 0xFF, bytes);
-    d->ranges[d->n_ranges] = (emu_range){p, bytes, writable};
-    return d->owned[d->n_ranges++] = p;
-}
-
-static size_t tensor_bytes(const berth_tensor *t)
-{
-    return (size_t)berth_tensor_elements(t) * berth_dtype_size(t->dtype);
-}
+#include "tests/cuda_emu/device/device_call.h"
 
 enum { CAPABILITY = 90 };
-
-/* Dtypes of a call's activations: the first operand's, the others', the result's. */
-typedef struct dtype_mix {
-    berth_dtype first, others, out;
-} dtype_mix;
-
-static dtype_mix all_of(berth_dtype dtype)
-{
-    return (dtype_mix){dtype, dtype, dtype};
-}
-
-/* Tables of positions stay fp32 whatever the activations are. */
-static bool is_activation(const berth_op_call *call, int32_t i)
-{
-    if (call->in[i].dtype != BERTH_F32 || berth_op_infos[call->kind].weights >> i & 1) return false;
-    return call->kind != BERTH_OP_ROPE_TABLE && !(call->kind == BERTH_OP_ROPE && i == 1);
-}
-
-/* k and v share a dtype. */
-static berth_dtype dtype_of(const berth_op_call *call, dtype_mix mix, int32_t i)
-{
-    bool shares = call->kind == BERTH_OP_KV_APPEND;
-    return i == 0 || shares ? mix.first : mix.others;
-}
-
-static bool has_fp32_output(berth_op_kind kind)
-{
-    return kind == BERTH_OP_ROPE_TABLE || kind == BERTH_OP_LOGIT_STATS;
-}
-
-/* Copies the bed's call, its activations and state rounded to the mix. */
-static void device_call_init(device_call *d, const berth_bed *b, const float *state, dtype_mix mix)
-{
-    *d = (device_call){.call = b->call};
-    d->call.attrs = &b->attrs;
-    for (int32_t i = 0; i < b->call.n_in; i++) {
-        berth_tensor *t = &d->call.in[i];
-        size_t n = (size_t)berth_tensor_elements(t);
-        berth_dtype dtype = dtype_of(&b->call, mix, i);
-        bool narrowed = is_activation(&b->call, i) && dtype != BERTH_F32;
-        if (narrowed) t->dtype = dtype;
-        t->data = device_bytes(d, tensor_bytes(t), false);
-        if (narrowed)
-            berth_narrow_f32(t->data, b->call.in[i].data, dtype, n);
-        else
-            memcpy(t->data, b->call.in[i].data, tensor_bytes(t));
-    }
-    berth_tensor *out = &d->call.out;
-    out->dtype = has_fp32_output(b->call.kind) ? BERTH_F32 : mix.out;
-    out->data = device_bytes(d, tensor_bytes(out), true);
-    if (state) berth_narrow_f32(out->data, state, out->dtype, (size_t)berth_tensor_elements(out));
-    d->call.workspace_bytes = berth_cuda_workspace(&d->call);
-    d->call.workspace = device_bytes(d, d->call.workspace_bytes, true);
-}
-
-static void device_call_deinit(device_call *d)
-{
-    for (size_t i = 0; i < d->n_ranges; i++) free(d->owned[i]);
-}
-
-/* The output takes over the memory of the op's in-place input. */
-static void make_in_place(device_call *d)
-{
-    int32_t input = berth_op_infos[d->call.kind].inplace;
-    d->ranges[input].writable = true;
-    d->call.out.data = d->call.in[input].data;
-}
-
-static void run_on_emulator(const device_call *d, const char *name, uint64_t seed)
-{
-    berth_cuda_launch launches[BERTH_CUDA_MAX_LAUNCHES];
-    int32_t n = berth_cuda_launches(&d->call, CAPABILITY, launches);
-    if (n < 0) fail_msg("%s: no kernel", name);
-    for (int32_t i = 0; i < n; i++) {
-        const berth_cuda_launch *l = &launches[i];
-        emu_launch_config config = {.kernel = emu_find_kernel(l->kernel),
-                                    .grid = {l->grid[0], l->grid[1], l->grid[2]},
-                                    .block = {l->block[0], l->block[1], l->block[2]},
-                                    .shared_bytes = l->shared_bytes,
-                                    .args = l->args,
-                                    .ranges = d->ranges,
-                                    .n_ranges = d->n_ranges,
-                                    .seed = seed};
-        char error[EMU_ERROR_BYTES];
-        if (!config.kernel) fail_msg("%s: there is no kernel %s", name, l->kernel);
-        assert_int_equal(config.kernel->args_bytes, l->args_bytes);
-        if (!emu_launch(&config, error)) fail_msg("%s: %s", name, error);
-    }
-}
-
-static float *widened_output(const device_call *d)
-{
-    size_t n = (size_t)berth_tensor_elements(&d->call.out);
-    float *f = malloc(n * sizeof *f + 1);
-    berth_widen_f32(f, d->call.out.data, d->call.out.dtype, n);
-    return f;
-}
-
-/* What the reference makes of the same operands: the bed's activations are rounded in place first. */
-static float *reference(berth_bed *b, float *state, dtype_mix mix)
-{
-    size_t n_out = berth_bed_out_floats(b);
-    for (int32_t i = 0; i < b->call.n_in + 1; i++) {
-        bool is_state = i == b->call.n_in;
-        if (is_state ? !state : !is_activation(&b->call, i)) continue;
-        float *f = is_state ? state : b->call.in[i].data;
-        size_t n = is_state ? n_out : (size_t)berth_tensor_elements(&b->call.in[i]);
-        berth_dtype dtype = is_state ? mix.out : dtype_of(&b->call, mix, i);
-        uint16_t *rounded = malloc(n * sizeof(float) + 1);
-        berth_narrow_f32(rounded, f, dtype, n);
-        berth_widen_f32(f, rounded, dtype, n);
-        free(rounded);
-    }
-    return berth_bed_run(b, berth_kernels_ref(), NULL, state, false);
-}
-
-static void check(const berth_op_case *c, berth_dtype dtype, const float *got, const float *want, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (isnan(want[i]) && isnan(got[i])) continue;
-        if (got[i] == want[i]) continue;
-        double size = fabs((double)want[i]), error = fabs((double)got[i] - (double)want[i]);
-        uint32_t stored[1];
-        float rounded;
-        berth_narrow_f32(stored, &want[i], dtype, 1);
-        berth_widen_f32(&rounded, stored, dtype, 1);
-        if (c->tolerance == 0 && got[i] == rounded) continue; /* exact but for the storage */
-        double allowed =
-            c->tolerance * fmax(1, size) + half_ulp[dtype] * size * 1.001 + (dtype == BERTH_F16 ? F16_HALF_STEP : 0);
-        if (c->tolerance == 0 || !(error <= allowed))
-            fail_msg("%s, %s: element %zu is %.9g, not %.9g", c->name, berth_dtype_name(dtype), i, (double)got[i],
-                     (double)want[i]);
-    }
-}
 
 static void run_case(const berth_op_case *c, dtype_mix mix, uint64_t n_seeds)
 {
@@ -187,9 +24,9 @@ static void run_case(const berth_op_case *c, dtype_mix mix, uint64_t n_seeds)
         device_call d;
         device_call_init(&d, &b, state, mix);
         if (seed == n_seeds) make_in_place(&d);
-        run_on_emulator(&d, c->name, seed);
+        run_on_emulator(&d, c->name, CAPABILITY, seed);
         float *got = widened_output(&d);
-        if (!first) check(c, d.call.out.dtype, got, want, n);
+        if (!first) check_output(c, d.call.out.dtype, got, want, n);
         if (first && n && memcmp(got, first, n * sizeof *got) != 0)
             fail_msg("%s, %s: other bits %s", c->name, berth_dtype_name(mix.out),
                      seed == n_seeds ? "in place" : "in another order");
@@ -290,7 +127,7 @@ static void convert_rounds_to_nearest_even(void **state)
                 ((uint16_t *)in)[v] = (uint16_t)v;
         }
         d.call.out.data = device_bytes(&d, tensor_bytes(&d.call.out), true);
-        run_on_emulator(&d, "convert", 1);
+        run_on_emulator(&d, "convert", CAPABILITY, 1);
         float *wide = malloc((size_t)n * sizeof *wide), *got = widened_output(&d),
               *want = malloc((size_t)n * sizeof *want);
         void *narrowed = malloc((size_t)n * sizeof(float));
@@ -325,7 +162,7 @@ static void check_alone(const berth_bed *b, uint32_t rowwise, int64_t first, int
     part.call.out.dims[0] = count;
     device_call d;
     device_call_init(&d, &part, NULL, all_of(BERTH_F32));
-    run_on_emulator(&d, "rows alone", 9);
+    run_on_emulator(&d, "rows alone", CAPABILITY, 9);
     size_t n = berth_bed_out_floats(&part);
     assert_memory_equal(d.call.out.data, all + (size_t)first * (n / (size_t)count), n * sizeof(float));
     device_call_deinit(&d);
@@ -341,7 +178,7 @@ static void rows_are_independent(void **state)
         berth_bed_init(&b, BERTH_OP_LINEAR, i);
         berth_build_linear(&b, shapes[i], BERTH_BF16);
         device_call_init(&d, &b, NULL, all_of(BERTH_F32));
-        run_on_emulator(&d, "rows together", 1);
+        run_on_emulator(&d, "rows together", CAPABILITY, 1);
         for (int64_t t = 0, step = 1; t < shapes[i][0]; t += step, step = step % 5 + 1) {
             if (step > shapes[i][0] - t) step = shapes[i][0] - t;
             check_alone(&b, 1, t, step, d.call.out.data);
@@ -360,7 +197,7 @@ static void attention_tokens_are_independent(void **state)
     berth_bed_init(&b, BERTH_OP_ATTENTION_PAGED, 3);
     berth_build_attention_paged(&b, shape, BERTH_F32);
     device_call_init(&d, &b, NULL, all_of(BERTH_F32));
-    run_on_emulator(&d, "tokens together", 1);
+    run_on_emulator(&d, "tokens together", CAPABILITY, 1);
     for (int64_t t = 0; t < shape[5]; t += 4) check_alone(&b, 1 | 4 | 8, t, 1, d.call.out.data);
     device_call_deinit(&d);
     berth_bed_deinit(&b);

@@ -13,10 +13,17 @@
 #include "tests/cuda_emu/device/emu_shadow.h"
 
 /* Stacks lie at odd distances: at a power of two their tops would share a few lines of the caches. */
-enum { STACK_BYTES = 32768, STACK_STRIDE = STACK_BYTES + 5 * 64, SHADOW_UNIT = 2 };
+enum { STACK_BYTES = 32768, STACK_STRIDE = STACK_BYTES + 5 * 64, SHADOW_UNIT = 2, MAX_COPIES = 64 };
 #define STACK_MARK 0x5AFE57ACC0FFEE00u
 
 typedef enum fibre_state { READY, AT_BARRIER, AT_MEETING, ENDED } fibre_state;
+
+/* A copy on its way; its group ends with the thread's next commit. */
+typedef struct copy {
+    unsigned char *to;
+    const void *from;
+    uint32_t size, bytes, group;
+} copy;
 
 typedef struct fibre {
     emu_context context;
@@ -25,7 +32,8 @@ typedef struct fibre {
     const char *what, *file; /* where it waits */
     int line;
     uint32_t mask;
-    uint32_t meetings; /* passed that order memory */
+    uint32_t meetings;        /* passed that order memory */
+    uint32_t n_copies, group; /* copies on their way; groups ended */
 } fibre;
 
 typedef struct warp {
@@ -50,6 +58,7 @@ static struct emulator {
     emu_shadow_cell *shadow;
     const unsigned char *stack; /* the running fibre's */
     emu_range last;             /* of the global memory touched last */
+    copy copies[EMU_MAX_THREADS][MAX_COPIES];
 } emu;
 static pthread_mutex_t one_launch = PTHREAD_MUTEX_INITIALIZER;
 
@@ -276,6 +285,53 @@ void emu_access(const void *address, size_t bytes, int writes, size_t alignment)
     access_fast(address, bytes, writes, alignment);
 }
 
+/* ---- copies on their way ------------------------------------------------------------------------------------------------ */
+
+static emu_shadow_cell *cell_of(const unsigned char *p)
+{
+    return &emu.shadow[(size_t)(p - berth_shared) / SHADOW_UNIT];
+}
+
+/* From here on the place belongs to the copy: it is checked as a write now, and may not be touched before the copy has come. */
+void emu_copy_async(void *to, const void *from, size_t size, size_t bytes)
+{
+    fibre *f = self();
+    unsigned char *p = to;
+    if (p < berth_shared || p >= berth_shared + EMU_MAX_SHARED) emu_fail("cp.async to %p, not in shared memory", to);
+    if (bytes > size) emu_fail("cp.async of %zu bytes reads %zu", size, bytes);
+    if (f->n_copies == MAX_COPIES)
+        emu_fail("more than %d copies on their way: the emulator's list is full", MAX_COPIES);
+    if (bytes) emu_access(from, bytes, 0, size);
+    emu_access(to, size, 1, size);
+    for (size_t i = 0; i < size; i += SHADOW_UNIT) cell_of(p + i)->on_its_way = true;
+    memset(to, 0xCB, size);
+    emu.copies[emu.running][f->n_copies++] = (copy){p, from, (uint32_t)size, (uint32_t)bytes, f->group};
+}
+
+void emu_copies_commit(void)
+{
+    self()->group++;
+}
+
+void emu_copies_wait(int groups)
+{
+    fibre *f = self();
+    copy *copies = emu.copies[emu.running];
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < f->n_copies; i++) {
+        const copy *c = &copies[i];
+        if (c->group + (uint32_t)groups >= f->group) {
+            copies[left++] = *c;
+            continue;
+        }
+        for (size_t j = 0; j < c->size; j += SHADOW_UNIT) cell_of(c->to + j)->on_its_way = false;
+        emu_access(c->to, c->size, 1, c->size);
+        memset(c->to, 0, c->size);
+        memcpy(c->to, c->from, c->bytes);
+    }
+    f->n_copies = left;
+}
+
 /* ---- the compiler's hooks (-fsanitize=thread, without its runtime) ------------------------------------------------------ */
 
 #define EMU_HOOKS(bytes)                                                                                               \
@@ -344,6 +400,7 @@ void __tsan_init(void) {}
 static void fibre_main(void)
 {
     emu.config->kernel->run(emu.config->args);
+    if (self()->n_copies) emu_fail("ends with %u copies on their way", self()->n_copies);
     emu.warps[emu.running / 32].present &= ~(1u << emu_lane());
     pause_fibre(ENDED);
     abort(); /* an ended fibre is never run */

@@ -31,6 +31,12 @@ void emu_warp_meet(const char *what, const char *file, int line, uint32_t mask, 
 /* An access by the running thread; ends the launch where it is not allowed. */
 void emu_access(const void *address, size_t bytes, int writes, size_t alignment);
 
+/* cp.async: queues a copy of `size` bytes into shared memory, of which `bytes` are read and the rest is 0; nothing is there before emu_copies_wait has let all but
+ * the newest `groups` groups come, which emu_copies_commit ends. */
+void emu_copy_async(void *to, const void *from, size_t size, size_t bytes);
+void emu_copies_commit(void);
+void emu_copies_wait(int groups);
+
 /* Ends the launch. Does not return. */
 void emu_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 

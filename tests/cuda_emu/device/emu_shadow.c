@@ -10,6 +10,7 @@ static bool unordered(const emu_moment *then, const emu_moment *now)
 const char *emu_shadow_read(emu_shadow_cell *cell, const emu_moment *now, int32_t *other)
 {
     *other = -1;
+    if (cell->on_its_way) return "reads shared memory that a queued copy is still to bring";
     if (!cell->written) return "reads shared memory that no thread wrote";
     if (unordered(&cell->writer, now)) {
         *other = cell->writer.thread;
@@ -29,6 +30,7 @@ const char *emu_shadow_read(emu_shadow_cell *cell, const emu_moment *now, int32_
 const char *emu_shadow_write(emu_shadow_cell *cell, const emu_moment *now, int32_t *other)
 {
     *other = -1;
+    if (cell->on_its_way) return "writes shared memory that a queued copy is still to bring";
     if (cell->written && unordered(&cell->writer, now)) {
         *other = cell->writer.thread;
         return "writes what another thread writes without a barrier between";

@@ -15,6 +15,7 @@ typedef struct emu_moment {
 typedef struct emu_shadow_cell {
     emu_moment writer, reader;
     bool written, read, many_readers, many_warps;
+    bool on_its_way; /* a copy was queued to it and not waited for */
 } emu_shadow_cell;
 
 /* NULL, or what is wrong with the access. *other is then the other thread of a race, or -1. */

@@ -71,6 +71,16 @@ static float of_partner(int i)
 {
     return x_at(i ^ 31);
 }
+static float of_copies(int i)
+{
+    return i < 2 ? 0 : x_at(N - 1 - i); /* the last copy brings two floats of four */
+}
+/* Element (2t, g) of matrices 0 and 1, the latter's rows 4 further on, and (2t + 1, g) of matrix 1. */
+static float of_matrices(int i)
+{
+    int lane = i / 3, row = lane % 4 * 2, column = lane / 4;
+    return (float)((row + i % 3 / 2) * 8 + column + (i % 3 > 0) * 32);
+}
 /* The warp's sum plus the same from the next lane less that of lane 3: the sum once. */
 static float of_shuffles(int i)
 {
@@ -86,6 +96,8 @@ static void whole_kernels_pass(void **state)
     expect("whole_rounds", true, "", of_rounds);
     expect("warp_barrier", true, "", of_partner);
     expect("whole_shuffle", true, "", of_shuffles);
+    expect("whole_copy", true, "", of_copies);
+    expect("turned_matrices", true, "", of_matrices);
 }
 
 static void faults_are_found(void **state)
@@ -111,6 +123,10 @@ static void faults_are_found(void **state)
         {"read_misaligned", "not aligned to 16"},
         {"past_shared", "of which the launch has 384"},
         {"unwritten_shared", "that no thread wrote"},
+        {"copy_not_waited", "that a queued copy is still to bring"},
+        {"copy_without_barrier", " shared memory"}, /* by order: not yet written, still on its way, or a race */
+        {"copy_over_readers", "(byte "},            /* by order: read before it came, or a race */
+        {"copy_of_a_later_group", "that a queued copy is still to bring"},
     };
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) expect(faults[i].name, false, faults[i].says, NULL);
 }
