@@ -104,21 +104,61 @@ static size_t row_bytes(const layer_rows *l)
     return 2 * l->heads * l->part;
 }
 
-static uint8_t *part_at(const layer_rows *l, const berth_block_table *t, int64_t row, size_t kv, size_t head)
+static size_t block_bytes(const layer_rows *l)
 {
-    size_t block = (size_t)t->blocks[row / t->block], at = (size_t)(row % t->block);
-    return l->base + (((block * 2 + kv) * l->heads + head) * l->block + at) * l->part;
+    return l->block * row_bytes(l);
 }
 
-static void copy_row(const layer_rows *l, const berth_block_table *t, int64_t row, uint8_t *bytes, bool to_store)
+/* Row `row` of a block between the block's memory and the session's bytes. */
+static void copy_row(const layer_rows *l, uint8_t *block, int64_t row, uint8_t *bytes, bool to_store)
 {
-    for (size_t kv = 0; kv < 2; kv++) {
-        for (size_t h = 0; h < l->heads; h++) {
-            uint8_t *store = part_at(l, t, row, kv, h);
-            memcpy(to_store ? store : bytes, to_store ? bytes : store, l->part);
-            bytes += l->part;
-        }
+    for (size_t i = 0; i < 2 * l->heads; i++) {
+        uint8_t *store = block + (i * l->block + (size_t)row) * l->part;
+        memcpy(to_store ? store : bytes, to_store ? bytes : store, l->part);
+        bytes += l->part;
     }
+}
+
+/* The first n_rows of the table's blocks. A block that the host does not reach goes through `scratch` [block_bytes]. */
+static berth_status copy_rows(const berth_core *core, const layer_rows *l, const berth_block_table *t, int64_t n_rows,
+                              uint8_t *bytes, uint8_t *scratch, bool to_store, berth_error *err)
+{
+    berth_unit *u = &core->exec.units[l->device];
+    berth_status st = BERTH_OK;
+    for (int64_t row = 0; st == BERTH_OK && row < n_rows; row += t->block) {
+        uint8_t *store = l->base + (size_t)t->blocks[row / t->block] * block_bytes(l);
+        uint8_t *block = u->backend->is_host ? store : scratch;
+        int64_t n = n_rows - row < t->block ? n_rows - row : t->block;
+        if (block == scratch) st = u->backend->read(u, scratch, store, block_bytes(l), err);
+        for (int64_t i = 0; st == BERTH_OK && i < n; i++, bytes += row_bytes(l)) copy_row(l, block, i, bytes, to_store);
+        if (st == BERTH_OK && block == scratch && to_store)
+            st = u->backend->write(u, store, scratch, block_bytes(l), err);
+    }
+    return st;
+}
+
+/* Every layer's rows, `bytes` from behind the keys. */
+static berth_status copy_layers(berth_replica *r, const berth_block_table *t, int64_t n_rows, uint8_t *bytes,
+                                bool to_store, berth_error *err)
+{
+    layer_rows l;
+    if (!find_layer(r, 0, &l)) return BERTH_OK;
+    uint8_t *scratch = malloc(block_bytes(&l) * sizeof(float)); /* layers may differ in dtype */
+    berth_status st =
+        scratch ? BERTH_OK : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a block of %zu bytes", block_bytes(&l));
+    begin_copies(r->core);
+    for (int32_t i = 0; st == BERTH_OK && i < r->core->config->text.n_layers; i++) {
+        if (!find_layer(r, i, &l)) continue;
+        open_layer(r->core, &l);
+        uint32_t dtype = (uint32_t)l.dtype;
+        if (!to_store) memcpy(bytes, &dtype, sizeof dtype);
+        bytes += sizeof dtype;
+        st = copy_rows(r->core, &l, t, n_rows, bytes, scratch, to_store, err);
+        bytes += (size_t)n_rows * row_bytes(&l);
+    }
+    end_copies(r->core);
+    free(scratch);
+    return st;
 }
 
 /* Bytes behind the head for n rows: keys, and each layer's dtype and rows. False: overflow. */
@@ -163,17 +203,7 @@ static void save_on_loop(berth_replica *r, void *arg)
     uint8_t *at = c->bytes + sizeof c->head;
     memcpy(at, s->keys, (size_t)s->n_rows * sizeof *s->keys);
     at += (size_t)s->n_rows * sizeof *s->keys;
-    begin_copies(r->core);
-    for (int32_t i = 0; i < r->core->config->text.n_layers; i++) {
-        layer_rows l;
-        if (!find_layer(r, i, &l)) continue;
-        open_layer(r->core, &l);
-        uint32_t dtype = (uint32_t)l.dtype;
-        memcpy(at, &dtype, sizeof dtype);
-        at += sizeof dtype;
-        for (int64_t row = 0; row < s->n_rows; row++, at += row_bytes(&l)) copy_row(&l, &s->kv, row, at, false);
-    }
-    end_copies(r->core);
+    c->status = copy_layers(r, &s->kv, s->n_rows, at, false, c->err);
 }
 
 static berth_status make_head(const berth_core *core, file_head *out, berth_error *err)
@@ -204,7 +234,10 @@ berth_status berth_core_session_save(berth_core_session *s, uint8_t **out, size_
         c.bytes = malloc(c.n_bytes);
         if (!c.bytes) c.status = BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a session");
     }
-    if (c.status != BERTH_OK) return c.status;
+    if (c.status != BERTH_OK) {
+        free(c.bytes);
+        return c.status;
+    }
     memcpy(c.bytes, &c.head, sizeof c.head);
     *out = c.bytes;
     *out_size = c.n_bytes;
@@ -242,16 +275,12 @@ static void load_on_loop(berth_replica *r, void *arg)
     if (c->status != BERTH_OK) return;
     berth_session_make_room(r, s, (int32_t)((n + r->kv.block - 1) / r->kv.block));
     if (!berth_block_table_grow(&s->kv, &r->kv, n)) return; /* no room now: its first request computes it again */
-    begin_copies(r->core);
-    for (int32_t i = 0; i < r->core->config->text.n_layers; i++) {
-        layer_rows l;
-        if (!find_layer(r, i, &l)) continue;
-        open_layer(r->core, &l);
-        at += sizeof(uint32_t);
-        for (int64_t row = 0; row < n; row++, at += row_bytes(&l))
-            copy_row(&l, &s->kv, row, (uint8_t *)(uintptr_t)at, true);
+    c->status = copy_layers(r, &s->kv, n, (uint8_t *)(uintptr_t)at, true, c->err);
+    if (c->status != BERTH_OK) {
+        berth_block_table_give_back(&s->kv, &r->kv);
+        berth_block_table_deinit(&s->kv);
+        return;
     }
-    end_copies(r->core);
     s->n_rows = n;
     s->is_foreign = true;
     berth_session_settle(r, s);

@@ -33,8 +33,8 @@ static void every_strategy_gives_them_on_any_devices(void **state)
     (void)state;
     static const char *const devices[] = {"cuda:0,cuda:1",
                                           "cuda:0*2",
-                                          "cpu,cuda:0",
-                                          "cuda:1,cpu*2,cuda:0",
+                                          "cpu/mem=30MiB,cuda:0",
+                                          "cuda:1,cpu*2/mem=30MiB,cuda:0",
                                           "cuda:0,cuda:1,cuda:2,cuda:3",
                                           "cuda:0*2,cuda:1*2,cuda:2,cuda:3*3"};
     golden_model g;

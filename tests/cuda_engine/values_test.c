@@ -1,0 +1,248 @@
+/* values_test.c - what crosses between the host and GPUs besides tokens: traced values, the op where bad numbers began,
+ * saved sessions; and the ways between GPUs, chosen, proved, asked for. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fixture.h"
+
+static const berth_plan_config fp32 = {.dtype = BERTH_PLAN_FP32};
+
+/* ---- engines ---------------------------------------------------------------------------------------------------- */
+
+static void start(golden_engine *e, const golden_model *g, const char *devices, const char *strategy,
+                  const berth_plan_config *config)
+{
+    berth_error err = {0};
+    golden_must(golden_plan(e, g, devices, strategy, config, &err), &err, devices);
+    golden_must(golden_start(e, NULL, &err), &err, devices);
+}
+
+/* ---- traced values ---------------------------------------------------------------------------------------------- */
+
+typedef struct seen { /* values in the order of their names' first sight */
+    char names[400][BERTH_VALUE_NAME];
+    float *data[400];
+    size_t n[400];
+    int32_t n_values;
+} seen;
+
+static bool want_all(void *user, const char *name)
+{
+    (void)user;
+    return strchr(name, '@') == NULL;
+}
+
+static void see(void *user, const char *program, const char *name, int64_t pass, const berth_tensor *t)
+{
+    seen *s = user;
+    (void)program;
+    if (pass > 0 || !berth_dtype_is_float(t->dtype)) return;
+    assert_true(s->n_values < 400);
+    int32_t i = s->n_values++;
+    snprintf(s->names[i], sizeof s->names[i], "%s", name);
+    s->n[i] = (size_t)berth_tensor_elements(t);
+    s->data[i] = malloc((s->n[i] + 1) * sizeof(float));
+    berth_widen_f32(s->data[i], t->data, t->dtype, s->n[i]);
+}
+
+static void trace(const golden_model *g, const char *devices, const char *strategy, seen *out)
+{
+    golden_engine e;
+    berth_error err = {0};
+    const berth_tap tap = {.want = want_all, .see = see, .user = out};
+    *out = (seen){0};
+    start(&e, g, devices, strategy, &fp32);
+    berth_core_request q = golden_request(&g->cases[0], 1);
+    q.tap = &tap;
+    berth_core_result r;
+    golden_must(berth_core_run(e.core, &q, &r, &err), &err, devices);
+    berth_core_result_deinit(&r);
+    golden_stop(&e);
+}
+
+static void traced_values_are_the_cpus(void **state)
+{
+    (void)state;
+    golden_model g;
+    seen *cpu = malloc(sizeof *cpu), *gpu = malloc(sizeof *gpu);
+    golden_open(&g, "ivl-rms-qknorm");
+    world_reset("gpus=2;mem=32MiB");
+    trace(&g, "cpu", "single", cpu);
+    trace(&g, "cuda:0,cpu/mem=30MiB,cuda:1", "balanced", gpu);
+    world_is_empty("a traced request");
+    assert_true(cpu->n_values > 50);
+    for (int32_t i = 0; i < cpu->n_values; i++) {
+        int32_t k = 0;
+        while (k < gpu->n_values && strcmp(gpu->names[k], cpu->names[i]) != 0) k++;
+        if (k == gpu->n_values) fail_msg("%s was not seen", cpu->names[i]);
+        assert_int_equal(gpu->n[k], cpu->n[i]);
+        for (size_t j = 0; j < cpu->n[i]; j++)
+            if (!(fabsf(gpu->data[k][j] - cpu->data[i][j]) <= 2e-4f * (1 + fabsf(cpu->data[i][j]))))
+                fail_msg("%s[%zu] is %g, on the cpu %g", cpu->names[i], j, (double)gpu->data[k][j],
+                         (double)cpu->data[i][j]);
+    }
+    for (int32_t i = 0; i < 400; i++) {
+        free(cpu->data[i]);
+        free(gpu->data[i]);
+    }
+    free(cpu);
+    free(gpu);
+    golden_close(&g);
+}
+
+/* ---- bad numbers ------------------------------------------------------------------------------------------------ */
+
+static void the_first_bad_op_is_named(void **state)
+{
+    (void)state;
+    static const struct {
+        berth_role role;
+        int32_t layer;
+        const char *words[4];
+    } damages[] = {
+        {BERTH_T_UP_W, 1, {"text.layer.1.up", "up_proj.weight itself holds 1 such", "NaN", "cuda:1"}},
+        {BERTH_P_FC2_W, -1, {"projector.out", "program encode", "NaN", "cuda:0"}},
+    };
+    for (size_t i = 0; i < sizeof damages / sizeof damages[0]; i++) {
+        char dir[64];
+        golden_model g;
+        golden_engine e;
+        berth_error err = {0};
+        golden_copy("ivl-rms-qknorm", dir);
+        golden_patch(dir, damages[i].role, damages[i].layer, 9, NAN);
+        golden_open_at(&g, "ivl-rms-qknorm", dir);
+        world_reset("gpus=2;mem=32MiB");
+        start(&e, &g, "cuda:0,cuda:1", "balanced", &fp32);
+        berth_core_request q = golden_request(&g.cases[0], 2);
+        berth_core_result r;
+        assert_int_equal(berth_core_run(e.core, &q, &r, &err), BERTH_NUMERIC);
+        for (int k = 0; k < 4; k++)
+            if (!strstr(err.message, damages[i].words[k]))
+                fail_msg("no \"%s\" in: %s", damages[i].words[k], err.message);
+        golden_stop(&e);
+        world_is_empty("bad numbers");
+        golden_close(&g);
+        golden_remove(dir);
+    }
+}
+
+/* ---- sessions --------------------------------------------------------------------------------------------------- */
+
+enum { N_PROMPT = 40, N_NEW = 3 };
+
+/* Asks the first n ids on the session, or without one. */
+static void ask(golden_engine *e, const int32_t *ids, int32_t n, berth_core_session *session, int32_t *answer,
+                int32_t *out_reused)
+{
+    berth_error err = {0};
+    berth_core_result r;
+    const berth_core_request q = {.ids = ids,
+                                  .n_ids = n,
+                                  .image_token_id = -1,
+                                  .max_new = N_NEW,
+                                  .sampling = BERTH_SAMPLING_GREEDY,
+                                  .no_prefix_cache = !session,
+                                  .session = session};
+    golden_must(berth_core_run(e->core, &q, &r, &err), &err, "ask");
+    assert_int_equal(r.n_ids, N_NEW);
+    memcpy(answer, r.ids, N_NEW * sizeof *answer);
+    *out_reused = r.n_reused;
+    berth_core_result_deinit(&r);
+}
+
+static void saved_sessions_go_on_elsewhere(void **state)
+{
+    (void)state;
+    static const char *const places[][4] = {{"cuda:0,cuda:1", "balanced", "cpu*2", "balanced"},
+                                            {"cpu", "single", "cuda:1", "single"}};
+    golden_model g;
+    berth_plan_config config = fp32;
+    config.context = 128;
+    golden_open(&g, "qwen2-text");
+    for (int i = 0; i < 2; i++) {
+        golden_engine e;
+        berth_error err = {0};
+        int32_t ids[2 * N_PROMPT + N_NEW], answer[N_NEW], want[N_NEW], reused;
+        uint8_t *bytes = NULL;
+        size_t size = 0;
+        berth_core_session *session = NULL;
+        for (int32_t k = 0; k < 2 * N_PROMPT + N_NEW; k++) ids[k] = (k * 37 + 11) % 400;
+        world_reset("gpus=2;mem=32MiB");
+        start(&e, &g, places[i][0], places[i][1], &config);
+        golden_must(berth_core_session_create(e.core, &session, &err), &err, "session");
+        ask(&e, ids, N_PROMPT, session, ids + N_PROMPT, &reused);
+        golden_must(berth_core_session_save(session, &bytes, &size, &err), &err, "save");
+        berth_core_session_destroy(session);
+        golden_stop(&e);
+        start(&e, &g, places[i][2], places[i][3], &config);
+        ask(&e, ids, 2 * N_PROMPT, NULL, want, &reused);
+        golden_must(berth_core_session_load(e.core, bytes, size, &session, &err), &err, "load");
+        ask(&e, ids, 2 * N_PROMPT, session, answer, &reused);
+        assert_int_equal(reused, N_PROMPT + N_NEW - 1);
+        assert_memory_equal(answer, want, sizeof want);
+        berth_core_session_destroy(session);
+        golden_stop(&e);
+        world_is_empty("a saved session");
+        free(bytes);
+    }
+    golden_close(&g);
+}
+
+/* ---- ways between GPUs ------------------------------------------------------------------------------------------ */
+
+static void each_edge_takes_its_way(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *world, *devices, *want, *way; /* from device 0 to device 1; NULL: refused */
+        const char *words;                        /* in the notes or the error */
+    } cases[] = {
+        {"gpus=2", "cuda:0,cuda:1", NULL, "peer", ""},
+        {"gpus=2;peer=0", "cuda:0,cuda:1", NULL, "staged", ""},
+        {"gpus=2;lie.0.1=1", "cuda:0,cuda:1", NULL, "staged", "copies from cuda:0 to cuda:1 lie"},
+        {"gpus=2;lie.1.0=1", "cuda:0,cuda:1", NULL, "peer", ""},
+        {"gpus=2", "cuda:0,cuda:1", "staged", "staged", ""},
+        {"gpus=1", "cuda:0*2", NULL, "local", ""},
+        {"gpus=1", "cuda:0*2", "staged", "staged", ""},
+        {"gpus=1", "cuda:0,cpu/mem=30MiB", NULL, "local", ""},
+        {"gpus=2;peer=0", "cuda:0,cuda:1", "peer", NULL, "cannot reach"},
+        {"gpus=2;lie.0.1=3", "cuda:0,cuda:1", "peer", NULL, "lie"},
+        {"gpus=2", "cuda:0,cuda:1", "local", NULL, "they are two GPUs; use staged or peer"},
+        {"gpus=1", "cuda:0*2", "peer", NULL, "both are on one GPU"},
+        {"gpus=1", "cuda:0,cpu/mem=30MiB", "peer", NULL, "one is memory of the host"},
+        {"gpus=1", "cuda:0,cpu/mem=30MiB", "pigeon", NULL, "there are auto, local, staged and peer"},
+    };
+    golden_model g;
+    golden_open(&g, "qwen2-text");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        golden_engine e;
+        berth_error err = {0};
+        char world[128];
+        snprintf(world, sizeof world, "%s;mem=32MiB;seed=%d", cases[i].world, (int)i);
+        world_reset(world);
+        golden_must(golden_plan(&e, &g, cases[i].devices, "balanced", &fp32, &err), &err, cases[i].devices);
+        const berth_core_options options = {.transport = cases[i].want};
+        berth_status st = golden_start(&e, &options, &err);
+        const char *said = st == BERTH_OK ? berth_core_notes(e.core) : err.message;
+        if ((st == BERTH_OK) != (cases[i].way != NULL)) fail_msg("case %zu: %d: %s", i, (int)st, err.message);
+        const char *way = st == BERTH_OK ? berth_core_edge(e.core, 0, 1) : NULL;
+        if (st == BERTH_OK && (!way || strcmp(way, cases[i].way) != 0)) fail_msg("case %zu: %s", i, way ? way : "none");
+        if (!strstr(said, cases[i].words) || (!*cases[i].words && *said)) fail_msg("case %zu: \"%s\"", i, said);
+        golden_stop(&e);
+        world_is_empty(cases[i].world);
+    }
+    golden_close(&g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(traced_values_are_the_cpus),
+        cmocka_unit_test(the_first_bad_op_is_named),
+        cmocka_unit_test(saved_sessions_go_on_elsewhere),
+        cmocka_unit_test(each_edge_takes_its_way),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
