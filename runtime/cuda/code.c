@@ -17,6 +17,8 @@ struct berth_gpu_code {
     int32_t n_modules;
     berth_gpu_kernel *table; /* owned; [mask + 1], at most half full; its names are the units' */
     uint32_t mask;
+    berth_gemm *gemm; /* owned; NULL: our kernels do everything */
+    berth_gpu_code_target target;
     berth_gpu_code_facts facts;
 };
 
@@ -123,6 +125,23 @@ static berth_status load_images(berth_gpu_code *code, const berth_cuda_units *un
     return load_compiled(code, units, options, false, err);
 }
 
+/* Without it everything still runs. */
+static berth_status open_gemm(berth_gpu_code *code, const berth_gpu_code_options *options, berth_error *err)
+{
+    if (options->batch_invariant || (options->cublas && !options->cublas[0])) return BERTH_OK;
+    berth_error why = {0};
+    const berth_status st = berth_gemm_open(code->gpu, options->cublas, &code->gemm, &why);
+    if (st == BERTH_OUT_OF_MEMORY) {
+        if (err) *err = why;
+        return st;
+    }
+    code->facts.has_cublas = st == BERTH_OK;
+    if (st != BERTH_OK && !code->facts.note[0])
+        snprintf(code->facts.note, sizeof code->facts.note, "large products run on berth's own kernels: %.190s",
+                 why.message);
+    return BERTH_OK;
+}
+
 berth_status berth_gpu_code_load_units(berth_gpu *gpu, const berth_cuda_units *units,
                                        const berth_gpu_code_options *options, berth_gpu_code **out, berth_error *err)
 {
@@ -137,8 +156,11 @@ berth_status berth_gpu_code_load_units(berth_gpu *gpu, const berth_cuda_units *u
                           (int)gpu->slot->info.ordinal);
     }
     code->gpu = gpu;
+    if (!options) options = &defaults;
+    code->target = (berth_gpu_code_target){gpu->slot->info.capability, options->batch_invariant};
     berth_status st = make_table(code, units, err);
-    if (st == BERTH_OK) st = load_images(code, units, options ? options : &defaults, err);
+    if (st == BERTH_OK) st = load_images(code, units, options, err);
+    if (st == BERTH_OK) st = open_gemm(code, options, err);
     for (int32_t i = 0; i < code->n_modules && st == BERTH_OK; i++)
         st = find_kernels(code, &units->units[i], code->modules[i], err);
     if (st != BERTH_OK) {
@@ -159,6 +181,7 @@ berth_status berth_gpu_code_load(berth_gpu *gpu, const berth_gpu_code_options *o
 void berth_gpu_code_unload(berth_gpu_code *code)
 {
     if (!code) return;
+    berth_gemm_close(code->gemm);
     drop_modules(code);
     free(code->modules);
     free(code->table);
@@ -172,16 +195,12 @@ const berth_gpu_code_facts *berth_gpu_code_about(const berth_gpu_code *code)
 
 berth_status berth_gpu_code_prepare(berth_gpu_code *code, berth_gpu_stream *s, berth_error *err)
 {
-    (void)code;
-    (void)s;
-    (void)err;
-    return BERTH_OK;
+    return code->gemm ? berth_gemm_prepare(code->gemm, s, err) : BERTH_OK;
 }
 
 void berth_gpu_code_forget(berth_gpu_code *code, berth_gpu_stream *s)
 {
-    (void)code;
-    (void)s;
+    if (code->gemm) berth_gemm_forget(code->gemm, s);
 }
 
 /* ---- running --------------------------------------------------------------------------------------------------------- */
@@ -203,10 +222,11 @@ static berth_status fail_op(const berth_gpu_code *code, const berth_op_call *cal
     return BERTH_UNSUPPORTED;
 }
 
-berth_status berth_gpu_code_run(berth_gpu_code *code, berth_gpu_stream *s, const berth_op_call *call, berth_error *err)
+berth_status berth_gpu_code_launch(berth_gpu_code *code, berth_gpu_stream *s, const berth_op_call *call,
+                                   berth_error *err)
 {
     berth_cuda_launch launches[BERTH_CUDA_MAX_LAUNCHES];
-    const int32_t n = berth_cuda_launches(call, code->gpu->slot->info.capability, launches);
+    const int32_t n = berth_cuda_launches(call, code->target.capability, launches);
     if (n < 0) return fail_op(code, call, NULL, err);
     for (int32_t i = 0; i < n; i++) {
         berth_cuda_launch *l = &launches[i];
@@ -221,10 +241,17 @@ berth_status berth_gpu_code_run(berth_gpu_code *code, berth_gpu_stream *s, const
     return BERTH_OK;
 }
 
+berth_status berth_gpu_code_run(berth_gpu_code *code, berth_gpu_stream *s, const berth_op_call *call, berth_error *err)
+{
+    if (code->gemm && berth_gpu_linear_is_gemm(call, &code->target))
+        return berth_gpu_linear_run(code, code->gemm, code->target.capability, s, call, err);
+    return berth_gpu_code_launch(code, s, call, err);
+}
+
 size_t berth_gpu_code_workspace(const berth_op_call *shapes, const berth_gpu_code_target *target)
 {
-    (void)target;
-    return berth_cuda_workspace(shapes);
+    const size_t ours = berth_cuda_workspace(shapes), gemm = berth_gpu_linear_workspace(shapes, target);
+    return ours > gemm ? ours : gemm;
 }
 
 bool berth_gpu_code_has(const berth_op_call *shapes, const berth_gpu_code_target *target)

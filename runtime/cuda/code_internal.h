@@ -5,6 +5,7 @@
 
 #include "base/buffer.h"
 #include "cuda/code.h"
+#include "cuda/gemm.h"
 #include "kernels/cuda/units.h"
 
 /* Images of all units in one piece of memory. */
@@ -35,6 +36,16 @@ bool berth_gpu_cache_read(const berth_gpu_cache *cache, int32_t n, berth_gpu_ima
 
 /* Makes the folder too. Whole or not at all: other processes may read and write the same file meanwhile. */
 berth_status berth_gpu_cache_write(const berth_gpu_cache *cache, const berth_gpu_images *images, berth_error *err);
+
+/* LINEAR by cuBLAS: whether, its scratch (0 where not), and its queueing. */
+bool berth_gpu_linear_is_gemm(const berth_op_call *call, const berth_gpu_code_target *target);
+size_t berth_gpu_linear_workspace(const berth_op_call *shapes, const berth_gpu_code_target *target);
+berth_status berth_gpu_linear_run(berth_gpu_code *code, berth_gemm *gemm, int32_t capability, berth_gpu_stream *s,
+                                  const berth_op_call *call, berth_error *err);
+
+/* As berth_gpu_code_run, by our own kernels only. */
+berth_status berth_gpu_code_launch(berth_gpu_code *code, berth_gpu_stream *s, const berth_op_call *call,
+                                   berth_error *err);
 
 /* As berth_gpu_code_load, of other units than this build's. */
 berth_status berth_gpu_code_load_units(berth_gpu *gpu, const berth_cuda_units *units,

@@ -132,14 +132,13 @@ static void must(berth_status st, const berth_error *err, const char *name)
 }
 
 /* Copies the call to memory of its own on the GPU, queues it and gives the output's bytes. */
-static void *run_on_gpu(const fixture *f, const host_call *h, const char *name, int32_t capability)
+static void *run_on_gpu(const fixture *f, const host_call *h, const char *name, const berth_gpu_code_target *target)
 {
     berth_error err;
     berth_gpu *gpu;
     berth_gpu_stream *s;
     berth_op_call call = h->call;
-    const berth_gpu_code_target target = {.capability = capability};
-    const size_t workspace = berth_gpu_code_workspace(&call, &target);
+    const size_t workspace = berth_gpu_code_workspace(&call, target);
     size_t bytes = tensor_bytes(&call.out) + workspace + (BERTH_OP_INPUTS + 3) * BERTH_GPU_ALIGN;
     for (int32_t i = 0; i < call.n_in; i++) bytes += tensor_bytes(&call.in[i]);
     must(berth_gpu_open(f->cuda, 0, bytes, &gpu, &err), &err, name);
@@ -155,7 +154,7 @@ static void *run_on_gpu(const fixture *f, const host_call *h, const char *name, 
     must(berth_gpu_take(gpu, workspace, &at, &err), &err, name);
     call.workspace = device_pointer(at);
     call.workspace_bytes = workspace;
-    if (!berth_gpu_code_has(&call, &target)) fail_msg("%s is foretold to have no kernel", name);
+    if (!berth_gpu_code_has(&call, target)) fail_msg("%s is foretold to have no kernel", name);
     must(berth_gpu_code_run(f->code, s, &call, &err), &err, name);
     void *out = malloc(tensor_bytes(&call.out) + 1);
     must(berth_gpu_download(s, out, (berth_gpu_ptr)(uintptr_t)call.out.data, tensor_bytes(&call.out), &err), &err,
@@ -196,7 +195,7 @@ static void run_cases(const fixture *f, berth_dtype dtype, int32_t capability)
         if (dtype != BERTH_F32 && c->kind == BERTH_OP_ROPE_TABLE) continue; /* has no narrow operand */
         host_call h;
         host_call_init(&h, c, dtype);
-        void *got = run_on_gpu(f, &h, c->name, capability);
+        void *got = run_on_gpu(f, &h, c->name, &(berth_gpu_code_target){.capability = capability});
         run_reference(&h);
         check(c, &h.call.out, got);
         free(got);
@@ -221,6 +220,43 @@ static void every_op_agrees_with_ref(void **state)
         run_cases(&f, runs[i].dtype, runs[i].capability);
         end(&f);
     }
+}
+
+/* Enough rows for cuBLAS, with and without a bias: right, and a row's bits are its own where that was asked for. */
+static void large_products_go_to_cublas(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 12; i++) {
+        const berth_dtype dtype = (berth_dtype[]){BERTH_F32, BERTH_F16, BERTH_BF16}[i % 3];
+        const bool bias = i / 3 % 2, invariant = i / 6;
+        const berth_op_case c = {"many rows", BERTH_OP_LINEAR, berth_build_linear, {130, 48, 33, bias}, dtype, 4e-6};
+        const berth_gpu_code_target target = {.capability = 86, .batch_invariant = invariant};
+        fixture f;
+        begin(&f, "cap=86;driver=13000");
+        load(&f, &(berth_gpu_code_options){.batch_invariant = invariant, .cache_dir = ""});
+        assert_int_equal(berth_gpu_code_about(f.code)->has_cublas, !invariant);
+        host_call h;
+        host_call_init(&h, &c, dtype);
+        assert_int_equal(berth_gpu_code_workspace(&h.call, &target) > 0, !invariant);
+        void *got = run_on_gpu(&f, &h, c.name, &target);
+        run_reference(&h);
+        check(&c, &h.call.out, got);
+        free(got);
+        host_call_deinit(&h);
+        end(&f);
+    }
+}
+
+/* Its absence is noted and is no error. */
+static void without_cublas_our_kernels_do_it_all(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, "cap=80");
+    load(&f, &(berth_gpu_code_options){.cache_dir = "", .cublas = "no/such.so"});
+    assert_false(berth_gpu_code_about(f.code)->has_cublas);
+    if (!strstr(berth_gpu_code_about(f.code)->note, "no/such.so")) fail_msg("%s", berth_gpu_code_about(f.code)->note);
+    end(&f);
 }
 
 /* ---- whence the kernels come --------------------------------------------------------------------------------------------- */
@@ -437,6 +473,8 @@ int main(void)
         cmocka_unit_test(what_is_missing_is_said),
         cmocka_unit_test(an_op_without_a_kernel_is_refused),
         cmocka_unit_test(every_op_agrees_with_ref),
+        cmocka_unit_test(large_products_go_to_cublas),
+        cmocka_unit_test(without_cublas_our_kernels_do_it_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
