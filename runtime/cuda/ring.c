@@ -5,6 +5,9 @@
 #include "base/checked.h"
 #include "cuda/device_internal.h"
 
+/* Some ten microseconds: longer waits are slept through, so that the readers of files have the processor. */
+enum { ASKS = 10 };
+
 typedef struct ring_slot {
     berth_gpu_event *sent; /* owned; the last copy out of the slot */
 } ring_slot;
@@ -37,7 +40,8 @@ berth_status berth_gpu_ring_create(berth_gpu *gpu, int32_t n_slots, size_t slot_
     void *memory = NULL;
     berth_status st = berth_gpu_pin(gpu, bytes, &memory, err);
     ring->memory = memory;
-    for (int32_t i = 0; i < n_slots && st == BERTH_OK; i++) st = berth_gpu_event_create(gpu, &slots[i].sent, err);
+    for (int32_t i = 0; i < n_slots && st == BERTH_OK; i++)
+        st = berth_gpu_event_create_as(gpu, BERTH_GPU_EVENT_SLEEPS, &slots[i].sent, err);
     if (st != BERTH_OK) {
         berth_gpu_ring_destroy(ring);
         return st;
@@ -64,7 +68,7 @@ berth_status berth_gpu_ring_next(berth_gpu_ring *ring, void **out, berth_error *
 {
     *out = NULL;
     berth_gpu_event *e = ring->slots[ring->slot].sent;
-    const berth_status st = e->recorded ? berth_gpu_event_wait(e, err) : BERTH_OK;
+    const berth_status st = e->recorded ? berth_gpu_event_wait_asking(e, ASKS, err) : BERTH_OK;
     if (st == BERTH_OK) *out = ring->memory + (size_t)ring->slot * ring->slot_bytes;
     return st;
 }
