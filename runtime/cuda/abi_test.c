@@ -1,5 +1,6 @@
 /* abi_test.c - our declarations against the toolkit's headers: values of enums, sizes of types, and the exported name of
  * each function. Built only where a toolkit is found; what it proves was proven for CUDA 13.0. */
+#include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -113,9 +114,10 @@ SAME(sizeof(berth_cu_uuid), sizeof(CUuuid));
 BERTH_CU_FUNCTIONS(SAME_TYPE)
 
 /* The header's macros turn each plain name into the exported one. */
-#define TEXT_OF(name)             #name
-#define EXPANDED(name)            TEXT_OF(name)
-#define NAMES(name, symbol, args) {EXPANDED(name), symbol},
+#define TEXT_OF(name)                #name
+#define EXPANDED(name)               TEXT_OF(name)
+#define NAMES(name, symbol, args)    {EXPANDED(name), symbol},
+#define EXPORTED(name, symbol, args) symbol,
 
 static void functions_have_the_exported_names(void **state)
 {
@@ -132,8 +134,22 @@ static void functions_have_the_exported_names(void **state)
     }
 }
 
+/* The toolkit's stub has the names of its driver: also those that its header no longer leads to. */
+static void the_newest_driver_exports_them(void **state)
+{
+    (void)state;
+    static const char *const ours[] = {BERTH_CU_FUNCTIONS(EXPORTED)};
+    void *stub = dlopen(STUB_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    if (!stub) skip();
+    for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
+        if (!dlsym(stub, ours[i])) fail_msg("%s has no %s", STUB_LIBRARY, ours[i]);
+    }
+    dlclose(stub);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(functions_have_the_exported_names)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(functions_have_the_exported_names),
+                                       cmocka_unit_test(the_newest_driver_exports_them)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

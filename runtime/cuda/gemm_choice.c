@@ -13,19 +13,24 @@ bool berth_gemm_takes(const berth_gemm_shape *s)
            fits_int(s->n_out) && fits_int(s->n_in);
 }
 
-/* The fewest rows at which cuBLAS is expected to win, by dtype and by how large w is; the last fitting line counts.
- * PREDICTED, NOT MEASURED: our kernels read w once for every 8 rows, which costs from the second time on where w (2 MiB
- * and more) does not stay in a cache; below, a launch is most of the time, and cuBLAS's is the longer one. In fp32 no
- * tensor core helps it. To be replaced by what bench/gpu.sh finds. */
+/* The fewest rows at which cuBLAS is expected to win, by dtype, GPU and how large w is; the last fitting line counts.
+ * PREDICTED, NOT MEASURED. In 16 bits our kernels are as fast while reading w is what costs: with few rows, and with w in
+ * a cache (below 2 MiB). With many rows cuBLAS has the better tiles, from sm_90 on much better ones (wgmma, which ours do
+ * not use). In fp32 ours read w again for every 8 rows. To be replaced by what bench/gpu.sh finds. */
 static const struct choice {
     berth_dtype dtype;
     int32_t capability;   /* from this on */
     int64_t min_elements; /* of w */
     int64_t min_rows;
 } choices[] = {
-    {BERTH_F32, 70, 0, 128}, {BERTH_F32, 70, 1 << 20, 32},  /* plain fp32 */
-    {BERTH_F16, 70, 0, 64},  {BERTH_F16, 70, 1 << 20, 16},  /* HMMA */
-    {BERTH_BF16, 80, 0, 64}, {BERTH_BF16, 80, 1 << 20, 16}, /* before sm_80 cuBLAS has no bf16 */
+    {BERTH_F32, 70, 0, 128},        /* any w */
+    {BERTH_F32, 70, 1 << 20, 32},   /* large w */
+    {BERTH_F16, 70, 0, 256},        /* any w */
+    {BERTH_F16, 70, 1 << 20, 128},  /* large w */
+    {BERTH_F16, 90, 1 << 20, 65},   /* wgmma */
+    {BERTH_BF16, 80, 0, 256},       /* before sm_80 cuBLAS has no bf16 */
+    {BERTH_BF16, 80, 1 << 20, 128}, /* large w */
+    {BERTH_BF16, 90, 1 << 20, 65},  /* wgmma */
 };
 
 /* Tiles of tensor cores are filled badly below. */

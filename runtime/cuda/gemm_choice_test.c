@@ -16,12 +16,14 @@ static const struct {
     int32_t capability;
     bool takes, is_faster;
 } cases[] = {
-    {{64, 512, 512, BERTH_BF16, BERTH_BF16, BERTH_BF16}, 80, true, true},
-    {{63, 512, 512, BERTH_BF16, BERTH_BF16, BERTH_BF16}, 80, true, false},
-    {{16, 1024, 1024, BERTH_BF16, BERTH_BF16, BERTH_F32}, 90, true, true},
-    {{15, 1024, 1024, BERTH_BF16, BERTH_BF16, BERTH_F32}, 90, true, false},
-    {{64, 512, 512, BERTH_BF16, BERTH_BF16, BERTH_BF16}, 75, true, false}, /* no bf16 there */
-    {{64, 512, 512, BERTH_F16, BERTH_F16, BERTH_F16}, 70, true, true},
+    {{256, 512, 512, BERTH_BF16, BERTH_BF16, BERTH_BF16}, 80, true, true},
+    {{255, 512, 512, BERTH_BF16, BERTH_BF16, BERTH_BF16}, 90, true, false},
+    {{128, 1024, 1024, BERTH_BF16, BERTH_BF16, BERTH_F32}, 86, true, true},
+    {{127, 1024, 1024, BERTH_BF16, BERTH_BF16, BERTH_F32}, 86, true, false},
+    {{65, 1024, 1024, BERTH_BF16, BERTH_BF16, BERTH_F32}, 90, true, true},
+    {{64, 1024, 1024, BERTH_BF16, BERTH_BF16, BERTH_F32}, 90, true, false},
+    {{4096, 512, 512, BERTH_BF16, BERTH_BF16, BERTH_BF16}, 75, true, false}, /* no bf16 there */
+    {{256, 512, 512, BERTH_F16, BERTH_F16, BERTH_F16}, 70, true, true},
     {{64, 512, 512, BERTH_F32, BERTH_F32, BERTH_F32}, 86, true, false},
     {{128, 512, 512, BERTH_F32, BERTH_F32, BERTH_F32}, 86, true, true},
     {{32, 2048, 512, BERTH_F32, BERTH_F32, BERTH_F32}, 86, true, true},
