@@ -229,7 +229,7 @@ static void large_products_go_to_cublas(void **state)
     for (int i = 0; i < 12; i++) {
         const berth_dtype dtype = (berth_dtype[]){BERTH_F32, BERTH_F16, BERTH_BF16}[i % 3];
         const bool bias = i / 3 % 2, invariant = i / 6;
-        const berth_op_case c = {"many rows", BERTH_OP_LINEAR, berth_build_linear, {130, 48, 33, bias}, dtype, 4e-6};
+        const berth_op_case c = {"many rows", BERTH_OP_LINEAR, berth_build_linear, {260, 48, 33, bias}, dtype, 4e-6};
         const berth_gpu_code_target target = {.capability = 86, .batch_invariant = invariant};
         fixture f;
         begin(&f, "cap=86;driver=13000");
