@@ -254,8 +254,19 @@ size_t berth_gpu_code_workspace(const berth_op_call *shapes, const berth_gpu_cod
     return ours > gemm ? ours : gemm;
 }
 
+static bool is_embedded(const char *kernel)
+{
+    for (int32_t i = 0; i < berth_cuda_embedded.n_units; i++)
+        for (const char *const *name = berth_cuda_embedded.units[i].kernels; *name; name++)
+            if (strcmp(*name, kernel) == 0) return true;
+    return false;
+}
+
 bool berth_gpu_code_has(const berth_op_call *shapes, const berth_gpu_code_target *target)
 {
     berth_cuda_launch launches[BERTH_CUDA_MAX_LAUNCHES];
-    return berth_cuda_launches(shapes, target->capability, launches) >= 0;
+    const int32_t n = berth_cuda_launches(shapes, target->capability, launches);
+    for (int32_t i = 0; i < n; i++)
+        if (!is_embedded(launches[i].kernel)) return false;
+    return n >= 0;
 }
