@@ -12,8 +12,8 @@ enum { DEFAULT_CTAS = 4, SHARED_CTAS = 2, DEFAULT_DEPTH = 16, HALF = BERTH_GPU_A
 
 /* ---- what NCCL can --------------------------------------------------------------------------------------------------- */
 
-/* One physical GPU may be two ranks of a communicator since 2.30, when its user asks for it (NCCL user guide, environment
- * variables). It is not for a library to change its host's environment. */
+/* One physical GPU may be two ranks of a communicator since 2.30, when its user asks for it (NCCL user guide,
+ * environment variables). It is not for a library to change its host's environment. */
 static berth_status check_shared(const berth_nccl *nccl, int32_t ordinal, berth_error *err)
 {
     const int v = nccl->version;
@@ -211,7 +211,8 @@ static void give_scrap(berth_gpu *gpu, berth_cu_ptr scrap)
     if (scrap && berth_gpu_enter_to_end(gpu)) berth_gpu_leave_from_end(gpu, gpu->cuda->cu.cuMemFree(scrap));
 }
 
-/* Every edge's connection and the sum's, each waited for. NCCL makes them when first used, and both ends must take part. */
+/* Every edge's connection and the sum's, each waited for. NCCL makes them when first used, and both ends must take
+ * part. */
 static berth_status exchange_scraps(berth_gpu_group *g, const berth_cu_ptr *scraps, berth_gpu_stream *const *streams,
                                     berth_error *err)
 {

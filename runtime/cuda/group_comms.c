@@ -1,5 +1,5 @@
-/* group_comms.c - making, ending and asking NCCL's communicators. They are non-blocking: calls return "in progress" and are
- * asked until that is over, so that a deadline can be kept. */
+/* group_comms.c - making, ending and asking NCCL's communicators. They are non-blocking: calls return "in progress"
+ * and are asked until that is over, so that a deadline can be kept. */
 #include <sched.h>
 #include <stdio.h>
 #include <time.h>
@@ -159,8 +159,8 @@ static berth_nccl_result for_all(berth_gpu_group *g, berth_nccl_result (*call)(b
     return first == BERTH_NCCL_SUCCESS && code != BERTH_NCCL_IN_PROGRESS ? code : first;
 }
 
-/* In one NCCL group: aborting frees memory, which waits for what the GPU does, and that may be another communicator's kernel
- * that hangs as well (NVIDIA/nccl issue 1013; NCCL before 2.22 still takes them one by one). */
+/* In one NCCL group: aborting frees memory, which waits for what the GPU does, and that may be another communicator's
+ * kernel that hangs as well (NVIDIA/nccl issue 1013; NCCL before 2.22 still takes them one by one). */
 void berth_group_abort_all(berth_gpu_group *g)
 {
     berth_gpu *gpu = g->channels && g->nccl.library ? enter_any(g) : NULL;

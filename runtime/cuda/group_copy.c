@@ -1,5 +1,5 @@
-/* group_copy.c - queuing copies and sums. All parts of one are queued under one lock, in one NCCL group; between the streams
- * that take part events keep the order that callers of group.h are promised. */
+/* group_copy.c - queuing copies and sums. All parts of one are queued under one lock, in one NCCL group; between the
+ * streams that take part events keep the order that callers of group.h are promised. */
 #include "cuda/group_internal.h"
 
 static berth_channel *edge_between(const berth_gpu_group *g, int32_t from, int32_t to)

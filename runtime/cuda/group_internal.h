@@ -1,8 +1,9 @@
 /* group_internal.h - what the files behind group.h share.
  *
- * Locks, taken in this order: `issue` for a whole copy or sum; `lock` for communicators and for what is under way, held
- * while NCCL is called; `why_lock` for the error alone. An issuing thread may be held up in the driver with `issue` in its
- * hand, when a stream's queue is full behind something that hangs: so what ends the hanging takes `lock` only. */
+ * Locks, taken in this order: `issue` for a whole copy or sum; `lock` for communicators and for what is under way,
+ * held while NCCL is called; `why_lock` for the error alone. An issuing thread may be held up in the driver with
+ * `issue` in its hand, when a stream's queue is full behind something that hangs: so what ends the hanging takes
+ * `lock` only. */
 #ifndef BERTH_CUDA_GROUP_INTERNAL_H
 #define BERTH_CUDA_GROUP_INTERNAL_H
 
@@ -50,8 +51,8 @@ struct berth_gpu_group {
     berth_error why; /* under why_lock; valid when lost */
 };
 
-/* group_comms.c - making, ending and asking communicators. A context must be the thread's for every call into NCCL: without
- * one NCCL would make one on GPU 0. */
+/* group_comms.c - making, ending and asking communicators. A context must be the thread's for every call into NCCL:
+ * without one NCCL would make one on GPU 0. */
 
 /* Makes the communicators of a channel and waits until they stand, at most the deadline. */
 berth_status berth_channel_connect(berth_gpu_group *g, berth_channel *c, berth_error *err);
@@ -72,8 +73,8 @@ void berth_group_unwatch(berth_gpu_group *g);
 /* The group is lost with `why`, unless it was before. With `lock` free; _locked: under it. */
 void berth_group_lose(berth_gpu_group *g, const berth_error *why);
 void berth_group_lose_locked(berth_gpu_group *g, const berth_error *why);
-/* The next one of the ring, for the caller to record its events, and then (all being queued) to call out. When all are under
- * way it waits for the oldest. Under `issue`. */
+/* The next one of the ring, for the caller to record its events, and then (all being queued) to call out. When all
+ * are under way it waits for the oldest. Under `issue`. */
 berth_status berth_channel_begin(berth_gpu_group *g, berth_channel *c, berth_watched **out, berth_error *err);
 void berth_channel_drain(berth_gpu_group *g, berth_channel *c); /* until all is over, or the group is lost */
 void berth_channel_out(berth_gpu_group *g, berth_channel *c, size_t bytes);

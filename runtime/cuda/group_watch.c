@@ -1,7 +1,7 @@
 /* group_watch.c - what is under way, the thread that looks at it, and how a group is lost.
  *
- * The thread asks events and communicators; it never waits in the driver. Time counts from when a copy could begin: before
- * that it may wait for a stage's kernels as long as they take. */
+ * The thread asks events and communicators; it never waits in the driver. Time counts from when a copy could begin:
+ * before that it may wait for a stage's kernels as long as they take. */
 #include <errno.h>
 #include <signal.h>
 #include <time.h>
@@ -86,8 +86,9 @@ static berth_status retire(const berth_gpu_group *g, berth_channel *c, berth_err
     return BERTH_OK;
 }
 
-/* The oldest does not need anything that is queued later, so waiting for it is safe whatever other threads do; if it hangs
- * the watching thread ends it. Without `lock`, which the end of those events does not need: only this thread reuses them. */
+/* The oldest does not need anything that is queued later, so waiting for it is safe whatever other threads do; if it
+ * hangs the watching thread ends it. Without `lock`, which the end of those events does not need: only this thread
+ * reuses them. */
 static berth_status wait_for_oldest(berth_gpu_group *g, berth_channel *c, berth_error *err)
 {
     pthread_mutex_lock(&g->lock);

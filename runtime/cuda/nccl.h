@@ -1,7 +1,7 @@
 /* nccl.h - the part of NCCL that berth calls, opened at run time: libnccl.so.2, 2.18 or newer.
  *
- * Names and values are those of the NCCL user guide (docs.nvidia.com, "NCCL API"); libraries_abi_test.c compares them with
- * the header where a toolkit is installed. For the files of this folder only. */
+ * Names and values are those of the NCCL user guide (docs.nvidia.com, "NCCL API"); libraries_abi_test.c compares them
+ * with the header where a toolkit is installed. For the files of this folder only. */
 #ifndef BERTH_CUDA_NCCL_H
 #define BERTH_CUDA_NCCL_H
 
@@ -80,14 +80,14 @@ enum {
     BERTH_NCCL_MULTI_RANK_VERSION = 23000 /* several ranks on one GPU, when NCCL_MULTI_RANK_GPU_ENABLE=1 */
 };
 
-/* Opens `path` (NULL: libnccl.so.2) and checks its version. Closing leaves it in the process: NCCL has threads of its own
- * that may outlive the last communicator by a moment. On failure *out is {0}. Errors, each with what to do:
+/* Opens `path` (NULL: libnccl.so.2) and checks its version. Closing leaves it in the process: NCCL has threads of its
+ * own that may outlive the last communicator by a moment. On failure *out is {0}. Errors, each with what to do:
  * BERTH_NOT_FOUND, BERTH_UNSUPPORTED (too old, a function is missing), BERTH_DEVICE_ERROR. */
 berth_status berth_nccl_open(berth_nccl *out, const char *path, berth_error *err);
 void berth_nccl_close(berth_nccl *nccl);
 
-/* The status of a failed `call` by GPU `ordinal` (-1 = none), with NCCL's own words where it has any: BERTH_DEVICE_ERROR,
- * native_api "nccl". In progress is no failure. */
+/* The status of a failed `call` by GPU `ordinal` (-1 = none), with NCCL's own words where it has any:
+ * BERTH_DEVICE_ERROR, native_api "nccl". In progress is no failure. */
 berth_status berth_nccl_status(const berth_nccl *nccl, berth_nccl_result code, const char *call, int32_t ordinal,
                                berth_error *err);
 

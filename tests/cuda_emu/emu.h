@@ -13,8 +13,8 @@
  *   peer_gbps=25     the same between GPUs; peer_gbps.0.1=5
  *   init=0           what cuInit returns                    seed=1      order of execution
  *   fail=12:700      the 12th call returns 700 (calls of cuGetErrorName and cuGetErrorString are not counted)
- *   skip_wait=3      the 3rd cuStreamWaitEvent does nothing, as if the program had left it out; skip_copy=3: the 3rd copy
- *                    that is carried out brings nothing
+ *   skip_wait=3      the 3rd cuStreamWaitEvent does nothing, as if the program had left it out
+ *   skip_copy=3      the 3rd copy that is carried out brings nothing
  *   exit=97          end the process with this status when it ends with leaks or misuse
  *
  * Work is queued and carried out only when its result must be known, in a seeded random order that streams and events

@@ -1,5 +1,5 @@
-/* emu_nccl.c - the entry points of the emulated libnccl.so.2: communicators, groups, calls. What groups begin is done by
- * jobs: a communicator is in progress until it was asked often enough, and nothing is queued before. */
+/* emu_nccl.c - the entry points of the emulated libnccl.so.2: communicators, groups, calls. What groups begin is done
+ * by jobs: a communicator is in progress until it was asked often enough, and nothing is queued before. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,8 +1,8 @@
 /* emu_nccl_exchange.c - what moves: matching the sides of copies and sums, when a side may go, and what it brings.
  *
  * A launch is one rank's part of a group, on one stream. It arrives when it is the first of its stream and its
- * communicator's launch before is over; its bytes may be taken from then on. It goes when all sides of all its exchanges
- * have arrived, and each side ends by itself, in an order drawn by lot. */
+ * communicator's launch before is over; its bytes may be taken from then on. It goes when all sides of all its
+ * exchanges have arrived, and each side ends by itself, in an order drawn by lot. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -171,7 +171,8 @@ static bool ready(void *user)
     return can_go(l);
 }
 
-/* Something that only an abort ends: a hanging exchange, a side whose GPU died, or whose communicator was aborted alone. */
+/* Something that only an abort ends: a hanging exchange, a side whose GPU died, or whose communicator was aborted
+ * alone. */
 static bool waits_for_abort(void)
 {
     for (const nccl_launch *l = nccl.launches; l; l = l->next) {

@@ -1,5 +1,5 @@
-/* emu_nccl_internal.h - what the files of the emulated NCCL share. All of it is under the emulated driver's lock, but for the
- * thread's own group. What was made is kept until the next reset: late callbacks and stale handles find it. */
+/* emu_nccl_internal.h - what the files of the emulated NCCL share. All of it is under the emulated driver's lock, but
+ * for the thread's own group. What was made is kept until the next reset: late callbacks and stale handles find it. */
 #ifndef CUDA_EMU_EMU_NCCL_INTERNAL_H
 #define CUDA_EMU_EMU_NCCL_INTERNAL_H
 

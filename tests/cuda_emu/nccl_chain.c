@@ -1,5 +1,5 @@
-/* nccl_chain.c - see nccl_chain.h. Each GPU has one buffer that comes in and one that goes out, a stream for kernels and one
- * for what comes in. Every stage must therefore wait for its producer and for the reader of the batch before.
+/* nccl_chain.c - see nccl_chain.h. Each GPU has one buffer that comes in and one that goes out, a stream for kernels
+ * and one for what comes in. Every stage must therefore wait for its producer and for the reader of the batch before.
  *
  * A stage may queue work that waits for another stage's only when that is queued, as the engine's lanes do; `queued`
  * counts it. */

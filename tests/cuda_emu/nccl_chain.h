@@ -1,5 +1,5 @@
-/* nccl_chain.h - a pipeline over 2 to 8 GPUs whose stages pass their results on with NCCL, driven by one thread or by a thread
- * a GPU: the scenario of several tests. */
+/* nccl_chain.h - a pipeline over 2 to 8 GPUs whose stages pass their results on with NCCL, driven by one thread or by
+ * a thread a GPU: the scenario of several tests. */
 #ifndef CUDA_EMU_NCCL_CHAIN_H
 #define CUDA_EMU_NCCL_CHAIN_H
 

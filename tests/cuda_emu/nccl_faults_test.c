@@ -1,6 +1,6 @@
-/* nccl_faults_test.c - what goes wrong inside NCCL: every call fails once with each code, exchanges fail later, hang, or
- * lie; GPUs die meanwhile. The status says so, the group is lost and says why, nothing is left behind, and the GPUs that
- * live go on. */
+/* nccl_faults_test.c - what goes wrong inside NCCL: every call fails once with each code, exchanges fail later, hang,
+ * or lie; GPUs die meanwhile. The status says so, the group is lost and says why, nothing is left behind, and the
+ * GPUs that live go on. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>

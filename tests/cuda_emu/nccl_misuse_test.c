@@ -1,5 +1,5 @@
-/* nccl_misuse_test.c - the emulated NCCL itself: what a program does wrong with NCCL is found, named and refused, and what
- * would hang on hardware comes to an end. A lenient emulator would prove nothing about the group. */
+/* nccl_misuse_test.c - the emulated NCCL itself: what a program does wrong with NCCL is found, named and refused, and
+ * what would hang on hardware comes to an end. A lenient emulator would prove nothing about the group. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

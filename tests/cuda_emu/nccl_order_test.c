@@ -1,5 +1,5 @@
-/* nccl_order_test.c - pipelines over 2, 4 and 8 GPUs give right data in every order of execution, from one thread and from
- * many; sums are right in each dtype; each wait that is left out, in the program or in the group, is found. */
+/* nccl_order_test.c - pipelines over 2, 4 and 8 GPUs give right data in every order of execution, from one thread and
+ * from many; sums are right in each dtype; each wait that is left out, in the program or in the group, is found. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -76,8 +76,8 @@ static void every_thread_may_queue_its_own(void **state)
     }
 }
 
-/* Each wait of a stream for an event, the program's and the group's own. The making of the group is left alone: it waits on
- * the host, so its streams' waits change nothing. */
+/* Each wait of a stream for an event, the program's and the group's own. The making of the group is left alone: it
+ * waits on the host, so its streams' waits change nothing. */
 static void each_wait_left_out_is_found(void **state)
 {
     (void)state;
