@@ -371,6 +371,8 @@ static int launch_of(nccl_comm *c, void *stream, nccl_launch **out)
         *at = nccl_new(sizeof **at);
         (*at)->comm = c;
         (*at)->stream = stream;
+        (*at)->next = nccl.launches;
+        nccl.launches = *at;
     }
     *out = *at;
     if ((*at)->stream != stream)

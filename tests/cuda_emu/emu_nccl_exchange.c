@@ -176,7 +176,7 @@ static bool ready(void *user)
 static bool waits_for_abort(void)
 {
     for (const nccl_launch *l = nccl.launches; l; l = l->next) {
-        if (l->is_over) continue;
+        if (!l->is_queued || l->is_over) continue;
         for (int i = 0; i < l->n_parts; i++) {
             const nccl_exchange *x = l->parts[i].exchange;
             if (x->number && x->number == nccl.config.hang_exchange) return true;
@@ -206,12 +206,12 @@ static bool stalled(void *user)
 {
     const nccl_launch *stuck = user;
     for (const nccl_launch *l = nccl.launches; l; l = l->next) {
-        if (!l->is_over && l->has_arrived && can_go(l)) return true; /* it only arrived just now */
+        if (l->has_arrived && !l->is_over && can_go(l)) return true; /* it only arrived just now */
     }
     if (waits_for_abort()) return false;
     say_deadlock(stuck);
     for (nccl_launch *l = nccl.launches; l; l = l->next) {
-        if (l->is_over || l->comm->clique != stuck->comm->clique) continue;
+        if (!l->is_queued || l->is_over || l->comm->clique != stuck->comm->clique) continue;
         l->comm->error = BERTH_NCCL_INTERNAL_ERROR;
         for (int i = 0; i < l->n_parts; i++) l->parts[i].exchange->is_void = true;
     }
@@ -279,8 +279,7 @@ int nccl_queue(nccl_launch *l)
     int code = 0;
     l->before = l->comm->last;
     l->comm->last = l;
-    l->next = nccl.launches;
-    nccl.launches = l;
+    l->is_queued = true;
     for (int i = 0; i < l->n_parts; i++) {
         nccl_part *p = &l->parts[i];
         const int joined = join(l, p);

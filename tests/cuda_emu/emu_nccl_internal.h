@@ -67,7 +67,7 @@ struct nccl_launch { /* one rank's part of one group: a kernel */
     void *stream;
     nccl_part parts[MAX_PARTS];
     int n_parts;
-    bool has_arrived, is_over, is_gone; /* gone: dropped with its context */
+    bool is_queued, has_arrived, is_over, is_gone; /* gone: dropped with its context */
     nccl_launch *before;                /* of the same communicator */
     nccl_launch *of_job, *next;         /* lists: the job's, all */
 };
