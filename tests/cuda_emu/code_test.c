@@ -53,13 +53,15 @@ static void end(fixture *f)
     emu_control_close(&f->control);
 }
 
-static int32_t n_kernels(void)
+/* From sm_80 on all of them; before it, those of bf16's tensor cores are not there. */
+static void check_kernels(const berth_gpu_code_facts *facts, int32_t capability)
 {
     int32_t n = 0;
     for (int32_t i = 0; i < berth_cuda_embedded.n_units; i++)
         for (const char *const *name = berth_cuda_embedded.units[i].kernels; *name; name++) n++;
     assert_true(n > 20);
-    return n;
+    if (capability >= 80) assert_int_equal(facts->n_kernels, n);
+    assert_true(facts->n_kernels > n / 2 && facts->n_kernels <= n);
 }
 
 /* ---- an op on the GPU, and on the reference ---------------------------------------------------------------------------- */
@@ -216,7 +218,7 @@ static void every_op_agrees_with_ref(void **state)
         snprintf(config, sizeof config, "cap=%d", (int)runs[i].capability);
         begin(&f, config);
         load(&f, &(berth_gpu_code_options){.cache_dir = "", .cublas = ""});
-        assert_int_equal(berth_gpu_code_about(f.code)->n_kernels, n_kernels());
+        check_kernels(berth_gpu_code_about(f.code), runs[i].capability);
         run_cases(&f, runs[i].dtype, runs[i].capability);
         end(&f);
     }
@@ -290,7 +292,7 @@ static berth_gpu_code_facts load_once(const char *config, const berth_gpu_code_o
     begin(&f, config);
     load(&f, options);
     const berth_gpu_code_facts facts = *berth_gpu_code_about(f.code);
-    assert_int_equal(facts.n_kernels, n_kernels());
+    check_kernels(&facts, berth_gpu_about(f.gpu)->capability);
     end(&f);
     return facts;
 }

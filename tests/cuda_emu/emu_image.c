@@ -115,16 +115,20 @@ static const berth_cuda_unit *unit_of_fatbin(const void *image, const fatbin_hea
     return NULL;
 }
 
-/* Some entry runs there; PTX of this or an older capability is compiled by the driver. */
-static bool fatbin_runs(const unsigned char *image, const fatbin_header *h, int capability)
+/* The entry that runs there: the newest cubin, else PTX of this or an older capability, which the driver compiles. 0: none
+ * does; else the architecture that is compiled for. */
+static int fatbin_choice(const unsigned char *image, const fatbin_header *h, int capability)
 {
+    int cubin = 0;
+    bool ptx = false;
     fatbin_entry e;
     for (uint64_t at = h->header_bytes; at + sizeof e <= h->header_bytes + h->bytes; at += e.header_bytes + e.bytes) {
         memcpy(&e, image + at, sizeof e);
-        if (e.kind == FATBIN_CUBIN && cubin_runs((int)e.capability, capability)) return true;
-        if (e.kind == FATBIN_PTX && (int)e.capability <= capability) return true;
+        if (e.kind == FATBIN_CUBIN && cubin_runs((int)e.capability, capability) && (int)e.capability > cubin)
+            cubin = (int)e.capability;
+        ptx = ptx || (e.kind == FATBIN_PTX && (int)e.capability <= capability);
     }
-    return false;
+    return cubin ? cubin : ptx ? capability : 0;
 }
 
 static int open_fatbin(const void *image, const fatbin_header *h, int capability, int driver_version, emu_opened *out)
@@ -132,10 +136,10 @@ static int open_fatbin(const void *image, const fatbin_header *h, int capability
     const berth_cuda_unit *unit = unit_of_fatbin(image, h);
     if (!unit) fprintf(stderr, "cuda_emu: a fatbin is not of this emulator's build\n");
     /* images of a newer major version of CUDA are not known to older drivers */
-    if (!unit || !fatbin_runs(image, h, capability) || berth_cuda_embedded.toolkit / 1000 > driver_version / 1000)
-        return BERTH_CU_NO_BINARY_FOR_GPU;
+    const int architecture = unit ? fatbin_choice(image, h, capability) : 0;
+    if (!architecture || berth_cuda_embedded.toolkit / 1000 > driver_version / 1000) return BERTH_CU_NO_BINARY_FOR_GPU;
     size_t bytes = 0;
-    void *object = emu_unit_bytes(unit->name, &bytes);
+    void *object = emu_unit_bytes(unit->name, architecture, &bytes);
     if (!object) fprintf(stderr, "cuda_emu: the host's object of %s is not there\n", unit->name);
     const bool ok = object && open_object(object, bytes, out);
     free(object);

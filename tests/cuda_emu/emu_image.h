@@ -21,8 +21,8 @@ int emu_image_open(const void *image, int capability, int driver_version, emu_op
  * Specifications per Compute Capability"). */
 int emu_max_shared(int capability);
 
-/* The bytes of the host's object of a unit ("linear.cu"), from the folder "units" beside the library this is linked into.
- * malloc'd; NULL: it is not there. */
-void *emu_unit_bytes(const char *name, size_t *out_bytes);
+/* The bytes of the host's object of a unit ("linear.cu") for GPUs of this architecture (86 = sm_86), from the folder
+ * "units" beside the library this is linked into. malloc'd; NULL: it is not there. */
+void *emu_unit_bytes(const char *name, int architecture, size_t *out_bytes);
 
 #endif

@@ -148,7 +148,7 @@ EMU_API int nvrtcCompileProgram(berth_nvrtc_program p, int n_options, const char
         const berth_cuda_unit *u = &berth_cuda_embedded.units[i];
         if (strcmp(u->source, p->source) != 0) continue;
         free(p->image);
-        p->image = emu_unit_bytes(u->name, &p->image_bytes);
+        p->image = emu_unit_bytes(u->name, arch, &p->image_bytes);
         if (p->image && stamp(p->image, p->image_bytes, arch)) return BERTH_NVRTC_SUCCESS;
         snprintf(p->log, sizeof p->log, "%s: the host's object of it is not there\n", p->name);
         return BERTH_NVRTC_COMPILATION;

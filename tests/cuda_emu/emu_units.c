@@ -9,7 +9,13 @@
 
 #include "emu_image.h"
 
-void *emu_unit_bytes(const char *name, size_t *out_bytes)
+/* Kernels differ by generations of tensor cores. */
+static int generation_of(int architecture)
+{
+    return architecture >= 80 ? 80 : architecture >= 75 ? 75 : 70;
+}
+
+void *emu_unit_bytes(const char *name, int architecture, size_t *out_bytes)
 {
     Dl_info here;
     char path[4096];
@@ -17,7 +23,8 @@ void *emu_unit_bytes(const char *name, size_t *out_bytes)
     if (!dladdr(&anchor, &here) || !here.dli_fname) return NULL;
     const char *slash = strrchr(here.dli_fname, '/');
     const int folder = slash ? (int)(slash - here.dli_fname) : 1;
-    snprintf(path, sizeof path, "%.*s/units/%s.so", folder, slash ? here.dli_fname : ".", name);
+    snprintf(path, sizeof path, "%.*s/units/%d/%s.so", folder, slash ? here.dli_fname : ".",
+             generation_of(architecture), name);
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat info;
     if (fd < 0) return NULL;
