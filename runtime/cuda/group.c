@@ -17,12 +17,13 @@ enum { DEFAULT_CTAS = 4, SHARED_CTAS = 2, DEFAULT_DEPTH = 16, HALF = BERTH_GPU_A
 static berth_status check_shared(const berth_nccl *nccl, int32_t ordinal, berth_error *err)
 {
     const int v = nccl->version;
+    const char *enabled = getenv("NCCL_MULTI_RANK_GPU_ENABLE");
     if (v < BERTH_NCCL_MULTI_RANK_VERSION)
         BERTH_FAIL(err, BERTH_UNSUPPORTED,
                    "two logical devices of cuda:%d cannot use NCCL %d.%d.%d, which takes each GPU once (2.30 and newer "
                    "can); use the local or staged transport between them",
                    (int)ordinal, v / 10000, v / 100 % 100, v % 100);
-    else if (!getenv("NCCL_MULTI_RANK_GPU_ENABLE") || strcmp(getenv("NCCL_MULTI_RANK_GPU_ENABLE"), "1") != 0)
+    else if (!enabled || strcmp(enabled, "1") != 0)
         BERTH_FAIL(err, BERTH_UNSUPPORTED,
                    "two logical devices of cuda:%d use NCCL only where NCCL_MULTI_RANK_GPU_ENABLE=1 is set before the "
                    "program starts; or use the local or staged transport between them",

@@ -40,7 +40,7 @@ static berth_status ask(berth_gpu_group *g, const berth_channel *c, int32_t r, c
 {
     berth_nccl_result code = BERTH_NCCL_SUCCESS;
     pthread_mutex_lock(&g->lock);
-    const berth_nccl_comm comm = c->comms[r];
+    berth_nccl_comm comm = c->comms[r];
     berth_nccl_result asked = BERTH_NCCL_SUCCESS;
     if (comm) asked = g->nccl.ncclCommGetAsyncError(comm, &code);
     if (asked != BERTH_NCCL_SUCCESS) code = asked;

@@ -38,8 +38,8 @@ static int32_t rank_of(const berth_channel *c, int32_t part)
 static berth_nccl_result call_part(const berth_gpu_group *g, const berth_channel *c, const exchange *x, int32_t part,
                                    const char **out_call)
 {
-    const berth_cu_stream stream = x->streams[part]->handle;
-    const berth_nccl_comm comm = c->comms[rank_of(c, part)];
+    berth_cu_stream stream = x->streams[part]->handle;
+    berth_nccl_comm comm = c->comms[rank_of(c, part)];
     if (c->is_sum) {
         *out_call = "ncclAllReduce";
         return g->nccl.ncclAllReduce(pointer(x->froms[part]), pointer(x->tos[part]), x->n, x->dtype, BERTH_NCCL_SUM,

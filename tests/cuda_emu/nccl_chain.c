@@ -229,7 +229,7 @@ static bool is_right(const chain *c)
         }
     }
     for (int i = 0; i < c->o->n_gpus && c->o->sum; i++) {
-        if (c->sums[i] != (float)(c->o->n_gpus * (c->o->n_gpus + 1) / 2)) return false;
+        if (c->sums[i] != (float)(c->o->n_gpus * (c->o->n_gpus + 1)) / 2) return false;
     }
     return true;
 }
