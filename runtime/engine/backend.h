@@ -19,6 +19,7 @@
 typedef struct berth_backend berth_backend;
 typedef struct berth_stream berth_stream; /* work in order on a unit that queues: one for each run in flight */
 typedef struct berth_mark berth_mark;     /* a point in a stream's work */
+typedef struct berth_graph berth_graph;   /* work captured once, queued again and again */
 
 /* A device while an engine lives. Must not move in memory once it is open. */
 typedef struct berth_unit {
@@ -116,6 +117,13 @@ struct berth_backend {
     /* What `s`, of any unit of the kind, queues from now on waits for the mark as it was set last. */
     berth_status (*mark_await)(berth_mark *m, berth_stream *s, berth_error *err);
     berth_status (*mark_wait)(berth_mark *m, berth_error *err); /* the host waits; from any thread */
+
+    /* What the thread queues on `s` between the two is not carried out but becomes a graph, whatever went wrong in
+     * between; only `run` is called meanwhile. All four NULL: it cannot. */
+    berth_status (*capture_begin)(berth_stream *s, berth_error *err);
+    berth_status (*capture_end)(berth_stream *s, berth_graph **out, berth_error *err); /* *out NULL on an error */
+    berth_status (*graph_launch)(berth_stream *s, berth_graph *g, berth_error *err);
+    void (*graph_destroy)(berth_graph *g); /* what was launched from it is over; NULL is fine */
 
     /* Host memory that copies to and from the unit reach by themselves, zeroed, on a page of its own. */
     berth_status (*pin)(berth_unit *u, size_t bytes, void **out, berth_error *err);

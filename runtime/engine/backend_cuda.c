@@ -26,7 +26,8 @@ typedef struct cuda_unit {
     berth_gpu_code *code;
     berth_gpu_stream *io; /* for loading, reading, writing */
     pthread_mutex_t io_lock;
-    berth_relay *relay; /* NULL: nobody sends here by way of the host */
+    berth_relay *relay;     /* NULL: nobody sends here by way of the host */
+    berth_gpu_group *group; /* borrowed: the engine's; NULL: no edge goes by NCCL */
 } cuda_unit;
 
 struct berth_stream {
@@ -35,6 +36,7 @@ struct berth_stream {
 };
 
 struct berth_mark {
+    const cuda_unit *on; /* borrowed */
     berth_gpu_event *event;
     int32_t n_asks; /* by a host that waits, before it sleeps */
 };
@@ -182,6 +184,11 @@ berth_status berth_unit_add_relay(berth_unit *u, berth_gpu *const *from, int32_t
     return st;
 }
 
+void berth_unit_set_group(berth_unit *u, berth_gpu_group *group)
+{
+    own(u)->group = group;
+}
+
 /* ---- bytes ------------------------------------------------------------------------------------------------------ */
 
 static berth_status finish_io(cuda_unit *c, berth_status st, berth_error *err)
@@ -223,6 +230,7 @@ static berth_status cuda_copy(berth_unit *u, berth_stream *s, const berth_transp
     copy->to_gpu = berth_unit_gpu(to);
     copy->stream = s->gpu;
     copy->relay = own(u)->relay;
+    copy->group = own(u)->group;
     return transport->copy(copy, err);
 }
 
@@ -266,6 +274,7 @@ static berth_status cuda_mark_create(berth_unit *u, bool for_host, berth_mark **
     *out = NULL;
     berth_mark *m = calloc(1, sizeof *m);
     if (!m) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a mark of device %s", u->info->name);
+    m->on = own(u);
     m->n_asks = u->spin_ns > 0 ? ASKS : 0;
     berth_status st = berth_gpu_event_create_as(own(u)->gpu, for_host ? BERTH_GPU_EVENT_SLEEPS : 0, &m->event, err);
     if (st != BERTH_OK) {
@@ -293,9 +302,39 @@ static berth_status cuda_mark_await(berth_mark *m, berth_stream *s, berth_error 
     return berth_gpu_stream_await(s->gpu, m->event, err);
 }
 
+/* Copies of a group that was lost end all the same, and bring anything. */
 static berth_status cuda_mark_wait(berth_mark *m, berth_error *err)
 {
-    return berth_gpu_event_wait_asking(m->event, m->n_asks, err);
+    berth_status st = berth_gpu_event_wait_asking(m->event, m->n_asks, err);
+    return st == BERTH_OK && m->on->group ? berth_gpu_group_state(m->on->group, err) : st;
+}
+
+static berth_status cuda_capture_begin(berth_stream *s, berth_error *err)
+{
+    return berth_gpu_capture_begin(s->gpu, err);
+}
+
+static berth_gpu_graph *gpu_graph(berth_graph *g)
+{
+    return (berth_gpu_graph *)(void *)g;
+}
+
+static berth_status cuda_capture_end(berth_stream *s, berth_graph **out, berth_error *err)
+{
+    berth_gpu_graph *g = NULL;
+    berth_status st = berth_gpu_capture_end(s->gpu, &g, err);
+    *out = (berth_graph *)(void *)g;
+    return st;
+}
+
+static berth_status cuda_graph_launch(berth_stream *s, berth_graph *g, berth_error *err)
+{
+    return berth_gpu_graph_launch(s->gpu, gpu_graph(g), err);
+}
+
+static void cuda_graph_destroy(berth_graph *g)
+{
+    berth_gpu_graph_destroy(gpu_graph(g));
 }
 
 static berth_status cuda_pin(berth_unit *u, size_t bytes, void **out, berth_error *err)
@@ -334,6 +373,10 @@ const berth_backend berth_backend_cuda = {
     .mark_set = cuda_mark_set,
     .mark_await = cuda_mark_await,
     .mark_wait = cuda_mark_wait,
+    .capture_begin = cuda_capture_begin,
+    .capture_end = cuda_capture_end,
+    .graph_launch = cuda_graph_launch,
+    .graph_destroy = cuda_graph_destroy,
     .pin = cuda_pin,
     .unpin = cuda_unpin,
 };

@@ -159,12 +159,16 @@ berth_status berth_bound_init(berth_bound *b, const berth_program *program, cons
     for (int32_t i = 0; st == BERTH_OK && i < program->n_values; i++) st = bind_value(b, i, exec, memory, err);
     if (st == BERTH_OK) st = find_wakes(b, err);
     if (st == BERTH_OK) st = make_notes(b, exec, err);
+    if (st == BERTH_OK && (exec->queueing & b->lanes) && !exec->no_graphs)
+        st = berth_replay_init(&b->replay, program, exec->units, exec->n_units, b->lane_ops, b->lane_first, b->wakes,
+                               err);
     if (st == BERTH_OK) find_expects(b, exec->n_units);
     return st;
 }
 
 void berth_bound_deinit(berth_bound *b)
 {
+    berth_replay_deinit(&b->replay);
     destroy_notes(b);
     if (b->pinner)
         b->pinner->backend->unpin(b->pinner, b->host);

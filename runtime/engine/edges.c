@@ -134,6 +134,30 @@ static berth_status add_relays(const chooser *c, berth_error *err)
     return st;
 }
 
+/* NCCL's group, for the edges that were asked to go by it. Members have the units' numbers; where a unit is no GPU, the
+ * first GPU stands in, and no edge is its. */
+static berth_status add_group(const chooser *c, berth_error *err)
+{
+    berth_exec *exec = c->exec;
+    berth_gpu *gpus[BERTH_MAX_DEVICES], *first = NULL;
+    int32_t n = exec->n_units, n_edges = 0;
+    berth_gpu_edge *edges = calloc((size_t)n * (size_t)n, sizeof *edges);
+    if (!edges) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d edges", (int)(n * n));
+    for (int32_t d = n - 1; d >= 0; d--)
+        if (berth_unit_gpu(&exec->units[d])) first = berth_unit_gpu(&exec->units[d]);
+    for (int32_t d = 0; d < n; d++) gpus[d] = berth_unit_gpu(&exec->units[d]) ? berth_unit_gpu(&exec->units[d]) : first;
+    for (int32_t e = 0; e < n * n; e++) {
+        const berth_transport *t = berth_edge_transport(exec, e / n, e % n); /* the host, number n, is none */
+        if (t && t->groups) edges[n_edges++] = (berth_gpu_edge){e / n, e % n};
+    }
+    berth_status st = BERTH_OK;
+    if (n_edges > 0) st = berth_gpu_group_create(gpus, n, edges, n_edges, NULL, &exec->group, err);
+    for (int32_t d = 0; st == BERTH_OK && n_edges > 0 && d < n; d++)
+        if (berth_unit_gpu(&exec->units[d])) berth_unit_set_group(&exec->units[d], exec->group);
+    free(edges);
+    return st;
+}
+
 static berth_status choose(chooser *c, berth_error *err)
 {
     int32_t n = side(c->exec);
@@ -144,7 +168,8 @@ static berth_status choose(chooser *c, berth_error *err)
     }
     for (int32_t e = 0; st == BERTH_OK && e < n * n; e++)
         if (c->used[e]) st = choose_edge(c, e / n, e % n, err);
-    return st == BERTH_OK ? add_relays(c, err) : st;
+    if (st == BERTH_OK) st = add_relays(c, err);
+    return st == BERTH_OK ? add_group(c, err) : st;
 }
 
 berth_status berth_edges_choose(berth_exec *exec, const berth_core_plan *plan, const char *want, berth_buffer *notes,

@@ -342,6 +342,7 @@ static berth_status build_core(berth_core *core, berth_error *err)
             (unsigned long long)plan->devices[d].total, (unsigned long long)plan->devices[d].limit);
     }
     choose_transport(core);
+    core->exec.no_graphs = core->options.no_graphs;
     berth_status st = open_driver(core, err);
     if (st == BERTH_OK) st = make_units(core, err);
     if (st != BERTH_OK) return st;
@@ -397,6 +398,7 @@ void berth_core_destroy(berth_core *core)
     atomic_store(&core->is_ending, true);
     berth_core_wake(core);
     for (int32_t r = 0; r < core->n_replicas; r++) berth_replica_join(&core->replicas[r]);
+    berth_gpu_group_destroy(core->exec.group); /* before the streams of runs */
     berth_strict_destroy(core->exec.strict);
     for (int32_t r = 0; r < core->n_replicas; r++) destroy_replica(&core->replicas[r]);
     free(core->replicas);

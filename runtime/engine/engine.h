@@ -16,14 +16,15 @@ typedef struct berth_core berth_core;
 
 typedef struct berth_core_options {
     bool strict; /* every other device's memory is unreadable while an op runs, one op at a time: strict.h */
-    const char
-        *transport; /* of all edges between devices: "local", "staged", "peer"; NULL or "auto" = edges.h's choice */
+    const char *
+        transport; /* of all edges between devices: "local", "staged", "peer", "nccl"; NULL or "auto" = edges.h's choice */
     void (*progress)(void *user, uint64_t done_bytes, uint64_t total_bytes); /* during load; may be NULL */
     void *progress_user;
     int32_t queue;        /* requests waiting at most; 0 = 1024; beyond: BERTH_BUSY */
     bool longest_first;   /* of equal priority the longest waiting request starts first; else the oldest */
     bool no_prefix_cache; /* computed KV and image features are not kept for later requests with the same beginning */
     berth_memory_source memory; /* of the devices' arenas; zero = mapped from the system */
+    bool no_graphs;             /* GPUs: every op is launched by itself, also where sizes come again */
     berth_thread_watch threads; /* told of each thread: "lane cpu:0", "helper cpu:0", "loop 0"; zero = nobody */
 } berth_core_options;
 

@@ -28,6 +28,7 @@ typedef struct berth_lane_share {       /* a run's ops on one lane */
     const struct berth_lane_share *after; /* NULL = none */
     uint32_t after_first;                 /* its `first` at this run's start */
     /* Of a lane that queues */
+    int32_t issued;          /* items below were queued already, with a graph */
     berth_stream *stream;    /* owned; NULL: it does not */
     _Atomic uint32_t over;   /* as `done`; set by the waiter */
     berth_note end, timed;   /* timed: the op whose time is noted */
@@ -424,6 +425,38 @@ static void fail_at(berth_run *r, int32_t op, berth_status st, const berth_error
     note_failure(r, st, &s.error);
 }
 
+/* Queues the i-th op from the share's next on, as a graph is made. */
+static berth_status issue_ahead(void *user, int32_t i, berth_error *err)
+{
+    const lane_share *s = user;
+    berth_run *r = s->run;
+    const berth_bound *b = r->bound;
+    berth_unit *u = &r->exec->units[s->device];
+    int32_t index = b->lane_ops[b->lane_first[s->device] + next_item(s) + i];
+    berth_op_call call;
+    berth_bound_call(b, index, &r->sizes, &call);
+    if (berth_tensor_elements(&call.out) == 0) return BERTH_OK;
+    call.workspace = b->workspace[s->device];
+    call.workspace_bytes = b->program->ops[index].workspace;
+    return u->backend->run(u, s->stream, &call, err);
+}
+
+/* Is the op queued, by the graph of a segment that begins with it, or earlier with its segment's? */
+static bool is_replayed(lane_share *s, int32_t index, berth_status *st, berth_error *err)
+{
+    berth_run *r = s->run;
+    const berth_replay *replay = &r->bound->replay;
+    int32_t item = next_item(s);
+    if (item < s->issued) return true;
+    if (!replay->starts || replay->starts[index] < 0 || r->options.watch || r->options.mark) return false;
+    berth_segment *segment = &replay->segments[replay->starts[index]];
+    const berth_segment_run run = {r->exec->units[s->device].backend, s->stream, &r->sizes, issue_ahead, s};
+    bool queued;
+    *st = berth_segment_queue(segment, &run, &queued, err);
+    if (queued) s->issued = item + segment->n;
+    return queued;
+}
+
 static void issue_op(lane_share *s, int32_t index)
 {
     berth_run *r = s->run;
@@ -431,7 +464,7 @@ static void issue_op(lane_share *s, int32_t index)
     const berth_note *note = &r->bound->notes[index];
     berth_error err = {0};
     berth_status st = await_others(s, index, &err);
-    if (st == BERTH_OK) do_op(r, index);
+    if (st == BERTH_OK && !is_replayed(s, index, &st, &err)) do_op(r, index);
     if (st == BERTH_OK && note->mark && !atomic_load(&r->failed)) st = backend->mark_set(note->mark, s->stream, &err);
     if (st == BERTH_OK && index + 1 == r->options.mark) st = backend->mark_set(s->timed.mark, s->stream, &err);
     fail_at(r, index, st, &err);
@@ -536,7 +569,7 @@ static void prepare_shares(berth_run *r, const berth_run *after)
         r->lanes |= (uint64_t)1 << d;
         n_lanes++;
         s->first = atomic_load_explicit(&s->done, memory_order_relaxed);
-        s->next_wait = 0;
+        s->next_wait = s->issued = 0;
         s->after = after ? &after->shares[d] : NULL;
         s->after_first = after ? after->shares[d].first : 0;
     }

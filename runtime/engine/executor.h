@@ -16,7 +16,7 @@
 
 #include <pthread.h>
 
-#include "engine/backend.h"
+#include "engine/replay.h"
 #include "engine/strict.h"
 
 /* What all runs of an engine share. */
@@ -25,10 +25,12 @@ typedef struct berth_exec {
     int32_t n_units;
     const berth_transport *transport; /* of every edge that has no other */
     const berth_transport *
-        *edges;           /* owned; [(n_units + 1)^2], row = from, the host last; NULL, or NULL entries: edges.h */
-    uint64_t queueing;    /* bit d: unit d queues */
-    berth_cuda *cuda;     /* owned; NULL: no unit is a GPU */
-    berth_strict *strict; /* NULL = not strict */
+        *edges;             /* owned; [(n_units + 1)^2], row = from, the host last; NULL, or NULL entries: edges.h */
+    uint64_t queueing;      /* bit d: unit d queues */
+    berth_gpu_group *group; /* owned; NULL: no edge goes by NCCL */
+    bool no_graphs;         /* every op is launched by itself */
+    berth_cuda *cuda;       /* owned; NULL: no unit is a GPU */
+    berth_strict *strict;   /* NULL = not strict */
     pthread_mutex_t strict_lock; /* held while one op runs in strict mode */
 } berth_exec;
 
@@ -52,8 +54,9 @@ typedef struct berth_bound {
     int32_t lane_first[BERTH_MAX_DEVICES + 1];
     int32_t *lane_index; /* owned; [n_ops] place in its lane */
     uint64_t *wakes;     /* owned; [n_ops] bit d: an op of lane d waits for this one */
-    berth_note *notes;   /* owned; [n_ops] with a mark where a queueing lane's op wakes others; NULL: no lane queues */
-    uint64_t lanes;      /* bit d: has ops on lane d */
+    berth_replay replay;
+    berth_note *notes; /* owned; [n_ops] with a mark where a queueing lane's op wakes others; NULL: no lane queues */
+    uint64_t lanes;    /* bit d: has ops on lane d */
     const berth_exec *exec; /* borrowed */
     berth_unit *pinner;     /* borrowed; it pinned `host`; NULL: mapped */
     uint64_t *expects;      /* owned; [n_ops] bit d: lane d will soon have to do, for this op or one close behind it */

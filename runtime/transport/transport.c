@@ -4,7 +4,7 @@
 #include "transport/transport_internal.h"
 
 static const berth_transport *const transports[] = {&berth_transport_local, &berth_transport_staged,
-                                                    &berth_transport_peer};
+                                                    &berth_transport_peer, &berth_transport_nccl};
 
 berth_status berth_transport_up_or_down(const berth_copy *c, berth_error *err)
 {

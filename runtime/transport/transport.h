@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "cuda/device.h"
+#include "cuda/group.h"
 #include "transport/relay.h"
 
 enum { BERTH_COPY_CLOSE_ALL = -2 }; /* as the device of `open`: no memory is open any more */
@@ -31,6 +31,7 @@ typedef struct berth_copy {
     berth_gpu *from_gpu, *to_gpu;
     berth_gpu_stream *stream; /* of to_gpu, or of from_gpu when that is the only one: the copy is queued on it */
     berth_relay *relay;       /* of to_gpu; NULL: none was made */
+    berth_gpu_group *group;   /* NCCL's, where device numbers are members; NULL: none was made */
 } berth_copy;
 
 /* The ways from one memory to another, for the choice between them. */
@@ -47,6 +48,7 @@ typedef struct berth_transport {
     size_t staging_bytes; /* host memory wanted per lane; 0 = none */
     uint32_t edges;       /* bit k: it can do berth_edge_kind k */
     bool relays;          /* between GPUs it needs the receiving lane's relay */
+    bool groups;          /* it needs a group of NCCL's with the edge */
     bool reaches;         /* between GPUs it needs a copy engine that reaches the other, and a proof that it does */
     berth_status (*copy)(const berth_copy *c, berth_error *err);
 } berth_transport;

@@ -7,6 +7,7 @@
 extern const berth_transport berth_transport_local;
 extern const berth_transport berth_transport_staged;
 extern const berth_transport berth_transport_peer;
+extern const berth_transport berth_transport_nccl;
 
 /* Queues a copy with one side on a GPU: its copy engine reads or writes host memory. */
 berth_status berth_transport_up_or_down(const berth_copy *c, berth_error *err);

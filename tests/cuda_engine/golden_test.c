@@ -54,12 +54,42 @@ static void every_strategy_gives_them_on_any_devices(void **state)
     golden_close(&g);
 }
 
+/* Every way between two GPUs, each in several orders of execution. */
+static void orders_of_execution_change_nothing(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *world, *devices, *transport;
+    } ways[] = {{"gpus=2", "cuda:0,cuda:1", "peer"},
+                {"gpus=2;peer=0", "cuda:0,cuda:1", "staged"},
+                {"gpus=2", "cuda:0,cuda:1", "nccl"},
+                {"gpus=1", "cuda:0*3", NULL},
+                {"gpus=2", "cuda:0,cpu/mem=30MiB,cuda:1", NULL}};
+    golden_model g;
+    golden_open(&g, "ivl-rms-qknorm");
+    for (int seed = 0; seed < (takes_all ? 40 : 2); seed++) {
+        for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
+            char config[96];
+            snprintf(config, sizeof config, "%s;mem=32MiB;seed=%d", ways[w].world, 1000 + seed * 7 + (int)w);
+            world_reset(config);
+            const asked a = {.devices = ways[w].devices,
+                             .strategy = "balanced",
+                             .transport = ways[w].transport,
+                             .plan = fp32,
+                             .max_new = TOKENS + 1};
+            world_gives_golden(&g, &a);
+        }
+    }
+    golden_close(&g);
+}
+
 int main(int argc, char **argv)
 {
     takes_all = argc > 1 && strcmp(argv[1], "all") == 0;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_gpu_gives_the_goldens),
         cmocka_unit_test(every_strategy_gives_them_on_any_devices),
+        cmocka_unit_test(orders_of_execution_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

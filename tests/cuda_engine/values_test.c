@@ -204,6 +204,7 @@ static void each_edge_takes_its_way(void **state)
         {"gpus=2;lie.0.1=1", "cuda:0,cuda:1", NULL, "staged", "copies from cuda:0 to cuda:1 lie"},
         {"gpus=2;lie.1.0=1", "cuda:0,cuda:1", NULL, "peer", ""},
         {"gpus=2", "cuda:0,cuda:1", "staged", "staged", ""},
+        {"gpus=2", "cuda:0,cuda:1", "nccl", "nccl", ""},
         {"gpus=1", "cuda:0*2", NULL, "local", ""},
         {"gpus=1", "cuda:0*2", "staged", "staged", ""},
         {"gpus=1", "cuda:0,cpu/mem=30MiB", NULL, "local", ""},
@@ -212,7 +213,7 @@ static void each_edge_takes_its_way(void **state)
         {"gpus=2", "cuda:0,cuda:1", "local", NULL, "they are two GPUs; use staged or peer"},
         {"gpus=1", "cuda:0*2", "peer", NULL, "both are on one GPU"},
         {"gpus=1", "cuda:0,cpu/mem=30MiB", "peer", NULL, "one is memory of the host"},
-        {"gpus=1", "cuda:0,cpu/mem=30MiB", "pigeon", NULL, "there are auto, local, staged and peer"},
+        {"gpus=1", "cuda:0,cpu/mem=30MiB", "pigeon", NULL, "there are auto, local, staged, peer and nccl"},
     };
     golden_model g;
     golden_open(&g, "qwen2-text");
@@ -236,6 +237,47 @@ static void each_edge_takes_its_way(void **state)
     golden_close(&g);
 }
 
+/* ---- graphs ----------------------------------------------------------------------------------------------------- */
+
+/* Gives the golden tokens; the driver calls it took, and the graphs there were at the end. */
+static void count_calls(const golden_model *g, bool no_graphs, uint64_t *out_calls, int32_t *out_graphs)
+{
+    enum { MANY = 8 };
+    golden_engine e;
+    berth_error err = {0};
+    world_reset("gpus=2;mem=32MiB;seed=5");
+    golden_must(golden_plan(&e, g, "cuda:0,cuda:1", "balanced", &fp32, &err), &err, "plan");
+    const berth_core_options options = {.no_graphs = no_graphs};
+    golden_must(golden_start(&e, &options, &err), &err, "start");
+    uint64_t before = world_report().calls;
+    berth_core_request q = golden_request(&g->cases[0], MANY);
+    berth_core_result r;
+    golden_must(berth_core_run(e.core, &q, &r, &err), &err, "run");
+    for (int32_t i = 0; i < MANY; i++) assert_int_equal(r.ids[i], g->cases[0].greedy[i]);
+    *out_calls = world_report().calls - before;
+    *out_graphs = world_report().graphs;
+    berth_core_result_deinit(&r);
+    golden_stop(&e);
+    world_is_empty("an engine with graphs");
+}
+
+static void steps_are_replayed(void **state)
+{
+    (void)state;
+    golden_model g;
+    uint64_t replayed, single;
+    int32_t graphs, none;
+    golden_open(&g, "qwen2-text");
+    count_calls(&g, false, &replayed, &graphs);
+    count_calls(&g, true, &single, &none);
+    assert_true(graphs > 0);
+    assert_int_equal(none, 0);
+    if (replayed * 10 > single * 7)
+        fail_msg("%llu driver calls with graphs, %llu without", (unsigned long long)replayed,
+                 (unsigned long long)single);
+    golden_close(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +285,7 @@ int main(void)
         cmocka_unit_test(the_first_bad_op_is_named),
         cmocka_unit_test(saved_sessions_go_on_elsewhere),
         cmocka_unit_test(each_edge_takes_its_way),
+        cmocka_unit_test(steps_are_replayed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
