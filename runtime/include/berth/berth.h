@@ -280,7 +280,7 @@ typedef struct berth_engine_options {
     /* nonzero: other devices' memory is unreadable while an op runs; slow, installs a SIGSEGV guard while such engines
      * live */
     int32_t strict;
-    const char *transport; /* "local", "staged"; NULL = the default for each edge */
+    const char *transport; /* "local", "staged", "peer", "nccl"; NULL = the best that each edge can have */
     void (*progress)(void *user, uint64_t done_bytes, uint64_t total_bytes); /* while loading, on the calling thread */
     void *progress_user;
     int32_t queue;           /* requests that may wait; one more is BERTH_BUSY; 0 = 1024 */
