@@ -223,8 +223,11 @@ static void text_sources(const berth_machine *m, berth_buffer *out)
         const berth_device *d = &m->devices[i];
         const bool is_gpu = d->kind == BERTH_DEVICE_CUDA;
         if (d->measured[0])
-            berth_buffer_printf(out, "%s: %s measured %s%s\n", d->name, d->is_read_measured ? "GB/s" : "links",
-                                d->measured, is_gpu && d->profile[0] ? "; TFLOP/s predicted by its profile" : "");
+            berth_buffer_printf(out, "%s: %s measured %s%s\n", d->name,
+                                d->flops_measured >> auto_dtype(d) & 1 ? "TFLOP/s and GB/s" : "GB/s", d->measured,
+                                is_gpu && d->profile[0] && !(d->flops_measured >> auto_dtype(d) & 1)
+                                    ? "; TFLOP/s predicted by its profile"
+                                    : "");
         else if (is_gpu && d->profile[0])
             berth_buffer_printf(out, "%s: rates predicted by profile %s; --measure measures them\n", d->name,
                                 d->profile);

@@ -133,6 +133,36 @@ static void set_gpu(const measuring *m, berth_device *d, const berth_gpu_rates *
     mark(m, d);
 }
 
+/* What products reach in each dtype that the GPU has; without cuBLAS predictions stay. */
+static berth_status measure_products(measuring *m, int32_t index)
+{
+    berth_machine *machine = m->machine;
+    const berth_device *d = &machine->devices[index];
+    berth_error why = {0};
+    berth_buffer_printf(m->out, "%-10s multiplies", d->name);
+    for (int t = 0; t <= BERTH_BF16; t++) {
+        double flops = 0;
+        if (!berth_device_has_dtype(d, (berth_dtype)t)) continue;
+        const berth_status st = berth_gpu_probe_flops(m->probes[index], (berth_dtype)t, &flops, &why);
+        if (st == BERTH_NOT_FOUND || st == BERTH_UNSUPPORTED || st == BERTH_DOES_NOT_FIT) {
+            berth_buffer_printf(m->out, " no %s: %s\n", berth_dtype_name((berth_dtype)t), why.message);
+            return BERTH_OK;
+        }
+        if (st != BERTH_OK) {
+            if (m->err) *m->err = why;
+            return st;
+        }
+        berth_buffer_printf(m->out, " %s at %.3g", berth_dtype_name((berth_dtype)t), flops / 1e12);
+        for (int32_t i = 0; i < machine->n_devices; i++) {
+            if (!is_gpu(&machine->devices[i]) || machine->devices[i].physical != d->physical) continue;
+            machine->devices[i].flops[t] = flops;
+            machine->devices[i].flops_measured |= 1u << t;
+        }
+    }
+    berth_buffer_puts(m->out, " TFLOP/s (cuBLAS)\n");
+    return BERTH_OK;
+}
+
 static berth_status measure_gpu(measuring *m, int32_t index)
 {
     berth_gpu_rates r;
@@ -151,7 +181,7 @@ static berth_status measure_gpu(measuring *m, int32_t index)
         "both ways %.2f GB/s, pinned; queueing %.2f us, a small copy %.1f us\n",
         d->name, r.copy / 1e9, r.fill / 1e9, r.upload / 1e9, r.download / 1e9, r.both_ways / 1e9, r.queue_ns / 1e3,
         r.turn_ns / 1e3);
-    return BERTH_OK;
+    return measure_products(m, index);
 }
 
 /* ---- ways between ------------------------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
 #define BERTH_PROBE_GPU_H
 
 #include "cuda/device.h"
+#include "cuda/gemm.h"
 
 typedef struct berth_gpu_probe berth_gpu_probe; /* a GPU with memory to measure with */
 
@@ -38,5 +39,24 @@ typedef struct berth_way_rates {
 /* From one GPU to the other, after proving it: BERTH_MISMATCH, and nothing is measured. */
 berth_status berth_gpu_probe_way(const berth_gpu_probe *from, const berth_gpu_probe *to, berth_way_rates *out,
                                  berth_error *err);
+
+/* One product of cuBLAS on random values, in nanoseconds of the GPU: the best of several. Besides: BERTH_NOT_FOUND (no cuBLAS),
+ * BERTH_DOES_NOT_FIT (operands larger than the probe's memory). */
+berth_status berth_gpu_probe_gemm(const berth_gpu_probe *p, const berth_gemm_shape *shape, double *out_ns,
+                                  berth_error *err);
+
+/* Operations a second that a square product of side 4096 reaches, or of a smaller one where memory or patience ends there. Errors
+ * as above. */
+berth_status berth_gpu_probe_flops(const berth_gpu_probe *p, berth_dtype dtype, double *out, berth_error *err);
+
+/* One of berth's smallest kernels, among many. */
+typedef struct berth_launch_costs {
+    double queue_ns;  /* of the issuing thread */
+    double kernel_ns; /* of the GPU, one after the other in a stream */
+    double node_ns;   /* of the GPU, one after the other in a graph */
+} berth_launch_costs;
+
+/* Besides: BERTH_UNSUPPORTED (no image for this GPU and no NVRTC). */
+berth_status berth_gpu_probe_launches(const berth_gpu_probe *p, berth_launch_costs *out, berth_error *err);
 
 #endif

@@ -94,6 +94,27 @@ static void ways_between_gpus(void **state)
     nothing_is_left();
 }
 
+static void products_and_launches(void **state)
+{
+    (void)state;
+    berth_cuda *cuda = open_cuda("gpus=1;mem=16MiB;cap=86");
+    berth_gpu_probe *p;
+    berth_launch_costs costs;
+    double ns;
+    berth_error err = {0};
+    const berth_gemm_shape small = {64, 48, 32, BERTH_BF16, BERTH_BF16, BERTH_BF16};
+    const berth_gemm_shape large = {1 << 20, 1 << 20, 1 << 20, BERTH_BF16, BERTH_BF16, BERTH_BF16};
+    assert_int_equal(berth_gpu_probe_open(cuda, 0, &p, NULL), BERTH_OK);
+    if (berth_gpu_probe_gemm(p, &small, &ns, &err) != BERTH_OK) fail_msg("%s", err.message);
+    assert_true(ns > 0);
+    assert_int_equal(berth_gpu_probe_gemm(p, &large, &ns, &err), BERTH_DOES_NOT_FIT);
+    if (berth_gpu_probe_launches(p, &costs, &err) != BERTH_OK) fail_msg("%s", err.message);
+    assert_true(costs.queue_ns > 0 && costs.kernel_ns > 0 && costs.node_ns > 0);
+    berth_gpu_probe_close(p);
+    berth_cuda_close(cuda);
+    nothing_is_left();
+}
+
 /* Whichever driver call fails: an error, nothing lost. */
 static void every_call_may_fail(void **state)
 {
@@ -160,11 +181,9 @@ static void cores(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rates_of_a_gpu),
-        cmocka_unit_test(ways_between_gpus),
-        cmocka_unit_test(every_call_may_fail),
-        cmocka_unit_test(a_full_gpu_is_told),
-        cmocka_unit_test(cores),
+        cmocka_unit_test(rates_of_a_gpu),        cmocka_unit_test(ways_between_gpus),
+        cmocka_unit_test(products_and_launches), cmocka_unit_test(every_call_may_fail),
+        cmocka_unit_test(a_full_gpu_is_told),    cmocka_unit_test(cores),
     };
     return cmocka_run_group_tests_name("probes", tests, NULL, NULL);
 }
