@@ -25,16 +25,29 @@ typedef struct writer {
     bool failed;
 } writer;
 
-typedef void (*tensor_fn)(writer *w, const char *name, int64_t rows, int64_t cols, bool is_norm);
+typedef struct tensor {
+    const char *name;
+    int64_t dims[4]; /* ended by a 0 where there are fewer */
+    bool is_norm;
+} tensor;
 
-/* One line of the header. cols 0: a vector. */
-static void describe(writer *w, const char *name, int64_t rows, int64_t cols, bool is_norm)
+typedef void (*tensor_fn)(writer *w, const char *prefix, const tensor *t);
+
+static uint64_t elements(const tensor *t)
 {
-    (void)is_norm;
-    uint64_t bytes = (uint64_t)rows * (uint64_t)(cols ? cols : 1) * 2;
-    berth_buffer_printf(&w->header, "%s\"%s\":{\"dtype\":\"BF16\",\"shape\":[%lld", w->header.len > 1 ? "," : "", name,
-                        (long long)rows);
-    if (cols) berth_buffer_printf(&w->header, ",%lld", (long long)cols);
+    uint64_t n = 1;
+    for (int i = 0; i < 4 && t->dims[i]; i++) n *= (uint64_t)t->dims[i];
+    return n;
+}
+
+/* One line of the header. */
+static void describe(writer *w, const char *prefix, const tensor *t)
+{
+    const uint64_t bytes = elements(t) * 2;
+    berth_buffer_printf(&w->header, "%s\"%s%s\":{\"dtype\":\"BF16\",\"shape\":[", w->header.len > 1 ? "," : "", prefix,
+                        t->name);
+    for (int i = 0; i < 4 && t->dims[i]; i++)
+        berth_buffer_printf(&w->header, "%s%lld", i ? "," : "", (long long)t->dims[i]);
     berth_buffer_printf(&w->header, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)w->offset,
                         (unsigned long long)(w->offset + bytes));
     w->offset += bytes;
@@ -54,51 +67,98 @@ static void fill(writer *w, size_t n, bool is_norm)
     }
 }
 
-static void write_data(writer *w, const char *name, int64_t rows, int64_t cols, bool is_norm)
+static void write_data(writer *w, const char *prefix, const tensor *t)
 {
-    (void)name;
-    size_t left = (size_t)rows * (size_t)(cols ? cols : 1);
+    (void)prefix;
+    size_t left = (size_t)elements(t);
     while (left && !w->failed) {
         size_t n = left < CHUNK ? left : CHUNK;
-        fill(w, n, is_norm);
+        fill(w, n, t->is_norm);
         w->failed = fwrite(w->chunk, sizeof *w->chunk, n, w->file) != n;
         left -= n;
     }
 }
 
-static void each_tensor(writer *w, const engine_model_shape *s, tensor_fn fn)
+static void each_of(writer *w, const char *prefix, const tensor *list, size_t n, tensor_fn fn)
 {
-    const int64_t q = s->n_heads * s->head_dim, kv = s->n_kv_heads * s->head_dim;
-    const struct {
-        const char *name;
-        int64_t rows, cols;
-        bool is_norm;
-    } layer[] = {
-        {"input_layernorm.weight", s->hidden, 0, true},
-        {"self_attn.q_proj.weight", q, s->hidden, false},
-        {"self_attn.q_proj.bias", q, 0, false},
-        {"self_attn.k_proj.weight", kv, s->hidden, false},
-        {"self_attn.k_proj.bias", kv, 0, false},
-        {"self_attn.v_proj.weight", kv, s->hidden, false},
-        {"self_attn.v_proj.bias", kv, 0, false},
-        {"self_attn.o_proj.weight", s->hidden, q, false},
-        {"mlp.gate_proj.weight", s->ffn, s->hidden, false},
-        {"mlp.up_proj.weight", s->ffn, s->hidden, false},
-        {"mlp.down_proj.weight", s->hidden, s->ffn, false},
-        {"post_attention_layernorm.weight", s->hidden, 0, true},
-    };
-    fn(w, "model.embed_tokens.weight", s->vocab, s->hidden, false);
-    for (int64_t l = 0; l < s->n_layers; l++)
-        for (size_t i = 0; i < sizeof layer / sizeof *layer; i++) {
-            char name[96];
-            snprintf(name, sizeof name, "model.layers.%lld.%s", (long long)l, layer[i].name);
-            fn(w, name, layer[i].rows, layer[i].cols, layer[i].is_norm);
-        }
-    fn(w, "model.norm.weight", s->hidden, 0, true);
-    if (!s->tied) fn(w, "lm_head.weight", s->vocab, s->hidden, false);
+    for (size_t i = 0; i < n; i++) fn(w, prefix, &list[i]);
 }
 
-static void config_text(berth_buffer *b, const engine_model_shape *s)
+static void each_text(writer *w, const engine_model_shape *s, tensor_fn fn)
+{
+    const int64_t q = s->n_heads * s->head_dim, kv = s->n_kv_heads * s->head_dim;
+    const char *root = s->vision.hidden ? "language_model." : "";
+    char prefix[96];
+    const tensor layer[] = {
+        {"input_layernorm.weight", {s->hidden}, true},
+        {"self_attn.q_proj.weight", {q, s->hidden}, false},
+        {"self_attn.q_proj.bias", {q}, false},
+        {"self_attn.k_proj.weight", {kv, s->hidden}, false},
+        {"self_attn.k_proj.bias", {kv}, false},
+        {"self_attn.v_proj.weight", {kv, s->hidden}, false},
+        {"self_attn.v_proj.bias", {kv}, false},
+        {"self_attn.o_proj.weight", {s->hidden, q}, false},
+        {"mlp.gate_proj.weight", {s->ffn, s->hidden}, false},
+        {"mlp.up_proj.weight", {s->ffn, s->hidden}, false},
+        {"mlp.down_proj.weight", {s->hidden, s->ffn}, false},
+        {"post_attention_layernorm.weight", {s->hidden}, true},
+    };
+    fn(w, root, &(tensor){"model.embed_tokens.weight", {s->vocab, s->hidden}, false});
+    for (int64_t l = 0; l < s->n_layers; l++) {
+        snprintf(prefix, sizeof prefix, "%smodel.layers.%lld.", root, (long long)l);
+        each_of(w, prefix, layer, sizeof layer / sizeof *layer, fn);
+    }
+    fn(w, root, &(tensor){"model.norm.weight", {s->hidden}, true});
+    if (!s->tied) fn(w, root, &(tensor){"lm_head.weight", {s->vocab, s->hidden}, false});
+}
+
+static void each_vision(writer *w, const engine_model_shape *s, tensor_fn fn)
+{
+    const engine_vision_shape *v = &s->vision;
+    const int64_t side = v->image / v->patch, positions = side * side + 1, joined = 4 * v->hidden;
+    char prefix[96];
+    const tensor layer[] = {
+        {"attn.proj.bias", {v->hidden}, false},
+        {"attn.proj.weight", {v->hidden, v->hidden}, false},
+        {"attn.qkv.bias", {3 * v->hidden}, false},
+        {"attn.qkv.weight", {3 * v->hidden, v->hidden}, false},
+        {"ls1", {v->hidden}, false},
+        {"ls2", {v->hidden}, false},
+        {"mlp.fc1.bias", {v->ffn}, false},
+        {"mlp.fc1.weight", {v->ffn, v->hidden}, false},
+        {"mlp.fc2.bias", {v->hidden}, false},
+        {"mlp.fc2.weight", {v->hidden, v->ffn}, false},
+        {"norm1.bias", {v->hidden}, false},
+        {"norm1.weight", {v->hidden}, true},
+        {"norm2.bias", {v->hidden}, false},
+        {"norm2.weight", {v->hidden}, true},
+    };
+    const tensor around[] = {
+        {"vision_model.embeddings.class_embedding", {1, 1, v->hidden}, false},
+        {"vision_model.embeddings.patch_embedding.bias", {v->hidden}, false},
+        {"vision_model.embeddings.patch_embedding.weight", {v->hidden, 3, v->patch, v->patch}, false},
+        {"vision_model.embeddings.position_embedding", {1, positions, v->hidden}, false},
+        {"mlp1.0.bias", {joined}, false},
+        {"mlp1.0.weight", {joined}, true},
+        {"mlp1.1.bias", {s->hidden}, false},
+        {"mlp1.1.weight", {s->hidden, joined}, false},
+        {"mlp1.3.bias", {s->hidden}, false},
+        {"mlp1.3.weight", {s->hidden, s->hidden}, false},
+    };
+    each_of(w, "", around, sizeof around / sizeof *around, fn);
+    for (int64_t l = 0; l < v->n_layers; l++) {
+        snprintf(prefix, sizeof prefix, "vision_model.encoder.layers.%lld.", (long long)l);
+        each_of(w, prefix, layer, sizeof layer / sizeof *layer, fn);
+    }
+}
+
+static void each_tensor(writer *w, const engine_model_shape *s, tensor_fn fn)
+{
+    each_text(w, s, fn);
+    if (s->vision.hidden) each_vision(w, s, fn);
+}
+
+static void text_config(berth_buffer *b, const engine_model_shape *s)
 {
     berth_buffer_printf(b,
                         "{\n  \"architectures\": [\"Qwen2ForCausalLM\"],\n  \"model_type\": \"qwen2\",\n"
@@ -108,9 +168,40 @@ static void config_text(berth_buffer *b, const engine_model_shape *s)
     berth_buffer_printf(b,
                         "  \"hidden_size\": %lld,\n  \"num_hidden_layers\": %lld,\n  \"num_attention_heads\": %lld,\n"
                         "  \"num_key_value_heads\": %lld,\n  \"head_dim\": %lld,\n  \"intermediate_size\": %lld,\n"
-                        "  \"vocab_size\": %lld,\n  \"tie_word_embeddings\": %s\n}\n",
+                        "  \"vocab_size\": %lld,\n  \"tie_word_embeddings\": %s\n}",
                         (long long)s->hidden, (long long)s->n_layers, (long long)s->n_heads, (long long)s->n_kv_heads,
                         (long long)s->head_dim, (long long)s->ffn, (long long)s->vocab, s->tied ? "true" : "false");
+}
+
+static void vision_config(berth_buffer *b, const engine_vision_shape *v)
+{
+    berth_buffer_printf(b,
+                        "{\"model_type\": \"intern_vit_6b\", \"hidden_act\": \"gelu\", \"hidden_size\": %lld, "
+                        "\"num_hidden_layers\": %lld, \"num_attention_heads\": %lld, \"intermediate_size\": %lld, "
+                        "\"image_size\": %lld, \"patch_size\": %lld, \"num_channels\": 3, \"layer_norm_eps\": 1e-06, "
+                        "\"norm_type\": \"layer_norm\", \"qk_normalization\": false, \"qkv_bias\": true}",
+                        (long long)v->hidden, (long long)v->n_layers, (long long)v->n_heads, (long long)v->ffn,
+                        (long long)v->image, (long long)v->patch);
+}
+
+static void config_text(berth_buffer *b, const engine_model_shape *s)
+{
+    if (!s->vision.hidden) {
+        text_config(b, s);
+        berth_buffer_puts(b, "\n");
+        return;
+    }
+    berth_buffer_printf(b,
+                        "{\"architectures\": [\"InternVLChatModel\"], \"model_type\": \"internvl_chat\",\n"
+                        "\"downsample_ratio\": 0.5, \"dynamic_image_size\": true, \"force_image_size\": %lld,\n"
+                        "\"max_dynamic_patch\": %lld, \"min_dynamic_patch\": 1, \"ps_version\": \"v2\", "
+                        "\"select_layer\": -1,\n\"template\": \"internvl2_5\", \"torch_dtype\": \"bfloat16\", "
+                        "\"use_thumbnail\": true,\n\"llm_config\": ",
+                        (long long)s->vision.image, (long long)s->max_tiles);
+    text_config(b, s);
+    berth_buffer_puts(b, ",\n\"vision_config\": ");
+    vision_config(b, &s->vision);
+    berth_buffer_puts(b, "}\n");
 }
 
 static bool holds(const char *dir, const berth_buffer *config)

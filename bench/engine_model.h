@@ -7,9 +7,15 @@
 
 #include "base/status.h"
 
+typedef struct engine_vision_shape { /* InternViT; all zero: no vision */
+    int64_t hidden, n_layers, n_heads, ffn, image, patch;
+} engine_vision_shape;
+
 typedef struct engine_model_shape { /* of a Qwen2 language model */
     int64_t hidden, n_layers, n_heads, n_kv_heads, head_dim, ffn, vocab;
-    bool tied; /* the head is the embedding */
+    bool tied;                  /* the head is the embedding */
+    engine_vision_shape vision; /* with one it is an InternVL model in the remote-code layout */
+    int64_t max_tiles;          /* of a picture, the thumbnail not counted */
 } engine_model_shape;
 
 #define ENGINE_MODEL_FILE "model.safetensors"
