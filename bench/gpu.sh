@@ -135,7 +135,7 @@ tokenizer() { # DIR: any tokenizer will do: ids are noise
 measure_load() { # NAME DIR: from the start of the process to the first token, less that token's own time
     bytes=$(wc -c <"$2/model.safetensors")
     begin=$(date +%s%N)
-    step "$1: load, $3" "$berth" run -q --json -m "$2" --devices cuda:0 -p a -n 1 --ignore-stop || return
+    step "$1: load, $3" "$berth" run -q --json -m "$2" --devices "$devices" -p a -n 1 --ignore-stop || return
     end=$(date +%s%N)
     load=$(awk -v a="$begin" -v b="$end" -v first="$(number total)" 'BEGIN { printf "%.3f", (b - a) / 1e9 - first / 1e3 }')
     rate=$(awk -v b="$bytes" -v s="$load" 'BEGIN { printf "%.6g", b / s }')
@@ -146,16 +146,19 @@ measure() { # SIZE
     dir=$work/$1
     step "$1: a model of this shape" "$build/bench/gpu_model" --size "$1" --dir "$dir" || return
     tokenizer "$dir"
+    devices=cuda:0 # a model that does not fit there is cut over all GPUs
+    "$berth" plan -m "$dir" --devices cuda:0 >/dev/null 2>&1 || devices=all
+    say "" "on $devices"
     measure_load "$1" "$dir" "first time"
     measure_load "$1" "$dir" "again"
-    step "$1: a token" "$berth" bench -q -m "$dir" --devices cuda:0 -c 4096 -p 0 -n "$n_gen" -r "$rounds" -o jsonl || return
+    step "$1: a token" "$berth" bench -q -m "$dir" --devices "$devices" -c 4096 -p 0 -n "$n_gen" -r "$rounds" -o jsonl || return
     rate=$(number avg_ts)
     "$build/bench/gpu_model" --size "$1" --dir "$dir" >"$work/costs"
     read_rate=$(awk -v t="$rate" -v b="$(figure "$work/costs" decode_bytes)" 'BEGIN { printf "%.6g", t * b }')
     say "" "decode: $rate tokens/s, $(awk -v r="$read_rate" 'BEGIN { printf "%.1f", r / 1e9 }') GB/s of weights: $(percent "$read_rate" "$read_probe") of the read probe"
-    step "$1: a prompt with a picture" "$berth" run -q --json -m "$dir" --devices cuda:0 -i "$dir/picture.png" -p "Extract." -n 1 --ignore-stop || return
-    prompt=$(number prompt_tokens) tiles=$(number tiles)
-    step "$1: the same, measured" "$berth" bench -q -m "$dir" --devices cuda:0 -i "$dir/picture.png" -c 4096 -p 0 -n 2 -r "$rounds" -o jsonl || return
+    step "$1: a prompt with a picture" "$berth" run -q --json -m "$dir" --devices "$devices" -i "$dir/picture.png" -p "Extract." -n 1 --ignore-stop || return
+    prompt=$(number prompt_tokens) tiles=$(grep -o '"tiles": *[0-9]*' "$work/out" | head -n 1 | sed 's/.*: *//') # the second is a time
+    step "$1: the same, measured" "$berth" bench -q -m "$dir" --devices "$devices" -i "$dir/picture.png" -c 4096 -p 0 -n 2 -r "$rounds" -o jsonl || return
     encode=$(number encode_ms) project=$(number project_ms) prefill=$(number prefill_ms)
     tile_tokens=$(figure "$work/costs" tile_tokens)
     "$build/bench/gpu_model" --size "$1" --dir "$dir" --prompt "$prompt" >"$work/costs"
@@ -163,10 +166,10 @@ measure() { # SIZE
         -v ms="$prefill" 'BEGIN { printf "%.6g", (p + n * t) / (ms / 1e3) }')
     say "" "prompt: $prompt tokens, $tiles tiles of $tile_tokens tokens: encode $encode ms, project $project ms, to the first token $prefill ms in all: $(awk -v r="$reached" 'BEGIN { printf "%.1f", r / 1e12 }') TFLOP/s, $(percent "$reached" "$(figure "$work/probe" gemm_most)") of the largest product"
     lines=60
-    step "$1: batches" "$berth" bench -q -m "$dir" --devices cuda:0 -c 4096 -p 0 -n "$n_gen" -b "$batches" -r "$rounds"
+    step "$1: batches" "$berth" bench -q -m "$dir" --devices "$devices" -c 512 -p 0 -n "$n_gen" -b "$batches" -r "$rounds"
     lines=40
     for parallel in 1 16; do
-        step "$1: receipts, $parallel at once" "$berth" eval -q --json -m "$dir" --labels "$dir/labels.jsonl" --devices cuda:0 \
+        step "$1: receipts, $parallel at once" "$berth" eval -q --json -m "$dir" --labels "$dir/labels.jsonl" --devices "$devices" \
             --max-tokens "$answer" --ignore-stop --parallel "$parallel" --limit "$pictures" &&
             say "" "$(number images_per_minute) images a minute, answers of $answer tokens"
     done

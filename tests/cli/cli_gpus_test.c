@@ -16,6 +16,8 @@
 #define V100X4 "gpus=4;cap=70;mem=32MiB;name=Tesla V100-SXM2-16GB"
 #define A10X2  "gpus=2;cap=86;mem=32MiB;name=NVIDIA A10;peer=0"
 
+#define NATIVE "-m " GOLDEN "models/ivl-native "
+
 static void emulate(const char *config)
 {
     char text[512];
@@ -87,6 +89,17 @@ static const struct {
     {A10X2, "devices --devices cuda:0/mem=1GiB", 2, {"the limits of its devices are 1.00 GiB together"}},
     {A10X2, "devices --devices cuda:0,cuda:0", 2, {"cuda:0*2 makes two devices of it"}},
     {A10X2, "devices --devices 2xA10 --measure", 2, {"A10:0 wears a profile and is not there to be measured"}},
+    /* what is decided from it */
+    {V100X4, "plan " NATIVE "--devices all --strategy balanced", 0, {"cuda:0", "cuda:3", "f16"}},
+    {V100X4,
+     "plan " NATIVE "--devices all --dtype bf16",
+     3,
+     {"cuda:0 has compute capability 7.0 and no bf16 of its own", "use fp16"}},
+    {A10X2, "plan " NATIVE "--devices cuda:0*4 --strategy balanced", 0, {"cuda:0.3", "bf16"}},
+    {A10X2,
+     "plan " NATIVE "--devices cuda:0,cpu --threads 1 --max-memory cuda:0=20MiB --strategy balanced",
+     0,
+     {"20.0 MiB", "cpu:0"}},
 };
 
 static void machines_as_users_have_them(void **state)
