@@ -99,7 +99,7 @@ static const struct {
     {A10X2,
      "plan " NATIVE "--devices cuda:0,cpu --threads 1 --max-memory cuda:0=20MiB --strategy balanced",
      0,
-     {"20.0 MiB", "cpu:0"}},
+     {"  20.00 MiB ", "cpu:0"}},
 };
 
 static void machines_as_users_have_them(void **state)
