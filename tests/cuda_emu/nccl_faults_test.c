@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -292,6 +293,26 @@ static void an_aborted_group_says_so_for_ever(void **state)
     close_pair(&p);
 }
 
+/* When nothing is under way the watching thread asks nothing: its looks are calls of the driver, every millisecond here. */
+static void an_idle_group_sleeps(void **state)
+{
+    (void)state;
+    pair p = {0};
+    berth_error err = {0};
+    emu_report before, after = {0};
+    reset("gpus=2", "");
+    open_gpus(&p, 1);
+    ok(open_group(&p, 30000000, &err), &err);
+    ok(berth_gpu_group_copy(p.group, 0, p.at[0], 1, p.at[1], 64, p.s, &err), &err);
+    ok(berth_gpu_stream_wait(p.s, &err), &err);
+    do {
+        emulator.report(&before);
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+        emulator.report(&after);
+    } while (before.calls != after.calls);
+    close_pair(&p);
+}
+
 /* A GPU dies while a copy from it is under way: the receiver's stream is freed, with the GPU's error. */
 static void a_dead_gpu_takes_its_group_with_it(void **state)
 {
@@ -469,19 +490,13 @@ int main(void)
     emu_control_open(&emulator);
     nccl_control_open(&nccl);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_nccl_call_may_fail),
-        cmocka_unit_test(each_driver_call_may_fail),
-        cmocka_unit_test(an_exchange_may_fail_later),
-        cmocka_unit_test(what_hangs_is_aborted),
-        cmocka_unit_test(gpus_outlive_their_group),
-        cmocka_unit_test(communicators_that_never_stand_are_given_up),
-        cmocka_unit_test(a_link_that_lies_is_proven_so),
-        cmocka_unit_test(an_aborted_group_says_so_for_ever),
-        cmocka_unit_test(a_dead_gpu_takes_its_group_with_it),
-        cmocka_unit_test(what_nccl_cannot_is_one_line),
-        cmocka_unit_test(a_gpu_may_be_two_ranks_from_2_30_on),
-        cmocka_unit_test(one_gpu_sends_to_itself),
-        cmocka_unit_test(bad_arguments_are_refused),
+        cmocka_unit_test(each_nccl_call_may_fail),       cmocka_unit_test(each_driver_call_may_fail),
+        cmocka_unit_test(an_exchange_may_fail_later),    cmocka_unit_test(what_hangs_is_aborted),
+        cmocka_unit_test(gpus_outlive_their_group),      cmocka_unit_test(communicators_that_never_stand_are_given_up),
+        cmocka_unit_test(a_link_that_lies_is_proven_so), cmocka_unit_test(an_aborted_group_says_so_for_ever),
+        cmocka_unit_test(an_idle_group_sleeps),          cmocka_unit_test(a_dead_gpu_takes_its_group_with_it),
+        cmocka_unit_test(what_nccl_cannot_is_one_line),  cmocka_unit_test(a_gpu_may_be_two_ranks_from_2_30_on),
+        cmocka_unit_test(one_gpu_sends_to_itself),       cmocka_unit_test(bad_arguments_are_refused),
         cmocka_unit_test(each_allocation_may_fail),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
