@@ -7,7 +7,7 @@
 #include "base/checked.h"
 #include "cuda/group_internal.h"
 
-enum { DEFAULT_CTAS = 4, SHARED_CTAS = 2, DEFAULT_DEPTH = 16, HALF = BERTH_GPU_ALIGN / 2 };
+enum { DEFAULT_CTAS = 4, SHARED_CTAS = 2, DEFAULT_DEPTH = 16, DEFAULT_PROOF = 256 << 10 };
 #define DEFAULT_TIMEOUT_NS 30000000000
 
 /* ---- what NCCL can --------------------------------------------------------------------------------------------------- */
@@ -197,12 +197,12 @@ static berth_status reserve(berth_gpu_group *g, berth_gpu *const *gpus, berth_er
 
 /* ---- making: the first exchange -------------------------------------------------------------------------------------- */
 
-/* A few bytes of each GPU that are nobody's. */
-static berth_status take_scrap(berth_gpu *gpu, berth_cu_ptr *out, berth_error *err)
+/* Memory of each GPU that is nobody's: a half to send from, a half to receive in. */
+static berth_status take_scrap(berth_gpu *gpu, size_t bytes, berth_cu_ptr *out, berth_error *err)
 {
     berth_status st = berth_gpu_enter(gpu, err);
     if (st != BERTH_OK) return st;
-    const berth_cu_result code = gpu->cuda->cu.cuMemAlloc(out, BERTH_GPU_ALIGN);
+    const berth_cu_result code = gpu->cuda->cu.cuMemAlloc(out, bytes);
     if (code != BERTH_CU_SUCCESS) *out = 0;
     return berth_gpu_leave(gpu, code, "cuMemAlloc", err);
 }
@@ -212,35 +212,41 @@ static void give_scrap(berth_gpu *gpu, berth_cu_ptr scrap)
     if (scrap && berth_gpu_enter_to_end(gpu)) berth_gpu_leave_from_end(gpu, gpu->cuda->cu.cuMemFree(scrap));
 }
 
-/* Every edge's connection and the sum's, each waited for. NCCL makes them when first used, and both ends must take
- * part. */
-static berth_status exchange_scraps(berth_gpu_group *g, const berth_cu_ptr *scraps, berth_gpu_stream *const *streams,
-                                    berth_error *err)
+/* NCCL connects when first used, and both ends must take part. What an edge brings is compared. */
+static berth_status prove_edges(berth_gpu_group *g, const berth_cu_ptr *scraps, size_t bytes, berth_error *err)
 {
     berth_status st = BERTH_OK;
     for (int32_t i = 0; i < g->n_edges && st == BERTH_OK; i++) {
         const berth_channel *c = &g->channels[i];
         const int32_t from = c->members[0], to = c->members[c->n_ranks - 1];
-        st = berth_gpu_group_copy(g, from, scraps[from], to, scraps[to] + HALF, HALF, streams[to], err);
+        st = berth_gpu_group_prove(g, from, scraps[from], to, scraps[to] + bytes, bytes, err);
     }
-    if (st == BERTH_OK && g->channels[g->n_edges].n_ranks > 0)
-        st = berth_gpu_group_all_reduce(g, scraps, scraps, 1, BERTH_F32, streams, err);
+    return st;
+}
+
+static berth_status connect_sum(berth_gpu_group *g, const berth_cu_ptr *scraps, berth_gpu_stream *const *streams,
+                                berth_error *err)
+{
+    if (g->channels[g->n_edges].n_ranks == 0) return BERTH_OK;
+    berth_status st = BERTH_OK;
+    for (int32_t i = 0; i < g->n && st == BERTH_OK; i++)
+        st = berth_gpu_fill(streams[i], scraps[i], 0, sizeof(float), err);
+    if (st == BERTH_OK) st = berth_gpu_group_all_reduce(g, scraps, scraps, 1, BERTH_F32, streams, err);
     for (int32_t i = 0; i < g->n && st == BERTH_OK; i++) st = berth_gpu_stream_wait(streams[i], err);
     return st == BERTH_OK ? berth_gpu_group_state(g, err) : st;
 }
 
-static berth_status warm_up(berth_gpu_group *g, berth_error *err)
+static berth_status warm_up(berth_gpu_group *g, size_t bytes, berth_error *err)
 {
     berth_cu_ptr *scraps = calloc((size_t)g->n, sizeof *scraps);
     berth_gpu_stream **streams = calloc((size_t)g->n, sizeof(berth_gpu_stream *));
     berth_status st = scraps && streams ? BERTH_OK : fail_memory(err);
     for (int32_t i = 0; i < g->n && st == BERTH_OK; i++) {
-        st = take_scrap(g->gpus[i], &scraps[i], err);
+        st = take_scrap(g->gpus[i], 2 * bytes, &scraps[i], err);
         if (st == BERTH_OK) st = berth_gpu_stream_create(g->gpus[i], &streams[i], err);
-        if (st == BERTH_OK) st = berth_gpu_fill(streams[i], scraps[i], 0, BERTH_GPU_ALIGN, err);
-        if (st == BERTH_OK) st = berth_gpu_stream_wait(streams[i], err);
     }
-    if (st == BERTH_OK) st = exchange_scraps(g, scraps, streams, err);
+    if (st == BERTH_OK) st = prove_edges(g, scraps, bytes, err);
+    if (st == BERTH_OK) st = connect_sum(g, scraps, streams, err);
     if (st != BERTH_OK) berth_gpu_group_abort(g); /* or the streams would never end */
     for (int32_t i = 0; streams && i < g->n; i++) berth_gpu_stream_destroy(streams[i]);
     for (int32_t i = 0; i < g->n_edges; i++) {
@@ -267,7 +273,7 @@ static berth_status open_all(berth_gpu_group *g, berth_gpu *const *gpus, const b
         if (g->channels[i].n_ranks > 0) st = berth_channel_connect(g, &g->channels[i], err);
     }
     if (st == BERTH_OK) st = berth_group_watch(g, err);
-    return st == BERTH_OK ? warm_up(g, err) : st;
+    return st == BERTH_OK ? warm_up(g, o->proof_bytes ? o->proof_bytes : DEFAULT_PROOF, err) : st;
 }
 
 berth_status berth_gpu_group_create(berth_gpu *const *gpus, int32_t n, const berth_gpu_edge *edges, int32_t n_edges,

@@ -12,7 +12,8 @@
  *   - Each edge, "from GPU a to GPU b", has a communicator of two ranks of its own. On one communicator NCCL carries
  *     out one thing after the other: with one for all GPUs, a stage could not send before it has received the next
  *     batch. Few blocks a kernel (max_ctas) leave room for all edges' kernels at once.
- *   - Connections are made when the group is, by a first exchange on each edge, not in the middle of a step.
+ *   - Connections are made when the group is, by a first exchange on each edge, which is its proof too, not in the
+ *     middle of a step.
  * Communicators are non-blocking ones, made in one NCCL group by one thread (ncclCommInitRankConfig; ncclCommInitAll
  * takes no configuration), so that no call into NCCL waits and everything can be aborted at a deadline.
  *
@@ -44,15 +45,16 @@ typedef struct berth_gpu_group_options { /* zero means the default */
     int64_t timeout_ns; /* for one copy or sum from when it could begin, and for the making; 0 = 30 s */
     int32_t max_ctas;   /* blocks of a kernel of NCCL's; 0 = 4, 2 where GPUs are shared */
     int32_t depth;      /* copies under way on an edge before one more waits for the oldest; 0 = 16 */
+    size_t proof_bytes; /* sent over each edge and compared when the group is made; 0 = 256 KiB */
     bool all_reduce;    /* also a communicator over all members, for berth_gpu_group_all_reduce */
 } berth_gpu_group_options;
 
-/* Makes and connects a communicator for each of `edges` (no edge twice; with none, only the sum's) over `gpus` [n].
- * They are borrowed, and outlive the group; `options` may be NULL. NCCL takes some MiB of both GPUs for each edge.
- * Returns when all can be used. On failure *out is NULL and nothing is left behind. Errors, each with what to do:
- * BERTH_INVALID_ARGUMENT (edges), BERTH_NOT_FOUND (no NCCL), BERTH_UNSUPPORTED (too old, a function is missing, two
- * ends of an edge or two members of a sum are on one GPU and this NCCL cannot), BERTH_DEVICE_ERROR (NCCL's own; the
- * deadline). */
+/* Makes, connects and proves (berth_gpu_prove) a communicator for each of `edges` (no edge twice; with none, only the
+ * sum's) over `gpus` [n]. They are borrowed, and outlive the group; `options` may be NULL. NCCL takes some MiB of
+ * both GPUs for each edge. Returns when all can be used. On failure *out is NULL and nothing is left behind. Errors,
+ * each with what to do: BERTH_INVALID_ARGUMENT (edges), BERTH_NOT_FOUND (no NCCL), BERTH_UNSUPPORTED (too old, a
+ * function is missing, two ends of an edge or two members of a sum are on one GPU and this NCCL cannot),
+ * BERTH_MISMATCH (what an edge brings is not what was sent), BERTH_DEVICE_ERROR (NCCL's own; the deadline). */
 berth_status berth_gpu_group_create(berth_gpu *const *gpus, int32_t n, const berth_gpu_edge *edges, int32_t n_edges,
                                     const berth_gpu_group_options *options, berth_gpu_group **out, berth_error *err);
 

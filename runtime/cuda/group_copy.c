@@ -208,12 +208,20 @@ typedef struct ends {
     berth_gpu_ptr src, dst;
 } ends;
 
+/* An aborted copy ends too, and so does one that failed; NCCL's own reason is better than what arrived. */
 static berth_status copy_ends(void *user, berth_gpu_stream *s, size_t bytes, berth_error *err)
 {
     const ends *e = user;
-    berth_status st = berth_gpu_group_copy(e->group, e->from, e->src, e->to, e->dst, bytes, s, err);
+    berth_gpu_group *g = e->group;
+    berth_status st = berth_gpu_group_copy(g, e->from, e->src, e->to, e->dst, bytes, s, err);
     if (st == BERTH_OK) st = berth_gpu_stream_wait(s, err);
-    return st == BERTH_OK ? berth_gpu_group_state(e->group, err) : st; /* an aborted copy ends too */
+    if (st != BERTH_OK) return st;
+    berth_error why = {0};
+    pthread_mutex_lock(&g->lock);
+    st = berth_channel_check(g, edge_between(g, e->from, e->to), &why);
+    pthread_mutex_unlock(&g->lock);
+    if (st != BERTH_OK) berth_group_lose(g, &why);
+    return berth_gpu_group_state(g, err);
 }
 
 berth_status berth_gpu_group_prove(berth_gpu_group *g, int32_t from, berth_gpu_ptr src, int32_t to, berth_gpu_ptr dst,

@@ -66,7 +66,8 @@ static berth_status set_up(chain *c, berth_cuda *cuda, berth_error *err)
         gpus[i] = c->stages[i].gpu;
         edges[i] = (berth_gpu_edge){i, i + 1};
     }
-    const berth_gpu_group_options o = {.timeout_ns = c->o->timeout_ns, .all_reduce = c->o->sum, .depth = 2};
+    const berth_gpu_group_options o = {
+        .timeout_ns = c->o->timeout_ns, .all_reduce = c->o->sum, .depth = 2, .proof_bytes = 128};
     void *memory = NULL;
     if (st == BERTH_OK) st = berth_gpu_pin(gpus[0], (size_t)c->o->n_batches * BYTES, &memory, err);
     c->results = memory;

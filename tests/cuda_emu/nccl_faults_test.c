@@ -219,8 +219,8 @@ static void open_gpus(pair *p, int second)
 static berth_status open_group(pair *p, int64_t timeout_ns, berth_error *err)
 {
     const berth_gpu_edge edge = {0, 1};
-    return berth_gpu_group_create(p->gpus, 2, &edge, 1, &(berth_gpu_group_options){.timeout_ns = timeout_ns}, &p->group,
-                                  err);
+    return berth_gpu_group_create(
+        p->gpus, 2, &edge, 1, &(berth_gpu_group_options){.timeout_ns = timeout_ns, .proof_bytes = 128}, &p->group, err);
 }
 
 static void close_pair(pair *p)
@@ -233,6 +233,21 @@ static void close_pair(pair *p)
     emulator.report(&r);
     if (r.misuses) fail_msg("misuse: %s", r.misuse);
     assert_int_equal(r.contexts + r.allocations + r.streams + r.events + r.library_objects, 0);
+}
+
+/* From its making on: exchange 3 is the proof's last size. */
+static void no_group_is_made_over_a_link_that_lies(void **state)
+{
+    (void)state;
+    pair p = {0};
+    berth_error err = {0};
+    const berth_gpu_edge edge = {0, 1};
+    reset("gpus=2;mem=8MiB", "lie=3:3");
+    open_gpus(&p, 1);
+    assert_int_equal(berth_gpu_group_create(p.gpus, 2, &edge, 1, NULL, &p.group, &err), BERTH_MISMATCH);
+    assert_non_null(strstr(err.message, "NCCL's copies from cuda:0 to cuda:1 lie: of 262144 bytes 1 are wrong"));
+    assert_null(p.group);
+    close_pair(&p);
 }
 
 static void a_link_that_lies_is_proven_so(void **state)
@@ -421,7 +436,8 @@ static void one_gpu_sends_to_itself(void **state)
     const berth_gpu_edge self = {0, 0};
     reset("gpus=2", "");
     open_gpus(&p, 1);
-    ok(berth_gpu_group_create(p.gpus, 1, &self, 1, NULL, &p.group, &err), &err);
+    const berth_gpu_group_options o = {.proof_bytes = 128};
+    ok(berth_gpu_group_create(p.gpus, 1, &self, 1, &o, &p.group, &err), &err);
     ok(berth_gpu_group_prove(p.group, 0, p.at[0], 0, p.at[0] + ROOM / 2, ROOM / 2, &err), &err);
     close_pair(&p);
 }
@@ -467,7 +483,7 @@ static berth_status make_and_end(void *arg, berth_error *err)
 {
     pair *p = arg;
     const berth_gpu_edge edge = {0, 1};
-    const berth_gpu_group_options o = {.all_reduce = true};
+    const berth_gpu_group_options o = {.all_reduce = true, .proof_bytes = 128};
     const berth_status st = berth_gpu_group_create(p->gpus, 2, &edge, 1, &o, &p->group, err);
     berth_gpu_group_destroy(p->group);
     p->group = NULL;
@@ -490,13 +506,21 @@ int main(void)
     emu_control_open(&emulator);
     nccl_control_open(&nccl);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_nccl_call_may_fail),       cmocka_unit_test(each_driver_call_may_fail),
-        cmocka_unit_test(an_exchange_may_fail_later),    cmocka_unit_test(what_hangs_is_aborted),
-        cmocka_unit_test(gpus_outlive_their_group),      cmocka_unit_test(communicators_that_never_stand_are_given_up),
-        cmocka_unit_test(a_link_that_lies_is_proven_so), cmocka_unit_test(an_aborted_group_says_so_for_ever),
-        cmocka_unit_test(an_idle_group_sleeps),          cmocka_unit_test(a_dead_gpu_takes_its_group_with_it),
-        cmocka_unit_test(what_nccl_cannot_is_one_line),  cmocka_unit_test(a_gpu_may_be_two_ranks_from_2_30_on),
-        cmocka_unit_test(one_gpu_sends_to_itself),       cmocka_unit_test(bad_arguments_are_refused),
+        cmocka_unit_test(each_nccl_call_may_fail),
+        cmocka_unit_test(each_driver_call_may_fail),
+        cmocka_unit_test(an_exchange_may_fail_later),
+        cmocka_unit_test(what_hangs_is_aborted),
+        cmocka_unit_test(gpus_outlive_their_group),
+        cmocka_unit_test(communicators_that_never_stand_are_given_up),
+        cmocka_unit_test(no_group_is_made_over_a_link_that_lies),
+        cmocka_unit_test(a_link_that_lies_is_proven_so),
+        cmocka_unit_test(an_aborted_group_says_so_for_ever),
+        cmocka_unit_test(an_idle_group_sleeps),
+        cmocka_unit_test(a_dead_gpu_takes_its_group_with_it),
+        cmocka_unit_test(what_nccl_cannot_is_one_line),
+        cmocka_unit_test(a_gpu_may_be_two_ranks_from_2_30_on),
+        cmocka_unit_test(one_gpu_sends_to_itself),
+        cmocka_unit_test(bad_arguments_are_refused),
         cmocka_unit_test(each_allocation_may_fail),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -125,7 +125,8 @@ static void open_sum(sum *s, berth_cuda *cuda, bool in_place)
         if (in_place) s->to[i] = s->from[i];
         ok(berth_gpu_stream_create(s->gpus[i], &s->streams[i], &err), &err);
     }
-    ok(berth_gpu_group_create(s->gpus, s->n, NULL, 0, &(berth_gpu_group_options){.all_reduce = true}, &s->group, &err),
+    ok(berth_gpu_group_create(s->gpus, s->n, NULL, 0,
+                              &(berth_gpu_group_options){.all_reduce = true, .proof_bytes = 128}, &s->group, &err),
        &err);
 }
 
