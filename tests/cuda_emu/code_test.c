@@ -16,6 +16,7 @@
 #include "kernels/cuda/units.h"
 #include "kernels/test_cases.h"
 #include "pipeline.h"
+#include "tests/failing.h"
 
 typedef struct fixture {
     emu_control control;
@@ -348,6 +349,30 @@ static void a_damaged_file_is_replaced(void **state)
     list_folder(folder, path, sizeof path, true);
 }
 
+/* The build's own images: for the GPUs that they are for, and drivers as new as the toolkit; all others compile. */
+static void images_of_the_build_serve_their_gpus(void **state)
+{
+    (void)state;
+    const int32_t toolkit = berth_cuda_embedded.toolkit;
+    if (!toolkit) skip();                                             /* built without BERTH_CUDA_IMAGES */
+    static const int32_t gpus[] = {75, 80, 86, 87, 89, 90, 100, 120}; /* the last two by PTX */
+    char config[64];
+    for (size_t i = 0; i < sizeof gpus / sizeof gpus[0]; i++) {
+        snprintf(config, sizeof config, "driver=%d;cap=%d", (int)toolkit, (int)gpus[i]);
+        const berth_gpu_code_facts facts = load_once(config, &(berth_gpu_code_options){.cache_dir = ""});
+        assert_int_equal(facts.origin, BERTH_GPU_CODE_BUILT_IN);
+        assert_int_equal(facts.nvrtc_version, 0);
+    }
+    snprintf(config, sizeof config, "driver=%d;cap=80", (int)toolkit - 1000);
+    assert_int_equal(load_once(config, &(berth_gpu_code_options){.cache_dir = ""}).origin, BERTH_GPU_CODE_COMPILED);
+    fixture f;
+    snprintf(config, sizeof config, "driver=%d;cap=80", (int)toolkit);
+    begin(&f, config);
+    load(&f, &(berth_gpu_code_options){.cache_dir = "", .cublas = ""});
+    run_cases(&f, BERTH_BF16, 80);
+    end(&f);
+}
+
 /* Whole and with the right key, but images of the GPU's that another emulator or driver took: they are made anew. */
 static void what_the_driver_does_not_take_is_made_anew(void **state)
 {
@@ -442,6 +467,25 @@ static void what_is_missing_is_said(void **state)
     assert_int_equal(facts.nvrtc_version / 1000, 12);
 }
 
+static berth_status load_and_unload(void *arg, berth_error *err)
+{
+    fixture *f = arg;
+    const berth_gpu_code_options options = {.compile = true, .cache_dir = ""};
+    const berth_status st = berth_gpu_code_load(f->gpu, &options, &f->code, err);
+    berth_gpu_code_unload(f->code);
+    f->code = NULL;
+    return st;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, "cap=80");
+    assert_true(failing_each("loading kernels", load_and_unload, &f) > 10);
+    end(&f);
+}
+
 static void an_op_without_a_kernel_is_refused(void **state)
 {
     (void)state;
@@ -468,11 +512,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_compiled_is_kept),
+        cmocka_unit_test(images_of_the_build_serve_their_gpus),
         cmocka_unit_test(a_damaged_file_is_replaced),
         cmocka_unit_test(what_the_driver_does_not_take_is_made_anew),
         cmocka_unit_test(a_cache_that_cannot_be_written_is_no_error),
         cmocka_unit_test(the_cache_lies_where_the_user_says),
         cmocka_unit_test(what_is_missing_is_said),
+        cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(an_op_without_a_kernel_is_refused),
         cmocka_unit_test(every_op_agrees_with_ref),
         cmocka_unit_test(large_products_go_to_cublas),
