@@ -1,5 +1,6 @@
-/* code_linear.c - LINEAR by cuBLAS where it is expected to be faster than our kernels. A bias goes into every row of y
- * first, which cuBLAS then adds to, so that each element is rounded once. */
+/* code_linear.c - LINEAR by cuBLAS where it is expected to be faster than our kernels. A bias is added as
+ * cuBLASLt's epilogue; where it cannot, the bias goes into every row of y first, which cuBLAS then adds to. Either way each
+ * element is rounded once. */
 #include <string.h>
 
 #include "base/checked.h"
@@ -65,16 +66,23 @@ berth_status berth_gpu_linear_run(berth_gpu_code *code, berth_gemm *gemm, int32_
 {
     const berth_gemm_shape shape = shape_of(call);
     const size_t zeros = zeros_bytes(call, &shape);
-    if (call->n_in > 2) {
-        berth_status st = put_bias(code, s, call, &shape, err);
-        if (st != BERTH_OK) return st;
+    const bool has_bias = call->n_in > 2;
+    berth_gemm_call product = {.shape = shape,
+                               .x = address(call->in[0].data),
+                               .w = address(call->in[1].data),
+                               .y = address(call->out.data),
+                               .workspace = address(call->workspace) + zeros,
+                               .workspace_bytes = berth_gemm_workspace(&shape, capability)};
+    if (has_bias && call->in[2].dtype == shape.y && berth_gemm_takes_bias(gemm, &shape)) {
+        product.bias = address(call->in[2].data);
+        const berth_status st = berth_gemm_run(gemm, s, &product, err);
+        if (st != BERTH_UNSUPPORTED) return st;
+        product.bias = 0;
     }
-    const berth_gemm_call product = {.shape = shape,
-                                     .x = address(call->in[0].data),
-                                     .w = address(call->in[1].data),
-                                     .y = address(call->out.data),
-                                     .adds = call->n_in > 2,
-                                     .workspace = address(call->workspace) + zeros,
-                                     .workspace_bytes = berth_gemm_workspace(&shape, capability)};
+    if (has_bias) {
+        const berth_status st = put_bias(code, s, call, &shape, err);
+        if (st != BERTH_OK) return st;
+        product.adds = true;
+    }
     return berth_gemm_run(gemm, s, &product, err);
 }

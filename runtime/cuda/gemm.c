@@ -5,8 +5,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "cuda/cublas.h"
 #include "cuda/device_internal.h"
+#include "cuda/gemm_bias.h"
 
 typedef struct lane lane;
 struct lane { /* a stream's handle */
@@ -14,12 +14,14 @@ struct lane { /* a stream's handle */
     berth_cublas_handle handle;
     berth_gpu_ptr workspace; /* as the handle knows it */
     size_t workspace_bytes;
+    berth_gemm_bias bias;
     lane *next;
 };
 
 struct berth_gemm {
     berth_gpu *gpu; /* borrowed */
     berth_cublas blas;
+    berth_cublaslt lt;    /* {0}: not there */
     pthread_mutex_t lock; /* of the list */
     lane *lanes;          /* owned */
     int version;
@@ -52,6 +54,7 @@ void berth_gemm_close(berth_gemm *gemm)
     if (!gemm) return;
     while (gemm->lanes) berth_gemm_forget(gemm, gemm->lanes->stream);
     pthread_mutex_destroy(&gemm->lock);
+    berth_cublaslt_close(&gemm->lt);
     berth_cublas_close(&gemm->blas);
     free(gemm);
 }
@@ -70,11 +73,19 @@ static lane *lane_of(berth_gemm *gemm, const berth_gpu_stream *s)
     return l;
 }
 
-static void destroy_handle(berth_gemm *gemm, berth_cublas_handle handle)
+static void destroy_lane(berth_gemm *gemm, lane *l)
 {
-    if (!handle || !berth_gpu_enter_to_end(gemm->gpu)) return;
-    (void)gemm->blas.cublasDestroy(handle);
-    berth_gpu_leave_from_end(gemm->gpu, BERTH_CU_SUCCESS);
+    if (l->handle && berth_gpu_enter_to_end(gemm->gpu)) {
+        berth_gemm_bias_deinit(&l->bias);
+        (void)gemm->blas.cublasDestroy(l->handle);
+        berth_gpu_leave_from_end(gemm->gpu, BERTH_CU_SUCCESS);
+    }
+    free(l);
+}
+
+bool berth_gemm_takes_bias(const berth_gemm *gemm, const berth_gemm_shape *s)
+{
+    return gemm->lt.library && berth_gemm_takes(s) && s->y == s->x;
 }
 
 /* Sums of 16-bit products stay in fp32 also where parts of a sum meet. */
@@ -94,7 +105,12 @@ static berth_cublas_result set_up(berth_gemm *gemm, lane *l, const char **out_ca
     code = blas->cublasSetMathMode(l->handle, BERTH_CUBLAS_MATH_NO_REDUCED_SUMS);
     if (code != BERTH_CUBLAS_SUCCESS) return code;
     *out_call = "cublasSetStream";
-    return blas->cublasSetStream(l->handle, l->stream->handle);
+    code = blas->cublasSetStream(l->handle, l->stream->handle);
+    /* Its absence is no error: biases are put into y before then. Of the same major version as cuBLAS. */
+    if (code == BERTH_CUBLAS_SUCCESS && !gemm->lt.library)
+        (void)berth_cublaslt_open(&gemm->lt, gemm->version / 10000, NULL);
+    if (code == BERTH_CUBLAS_SUCCESS && gemm->lt.library) code = berth_gemm_bias_init(&l->bias, &gemm->lt, out_call);
+    return code;
 }
 
 berth_status berth_gemm_prepare(berth_gemm *gemm, berth_gpu_stream *s, berth_error *err)
@@ -115,8 +131,7 @@ berth_status berth_gemm_prepare(berth_gemm *gemm, berth_gpu_stream *s, berth_err
         if (code != BERTH_CUBLAS_SUCCESS) st = berth_cublas_status(code, call, ordinal, err);
     }
     if (st != BERTH_OK) {
-        destroy_handle(gemm, l->handle);
-        free(l);
+        destroy_lane(gemm, l);
         return st;
     }
     pthread_mutex_lock(&gemm->lock);
@@ -135,14 +150,7 @@ void berth_gemm_forget(berth_gemm *gemm, berth_gpu_stream *s)
     lane *l = *at;
     if (l) *at = l->next;
     pthread_mutex_unlock(&gemm->lock);
-    if (!l) return;
-    destroy_handle(gemm, l->handle);
-    free(l);
-}
-
-static berth_cublas_dtype dtype_of(berth_dtype dtype)
-{
-    return dtype == BERTH_F16 ? BERTH_CUBLAS_F16 : dtype == BERTH_BF16 ? BERTH_CUBLAS_BF16 : BERTH_CUBLAS_F32;
+    if (l) destroy_lane(gemm, l);
 }
 
 static berth_status check(const berth_gemm_call *c, const lane *l, int32_t ordinal, berth_error *err)
@@ -154,12 +162,17 @@ static berth_status check(const berth_gemm_call *c, const lane *l, int32_t ordin
             "cuda:%d: cuBLAS was given x %s [%lld, %lld], w %s, y %s [.., %lld]; ask berth_gemm_takes first",
             (int)ordinal, berth_dtype_name(s->x), (long long)s->rows, (long long)s->n_in, berth_dtype_name(s->w),
             berth_dtype_name(s->y), (long long)s->n_out);
-    if ((c->x | c->w | c->y) % OPERAND_ALIGN || c->workspace % WORKSPACE_ALIGN || c->workspace_bytes < MIN_WORKSPACE)
+    if ((c->x | c->w | c->y | c->bias) % OPERAND_ALIGN || c->workspace % WORKSPACE_ALIGN ||
+        c->workspace_bytes < MIN_WORKSPACE)
         return BERTH_FAIL(
             err, BERTH_INVALID_ARGUMENT,
             "cuda:%d: cuBLAS needs operands at multiples of %d and %d bytes of workspace at a multiple of "
             "%d; it got %zu bytes",
             (int)ordinal, (int)OPERAND_ALIGN, (int)MIN_WORKSPACE, (int)WORKSPACE_ALIGN, c->workspace_bytes);
+    if (c->bias && (c->adds || s->y != s->x || (l && !l->bias.handle)))
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                          "cuda:%d: cuBLAS was given a bias for %s that it cannot add; ask berth_gemm_takes_bias first",
+                          (int)ordinal, berth_dtype_name(s->y));
     if (!l)
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
                           "cuda:%d: cuBLAS was given a stream that berth_gemm_prepare has not seen", (int)ordinal);
@@ -180,7 +193,7 @@ static berth_cublas_result queue(const berth_gemm *gemm, lane *l, const berth_ge
     }
     const int m = (int)c->shape.n_out, n = (int)c->shape.rows, k = (int)c->shape.n_in;
     const float alpha = 1, beta = c->adds ? 1 : 0;
-    const berth_cublas_dtype in = dtype_of(c->shape.x), out = dtype_of(c->shape.y);
+    const berth_cublas_dtype in = berth_gemm_dtype(c->shape.x), out = berth_gemm_dtype(c->shape.y);
     const void *w = (const void *)(uintptr_t)c->w,
                *x = (const void *)(uintptr_t)c->x; // NOLINT(performance-no-int-to-ptr)
     void *y = (void *)(uintptr_t)c->y;             // NOLINT(performance-no-int-to-ptr)
@@ -197,7 +210,12 @@ berth_status berth_gemm_run(berth_gemm *gemm, berth_gpu_stream *s, const berth_g
     if (st == BERTH_OK) st = berth_gpu_enter(gemm->gpu, err);
     if (st != BERTH_OK) return st;
     const char *what;
-    const berth_cublas_result code = queue(gemm, l, call, &what);
+    const berth_cublas_result code =
+        call->bias ? berth_gemm_bias_run(&l->bias, s->handle, call, &what) : queue(gemm, l, call, &what);
     st = berth_gpu_leave(gemm->gpu, BERTH_CU_SUCCESS, what, err);
-    return code == BERTH_CUBLAS_SUCCESS ? st : berth_cublas_status(code, what, ordinal, err);
+    if (code == BERTH_CUBLAS_SUCCESS) return st;
+    st = berth_cublas_status(code, what, ordinal, err);
+    if (!call->bias || code != BERTH_CUBLAS_NOT_SUPPORTED) return st;
+    if (err) err->status = BERTH_UNSUPPORTED;
+    return BERTH_UNSUPPORTED;
 }

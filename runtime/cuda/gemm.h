@@ -1,4 +1,4 @@
-/* gemm.h - LINEAR over many rows by cuBLAS: y = x w^T (+ what y holds), sums in fp32.
+/* gemm.h - LINEAR over many rows by cuBLAS: y = x w^T (+ a bias, or what y holds), sums in fp32.
  *
  * cuBLAS never allocates here and never picks a stream: each stream has a handle of its own, made beforehand, and each
  * call brings its workspace. So a stream's work gives the same bits on every run (cuBLAS, 2.1.4 "Results
@@ -46,17 +46,22 @@ berth_status berth_gemm_prepare(berth_gemm *gemm, berth_gpu_stream *s, berth_err
 /* Gives it up again: after its calls are over, before the stream is destroyed. One that was never prepared is fine. */
 void berth_gemm_forget(berth_gemm *gemm, berth_gpu_stream *s);
 
+/* A call of this shape may have a bias: cuBLASLt is there (known after the first prepare), and y has x's dtype. */
+bool berth_gemm_takes_bias(const berth_gemm *gemm, const berth_gemm_shape *shape);
+
 typedef struct berth_gemm_call {
     berth_gemm_shape shape;
     berth_gpu_ptr x, w, y; /* 16-byte aligned */
-    /* y = y + x w^T: how a bias (each row of y filled with it before) or a residual comes in, rounded once. */
+    berth_gpu_ptr bias;    /* [n_out] of y's dtype, 16-byte aligned, added to each row before it is rounded; 0 = none */
+    /* y = y + x w^T: how a residual comes in, or a bias where berth_gemm_takes_bias says no. Not with a bias. */
     bool adds;
     berth_gpu_ptr workspace; /* 256-byte aligned, this stream's alone meanwhile */
     size_t workspace_bytes;  /* berth_gemm_workspace; less is right too, and slower, down to 16 KiB */
 } berth_gemm_call;
 
 /* Queues it on `s`. Errors: BERTH_INVALID_ARGUMENT (a shape it does not take, alignment, too little workspace, a stream
- * that was not prepared), BERTH_DEVICE_ERROR, BERTH_DEVICE_LOST. */
+ * that was not prepared), BERTH_UNSUPPORTED (cuBLASLt has nothing for this shape with a bias: nothing was queued),
+ * BERTH_DEVICE_ERROR, BERTH_DEVICE_LOST. */
 berth_status berth_gemm_run(berth_gemm *gemm, berth_gpu_stream *s, const berth_gemm_call *call, berth_error *err);
 
 #endif

@@ -8,11 +8,13 @@
 
 #include <cmocka.h>
 
+#include <cublasLt.h>
 #include <cublas_v2.h>
 #include <nccl.h>
 #include <nvrtc.h>
 
 #include "cuda/cublas.h"
+#include "cuda/cublaslt.h"
 #include "cuda/nccl.h"
 #include "cuda/nvrtc.h"
 
@@ -33,6 +35,22 @@ SAME(BERTH_CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F);
 SAME(BERTH_CUBLAS_GEMM_DEFAULT, CUBLAS_GEMM_DEFAULT);
 SAME(BERTH_CUBLAS_MATH_NO_REDUCED_SUMS,
      (int)CUBLAS_DEFAULT_MATH | (int)CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
+SAME(BERTH_CUBLASLT_DESC_TRANSA, CUBLASLT_MATMUL_DESC_TRANSA);
+SAME(BERTH_CUBLASLT_DESC_EPILOGUE, CUBLASLT_MATMUL_DESC_EPILOGUE);
+SAME(BERTH_CUBLASLT_DESC_BIAS_POINTER, CUBLASLT_MATMUL_DESC_BIAS_POINTER);
+SAME(BERTH_CUBLASLT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_BIAS);
+SAME(BERTH_CUBLASLT_LAYOUT_TYPE, CUBLASLT_MATRIX_LAYOUT_TYPE);
+SAME(BERTH_CUBLASLT_LAYOUT_ROWS, CUBLASLT_MATRIX_LAYOUT_ROWS);
+SAME(BERTH_CUBLASLT_LAYOUT_COLS, CUBLASLT_MATRIX_LAYOUT_COLS);
+SAME(BERTH_CUBLASLT_LAYOUT_LD, CUBLASLT_MATRIX_LAYOUT_LD);
+SAME(BERTH_CUBLASLT_PREF_MAX_WORKSPACE, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES);
+SAME(BERTH_CUBLASLT_PREF_REDUCTIONS, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK);
+SAME(BERTH_CUBLASLT_REDUCES_IN_FP32, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+SAME(BERTH_CUBLASLT_PREF_ALIGN_A, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES);
+SAME(BERTH_CUBLASLT_PREF_ALIGN_D, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES);
+SAME(sizeof(berth_cublaslt_algo), sizeof(cublasLtMatmulAlgo_t));
+SAME(sizeof(berth_cublaslt_result), sizeof(cublasLtMatmulHeuristicResult_t));
+SAME(offsetof(berth_cublaslt_result, state), offsetof(cublasLtMatmulHeuristicResult_t, state));
 SAME(BERTH_NCCL_UNHANDLED_CUDA_ERROR, ncclUnhandledCudaError);
 SAME(BERTH_NCCL_SYSTEM_ERROR, ncclSystemError);
 SAME(BERTH_NCCL_INTERNAL_ERROR, ncclInternalError);
@@ -68,6 +86,15 @@ SAME(BERTH_NVRTC_COMPILATION, NVRTC_ERROR_COMPILATION);
 #define berth_cublas_algorithm          cublasGemmAlgo_t
 #define berth_cublas_dtype              cudaDataType
 #define berth_cublas_math               cublasMath_t
+#define berth_cublaslt_handle           cublasLtHandle_t
+#define berth_cublaslt_desc             cublasLtMatmulDesc_t
+#define berth_cublaslt_layout           cublasLtMatrixLayout_t
+#define berth_cublaslt_pref             cublasLtMatmulPreference_t
+#define berth_cublaslt_desc_attribute   cublasLtMatmulDescAttributes_t
+#define berth_cublaslt_layout_attribute cublasLtMatrixLayoutAttribute_t
+#define berth_cublaslt_pref_attribute   cublasLtMatmulPreferenceAttributes_t
+#define berth_cublaslt_algo             cublasLtMatmulAlgo_t
+#define berth_cublaslt_result           cublasLtMatmulHeuristicResult_t
 #define berth_nccl_result               ncclResult_t
 #define berth_nccl_dtype                ncclDataType_t
 #define berth_nccl_reduction            ncclRedOp_t
@@ -77,9 +104,11 @@ SAME(BERTH_NVRTC_COMPILATION, NVRTC_ERROR_COMPILATION);
 #define berth_nvrtc_program             nvrtcProgram
 #define SAME_TYPE(name, result, args)   _Static_assert(__builtin_types_compatible_p(__typeof__(name), result args), #name)
 #define CUBLAS_TYPE(name, symbol, args) SAME_TYPE(name, cublasStatus_t, args);
+#define LT_TYPE(name, args)             SAME_TYPE(name, cublasStatus_t, args);
 #define NCCL_TYPE(name, args)           SAME_TYPE(name, ncclResult_t, args);
 #define NVRTC_TYPE(name, args)          SAME_TYPE(name, nvrtcResult, args);
 BERTH_CUBLAS_FUNCTIONS(CUBLAS_TYPE)
+BERTH_CUBLASLT_FUNCTIONS(LT_TYPE)
 BERTH_NCCL_FUNCTIONS(NCCL_TYPE)
 BERTH_NVRTC_FUNCTIONS(NVRTC_TYPE)
 

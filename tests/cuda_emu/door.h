@@ -67,6 +67,7 @@ typedef struct emu_door {
     uint64_t (*generation)(void); /* another number after each emu_reset: what was before is gone */
     int (*capability)(int gpu);
     int (*driver_version)(void);
+    int (*cublaslt)(void); /* of the configuration */
 } emu_door;
 
 #endif

@@ -11,6 +11,7 @@
  *   lie.0.1=1    copies from 0 to 1 succeed and bring zeros; 2: bring nothing; 3: spoil a byte a page from 64 KiB on
  *   host_gbps=12     GB/s of copies from and to the host, on the emulated clock that timed events read
  *   peer_gbps=25     the same between GPUs; peer_gbps.0.1=5
+ *   cublaslt=1       0: cuBLASLt finds no algorithm for anything
  *   init=0           what cuInit returns                    seed=1      order of execution
  *   fail=12:700      the 12th call returns 700 (calls of cuGetErrorName and cuGetErrorString are not counted)
  *   skip_wait=3      the 3rd cuStreamWaitEvent does nothing, as if the program had left it out
@@ -27,7 +28,7 @@
 #include <stdint.h>
 
 typedef struct emu_report {
-    uint64_t calls; /* that could have been failed */
+    uint64_t calls;                       /* that could have been failed */
     uint64_t executed, n_waits, n_copies; /* waits of streams for events, asked for; copies carried out */
     int32_t contexts, allocations, pinned, streams, events, modules; /* alive now, as the two below */
     int32_t graphs;                                                  /* executable ones counted in */

@@ -62,6 +62,8 @@ static bool set_world(emu_config *c, const char *key, const char *value)
         c->driver = atoi(value);
     else if (strcmp(key, "init") == 0)
         c->init = atoi(value);
+    else if (strcmp(key, "cublaslt") == 0)
+        c->cublaslt = atoi(value);
     else if (strcmp(key, "seed") == 0)
         c->seed = strtoull(value, NULL, 0);
     else if (strcmp(key, "exit") == 0)
@@ -115,7 +117,7 @@ static bool read_text(emu_config *c, char *text)
 
 bool emu_config_read(emu_config *c, const char *text)
 {
-    *c = (emu_config){.n_gpus = 1, .driver = 12040, .seed = 1};
+    *c = (emu_config){.n_gpus = 1, .driver = 12040, .cublaslt = 1, .seed = 1};
     for (int g = 0; g < EMU_MAX_GPUS; g++) {
         c->gpu[g].capability = 80;
         c->gpu[g].memory = 256u << 20;

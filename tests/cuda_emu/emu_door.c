@@ -82,6 +82,11 @@ static int driver_version(void)
     return emu.config.driver;
 }
 
+static int cublaslt(void)
+{
+    return emu.config.cublaslt;
+}
+
 extern const emu_door emu_door_of_driver __asm__("emu_door");
 EMU_API const emu_door emu_door_of_driver = {
     .enter = emu_enter,
@@ -101,4 +106,5 @@ EMU_API const emu_door emu_door_of_driver = {
     .generation = generation,
     .capability = capability,
     .driver_version = driver_version,
+    .cublaslt = cublaslt,
 };

@@ -98,7 +98,8 @@ int emu_gemm_run(void *user)
     const product *p = user;
     const emu_gemm *g = &p->g;
     uint8_t *c = host(p, &g->c), *workspace = p->door->host(p->gpu, p->workspace, p->workspace_bytes);
-    if (!c || !workspace || !host(p, &g->a) || !host(p, &g->b))
+    const uint8_t *bias = g->bias.at ? host(p, &g->bias) : NULL;
+    if (!c || !workspace || (g->bias.at && !bias) || !host(p, &g->a) || !host(p, &g->b))
         return p->door->misuse(BERTH_CU_ILLEGAL_ADDRESS, "cublasGemmEx: an operand was freed while it was queued");
     memset(workspace, 0xE5, p->workspace_bytes < 1 << 20 ? p->workspace_bytes : 1 << 20);
     float *a = gather(p, &g->a, g->m, g->k, g->a_transposed), *b = gather(p, &g->b, g->n, g->k, !g->b_transposed);
@@ -112,6 +113,8 @@ int emu_gemm_run(void *user)
             float was = 0;
             if (g->beta != 0) berth_widen_f32(&was, at, dtype, 1);
             if (g->beta != 0) value += g->beta * was;
+            if (bias) berth_widen_f32(&was, bias + (size_t)i * size, dtype, 1);
+            if (bias) value += was;
             berth_narrow_f32(at, &value, dtype, 1);
         }
     }

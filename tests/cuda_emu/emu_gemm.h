@@ -1,4 +1,4 @@
-/* emu_gemm.h - a product of cuBLAS as work for the emulated driver: c = alpha op(a) op(b) + beta c, column-major. */
+/* emu_gemm.h - a product of cuBLAS as work for the emulated driver: c = alpha op(a) op(b) + beta c (+ bias), column-major. */
 #ifndef CUDA_EMU_EMU_GEMM_H
 #define CUDA_EMU_EMU_GEMM_H
 
@@ -15,6 +15,7 @@ typedef struct emu_gemm {
     bool a_transposed, b_transposed;
     float alpha, beta;
     emu_matrix a, b, c;
+    emu_matrix bias; /* one column, added to each of c; at 0: none */
 } emu_gemm;
 
 /* `user` of the work below. */

@@ -15,7 +15,7 @@
 enum { EMU_MAX_GPUS = 8, EMU_RED = 0xFD, EMU_FRESH = 0xCD };
 
 typedef struct emu_config {
-    int n_gpus, driver, init;
+    int n_gpus, driver, init, cublaslt;
     uint64_t seed, fail_call, skip_wait, skip_copy;
     int fail_code, exit_code;
     struct {

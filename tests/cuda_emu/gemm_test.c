@@ -17,7 +17,7 @@
 
 static emu_control emulator;
 
-enum { WORKSPACE = 64 << 10, ARENA = 1 << 20 };
+enum { WORKSPACE = 64 << 10, ARENA = 1 << 20, BIAS_OFFSET = 32 };
 
 typedef struct bench { /* one GPU with a stream, cuBLAS and memory */
     berth_cuda *cuda;
@@ -27,6 +27,7 @@ typedef struct bench { /* one GPU with a stream, cuBLAS and memory */
     berth_gpu_graph *graph;
     berth_gemm *gemm;
     berth_gemm_call call;
+    berth_gpu_ptr bias; /* [n_out], when call.bias is one */
 } bench;
 
 static berth_status set_up(bench *b, const char *config, const berth_gemm_shape *shape, berth_error *err)
@@ -52,6 +53,8 @@ static berth_status set_up(bench *b, const char *config, const berth_gemm_shape 
     for (size_t i = 0; i < 3 && st == BERTH_OK; i++)
         st = berth_gpu_take(b->gpu, operands[i].elements * berth_dtype_size(operands[i].dtype), operands[i].at, err);
     if (st == BERTH_OK) st = berth_gpu_take(b->gpu, WORKSPACE, &b->call.workspace, err);
+    if (st == BERTH_OK)
+        st = berth_gpu_take(b->gpu, (size_t)shape->n_out * berth_dtype_size(shape->y) + BIAS_OFFSET, &b->bias, err);
     return st;
 }
 
@@ -80,7 +83,7 @@ static void assert_tidy(void)
 enum { MOST = 4096 };
 
 typedef struct values {
-    float x[MOST], w[MOST], y[MOST]; /* as the dtypes hold them; y: before, then the result */
+    float x[MOST], w[MOST], bias[MOST], y[MOST]; /* as the dtypes hold them; y: before, then the result */
 } values;
 
 /* Small fractions, which every dtype holds exactly; `which` tells operands apart. */
@@ -110,6 +113,8 @@ static berth_status upload_all(bench *b, berth_gpu_stream *s, values *v, berth_e
     berth_status st = upload(b, s, b->call.x, v->x, n_x, g->x, err);
     if (st == BERTH_OK) st = upload(b, s, b->call.w, v->w, n_w, g->w, err);
     if (st == BERTH_OK) st = upload(b, s, b->call.y, v->y, n_y, g->y, err);
+    if (b->call.bias) fill(v->bias, (size_t)g->n_out, 4);
+    if (st == BERTH_OK && b->call.bias) st = upload(b, s, b->call.bias, v->bias, (size_t)g->n_out, g->y, err);
     return st;
 }
 
@@ -119,7 +124,7 @@ static bool is_right(const bench *b, const values *v, const float *was)
     const double unit = g->y == BERTH_F32 ? 1e-6 : g->y == BERTH_F16 ? 1.0 / 2048 : 1.0 / 256;
     for (int64_t r = 0; r < g->rows; r++) {
         for (int64_t o = 0; o < g->n_out; o++) {
-            double want = b->call.adds ? was[r * g->n_out + o] : 0, size = fabs(want);
+            double want = b->call.adds ? was[r * g->n_out + o] : v->bias[o], size = fabs(want);
             for (int64_t i = 0; i < g->n_in; i++) {
                 const double product = (double)v->x[r * g->n_in + i] * v->w[o * g->n_in + i];
                 want += product;
@@ -186,6 +191,71 @@ static void products_are_right(void **state)
     }
 }
 
+/* The same shape three times: chosen once, kept, and chosen anew for a bias that lies otherwise. */
+static void biases_are_added(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < N_SHAPES; i++) {
+        bench b;
+        berth_error err = {0};
+        char config[64];
+        snprintf(config, sizeof config, "mem=2MiB;seed=%zu;driver=%d", i, i % 2 ? 13000 : 12040);
+        assert_int_equal(set_up(&b, config, &shapes[i], &err), BERTH_OK);
+        assert_int_equal(berth_gemm_takes_bias(b.gemm, &shapes[i]), shapes[i].x == shapes[i].y);
+        for (int times = 0; times < 4; times++) {
+            bool right = false;
+            b.call.bias = times < 2 ? b.bias : b.bias + BIAS_OFFSET;
+            const berth_status st = multiply(&b, true, times == 3, &right, &err);
+            if (shapes[i].x != shapes[i].y) {
+                assert_int_equal(st, BERTH_INVALID_ARGUMENT);
+                assert_non_null(strstr(err.message, "ask berth_gemm_takes_bias first"));
+                break;
+            }
+            if (st != BERTH_OK) fail_msg("%s", err.message);
+            if (!right) fail_msg("shape %zu, time %d: wrong", i, times);
+        }
+        tear_down(&b);
+        assert_tidy();
+    }
+}
+
+static void a_bias_that_cannot_be_added_is_said(void **state)
+{
+    (void)state;
+    bench b;
+    berth_error err = {0};
+    bool right = false;
+    assert_int_equal(set_up(&b, "mem=2MiB;cublaslt=0", &shapes[2], &err), BERTH_OK);
+    b.call.bias = b.bias;
+    assert_int_equal(multiply(&b, true, false, &right, &err), BERTH_UNSUPPORTED);
+    assert_int_equal(err.status, BERTH_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "cublasLtMatmulAlgoGetHeuristic failed: CUBLAS_STATUS_NOT_SUPPORTED"));
+    b.call.bias = 0;
+    assert_int_equal(multiply(&b, true, false, &right, &err), BERTH_OK);
+    assert_true(right);
+    tear_down(&b);
+    assert_tidy();
+}
+
+/* More shapes than are kept. */
+static void many_shapes_are_chosen_in_turn(void **state)
+{
+    (void)state;
+    bench b;
+    berth_error err = {0};
+    assert_int_equal(set_up(&b, "mem=2MiB", &shapes[2], &err), BERTH_OK);
+    b.call.bias = b.bias;
+    for (int i = 0; i < 300; i++) {
+        bool right = false;
+        b.call.shape.rows = 1 + i * 7 % 64;
+        b.call.shape.n_in = 1 + i * 5 % 48;
+        assert_int_equal(multiply(&b, true, false, &right, &err), BERTH_OK);
+        assert_true(right);
+    }
+    tear_down(&b);
+    assert_tidy();
+}
+
 /* Without the wait for its operands a product is wrong on some seed: it is carried out in the order of its stream and
  * of nothing else. */
 static void a_wait_left_out_is_found(void **state)
@@ -219,6 +289,8 @@ static void each_call_may_fail(void **state)
             char config[64];
             snprintf(config, sizeof config, "mem=2MiB;fail=%llu:%d", (unsigned long long)call, codes[c]);
             berth_status st = set_up(&b, config, &shapes[1], &err);
+            if (st == BERTH_OK) st = multiply(&b, true, false, &right, &err);
+            b.call.bias = b.bias;
             if (st == BERTH_OK) st = multiply(&b, true, true, &right, &err);
             tear_down(&b);
             emu_report r;
@@ -520,6 +592,9 @@ int main(void)
     emu_control_open(&emulator);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_are_right),
+        cmocka_unit_test(biases_are_added),
+        cmocka_unit_test(a_bias_that_cannot_be_added_is_said),
+        cmocka_unit_test(many_shapes_are_chosen_in_turn),
         cmocka_unit_test(a_wait_left_out_is_found),
         cmocka_unit_test(each_call_may_fail),
         cmocka_unit_test(what_is_wrong_is_one_line),
