@@ -117,6 +117,14 @@ static bool has_pixels(const berth_core_request *q, int32_t tile)
     return q->tile_pixels ? q->tile_pixels[tile] != NULL : q->pixels != NULL;
 }
 
+/* They were left out as its session held their KV, on a replica that is lost since. */
+static berth_status fail_without_pixels(const berth_active *a, berth_error *err)
+{
+    berth_status st = berth_lost_error(a->replica->core, err);
+    berth_error_append(err, "; this session's pictures were lost with it: submit the request again");
+    return st;
+}
+
 /* A place in the feature store for every tile whose tokens are to be computed; a known one where there is one. */
 static berth_status take_tiles(berth_active *a, berth_error *err)
 {
@@ -128,6 +136,8 @@ static berth_status take_tiles(berth_active *a, berth_error *err)
         int32_t known = a->shares && q->tile_digests ? berth_blocks_find(&r->features, q->tile_digests[t]) : -1;
         a->tile_blocks[t] = known >= 0 ? known : berth_blocks_take(&r->features);
         a->tile_state[t] = known >= 0 ? BERTH_TILE_DONE : BERTH_TILE_WANTED;
+        if (known < 0 && !has_pixels(q, t) && berth_core_n_living(r->core) < r->core->n_replicas)
+            return fail_without_pixels(a, err);
         if (a->tile_blocks[t] < 0 || (known < 0 && !has_pixels(q, t)))
             return BERTH_FAIL(err, BERTH_INTERNAL, "image tile %d has no %s", (int)t,
                               a->tile_blocks[t] < 0 ? "room in the feature store" : "pixels");
@@ -199,7 +209,6 @@ bool berth_active_is_stop(const berth_active *a, int32_t id)
 static void give_back(berth_active *a)
 {
     berth_replica *r = a->replica;
-    if (a->request->session) berth_session_take_back(a->request->session, a);
     if (a->kv.blocks) berth_block_table_give_back(&a->kv, &r->kv);
     for (int32_t t = 0; a->tile_blocks && t < a->request->n_tiles; t++)
         if (a->tile_state && a->tile_state[t] != BERTH_TILE_UNUSED && a->tile_blocks[t] >= 0)
@@ -237,9 +246,27 @@ void berth_active_end(berth_active *a)
         result = a->result;
     else
         berth_core_result_deinit(&a->result);
+    if (q->session) berth_session_take_back(q->session, a);
     give_back(a);
     berth_job_queue_give_back(&r->core->queue, a->job);
     berth_count(&r->n_finished, 1);
     q->on_end(q->user, a->status, &result, &a->error);
+    free(a);
+}
+
+bool berth_active_may_move(const berth_active *a)
+{
+    const berth_core *core = a->replica->core;
+    if (a->status != BERTH_DEVICE_LOST || a->job->has_moved || a->request->tap) return false;
+    return a->result.n_ids == 0 && berth_core_n_living(core) > 0;
+}
+
+void berth_active_move(berth_active *a)
+{
+    berth_core *core = a->replica->core;
+    berth_core_result_deinit(&a->result);
+    give_back(a);
+    berth_job_queue_put_back(&core->queue, a->job);
+    berth_core_wake(core);
     free(a);
 }

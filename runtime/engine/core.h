@@ -5,7 +5,7 @@
  * active.c      a request under way: its memory, its end   pass.c      filling, starting and finishing a pass
  * tokens.c      what a finished pass gives its requests    session.c   what is kept between requests
  * numeric.c     where bad numbers began                    submit.c    the ways in
- * stages.c      where the vision tower ends
+ * stages.c      where the vision tower ends              lost.c      devices that are lost
  *
  * All of a replica but what is marked otherwise belongs to its loop thread, so no step takes a lock. */
 #ifndef BERTH_ENGINE_CORE_H
@@ -74,9 +74,12 @@ typedef struct berth_active {
 /* active.c. Blocks were made sure of (berth_active_needs); fails only for memory. */
 berth_status berth_active_create(berth_replica *r, berth_job *job, berth_active **out, berth_error *err);
 void berth_active_end(berth_active *a); /* gives everything back and tells the end; frees */
-typedef struct berth_needs {            /* what a request takes of its replica at most */
-    int64_t rows;                       /* of KV */
-    int32_t limit;                      /* new tokens */
+/* Its devices were lost before it had told anything, and another replica may try: once. */
+bool berth_active_may_move(const berth_active *a);
+void berth_active_move(berth_active *a); /* back to the queue as it came, with its session; frees */
+typedef struct berth_needs {             /* what a request takes of its replica at most */
+    int64_t rows;                        /* of KV */
+    int32_t limit;                       /* new tokens */
 } berth_needs;
 berth_needs berth_active_needs(const berth_core *core, const berth_core_request *q);
 void berth_active_fail(berth_active *a, berth_status st, const berth_error *why); /* the first failure stays */
@@ -158,7 +161,8 @@ int64_t berth_session_lend(berth_core_session *s, berth_active *a);   /* its com
 void berth_session_take_back(berth_core_session *s, berth_active *a); /* what a computed; may keep nothing */
 /* Are as many blocks to be had, what `but` alone holds included? Idle sessions give way. */
 bool berth_session_make_room(berth_replica *r, const berth_core_session *but, int32_t n_blocks);
-void berth_session_settle(berth_replica *r, berth_core_session *s);       /* it holds KV of r now, and is idle */
+void berth_session_settle(berth_replica *r, berth_core_session *s); /* it holds KV of r now, and is idle */
+void berth_sessions_forget_all(berth_replica *r); /* the idle ones of a replica that is lost: all is computed again */
 void berth_session_let_go(berth_core_session *s, const berth_replica *r); /* its request is over */
 
 /* ---- replicas --------------------------------------------------------------------------------------------------- */
@@ -175,8 +179,10 @@ struct berth_replica {
     int32_t index;
     unsigned long thread; /* its loop */
     bool runs;
-    berth_event wake;    /* a request came, a pass is over, a call waits */
-    berth_store *stores; /* owned */
+    uint64_t lanes;       /* bit d: its programs use device d */
+    _Atomic bool is_lost; /* lost.c: one of them is lost; it starts nothing any more */
+    berth_event wake;     /* a request came, a pass is over, a call waits */
+    berth_store *stores;  /* owned */
     int32_t n_stores;
     berth_blocks kv, features; /* features: a block is a tile */
     berth_pass *passes;        /* owned; [n_passes] */
@@ -203,6 +209,14 @@ void berth_replica_join(berth_replica *r);
 void berth_replica_call(berth_replica *r, void (*fn)(berth_replica *r, void *arg),
                         void *arg); /* waits until it is done */
 
+/* lost.c. After a pass, or its start, failed with st and *err: whether this replica, and which of the others, can go on; what
+ * can still be used is added to *err. */
+void berth_lost_look(berth_replica *r, berth_status st, berth_error *err);
+berth_status berth_lost_error(berth_core *core,
+                              berth_error *err); /* BERTH_DEVICE_LOST: of the first loss, and what is left */
+bool berth_replica_lives(const berth_replica *r);
+int32_t berth_core_n_living(const berth_core *core);
+
 static inline void berth_count(_Atomic int64_t *counter, int64_t n) /* of the only thread that writes it */
 {
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
@@ -220,6 +234,8 @@ struct berth_core {
     _Atomic uint64_t nonce; /* for pictures without digests */
     _Atomic int32_t n_sessions;
     pthread_mutex_t strict_turn; /* strict mode: one pass at a time in the whole engine */
+    pthread_mutex_t lost_lock;   /* why_lost */
+    berth_error why_lost;        /* of the first loss; status BERTH_OK: none */
     uint64_t load_done, load_total;
     berth_buffer notes; /* lines for the user */
 };

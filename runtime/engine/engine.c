@@ -231,6 +231,7 @@ static berth_status make_replica(berth_core *core, int32_t index, berth_error *e
     berth_replica *r = &core->replicas[index];
     r->index = index;
     r->core = core;
+    r->lanes = berth_program_lanes(plan->replicas[index].encode) | berth_program_lanes(plan->replicas[index].step);
     berth_event_init(&r->wake);
     pthread_mutex_init(&r->calls_lock, NULL);
     pthread_cond_init(&r->calls_done, NULL);
@@ -382,6 +383,7 @@ berth_status berth_core_create(berth_core_plan *take_plan, const berth_core_opti
     if (options) core->options = *options;
     pthread_mutex_init(&core->exec.strict_lock, NULL);
     pthread_mutex_init(&core->strict_turn, NULL);
+    pthread_mutex_init(&core->lost_lock, NULL);
     berth_status st = make_queue(core, err);
     if (st == BERTH_OK) st = build_core(core, err);
     if (st != BERTH_OK) {
@@ -406,6 +408,7 @@ void berth_core_destroy(berth_core *core)
     berth_core_plan_destroy(core->plan);
     pthread_mutex_destroy(&core->exec.strict_lock);
     pthread_mutex_destroy(&core->strict_turn);
+    pthread_mutex_destroy(&core->lost_lock);
     berth_job_queue_deinit(&core->queue);
     berth_buffer_deinit(&core->notes);
     free(core);

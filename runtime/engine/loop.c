@@ -19,6 +19,7 @@ static void take_finished(berth_pass *p)
         berth_tokens_take(p);
         return;
     }
+    berth_lost_look(p->replica, st, &err);
     for (int32_t i = 0; i < p->n_items; i++) berth_active_fail(p->items[i].who, st, &err);
     berth_blocks_forget_all(&p->replica->kv);
     berth_blocks_forget_all(&p->replica->features);
@@ -72,6 +73,7 @@ static void start(berth_pass *p, const berth_pass *after)
     berth_error err = {0};
     berth_status st = berth_pass_start(p, after, first->request->tap ? &watch : NULL, &err);
     if (st == BERTH_OK) return;
+    berth_lost_look(p->replica, st, &err);
     for (int32_t i = 0; i < p->n_items; i++) berth_active_fail(p->items[i].who, st, &err);
 }
 
@@ -123,7 +125,10 @@ static void remove_active(berth_replica *r, int32_t at)
     if (r->turn > at) r->turn--;
     if (r->turn >= r->n_actives) r->turn = 0;
     atomic_store(&r->load, r->n_actives);
-    berth_active_end(a);
+    if (berth_active_may_move(a))
+        berth_active_move(a);
+    else
+        berth_active_end(a);
 }
 
 static bool end_those_over(berth_replica *r)
@@ -154,7 +159,8 @@ static bool may_start(void *user, const berth_job *job)
     const berth_core_request *q = job->request;
     if (r->n_actives >= core->plan->config.n_seqs) return false;
     for (int32_t i = 0; i < core->n_replicas && job->replica < 0; i++)
-        if (atomic_load(&core->replicas[i].load) < r->n_actives) return false;
+        if (berth_replica_lives(&core->replicas[i]) && atomic_load(&core->replicas[i].load) < r->n_actives)
+            return false;
     if (q->n_tiles > berth_blocks_available(&r->features)) return false;
     int64_t blocks = (berth_active_needs(core, q).rows + r->kv.block - 1) / r->kv.block;
     return berth_session_make_room(r, q->session, (int32_t)blocks);
@@ -219,6 +225,59 @@ static bool admit(berth_replica *r)
     }
 }
 
+/* ---- a replica that is lost ------------------------------------------------------------------------------------- */
+
+static void fail_actives(berth_replica *r)
+{
+    berth_error err = {0};
+    if (r->n_actives == 0) return;
+    berth_status st = berth_lost_error(r->core, &err);
+    for (int32_t i = 0; i < r->n_actives; i++) {
+        berth_active *a = r->actives[i];
+        a->n_sick = 0; /* nobody can look where it began */
+        if (a->phase != BERTH_PHASE_OVER) berth_active_fail(a, st, &err);
+    }
+}
+
+static bool anyone(void *user, const berth_job *job)
+{
+    (void)user;
+    (void)job;
+    return true;
+}
+
+static void refuse_waiting(berth_replica *r, berth_job *job)
+{
+    const berth_core_request *q = job->request;
+    berth_core_result none = {0};
+    berth_error err = {0};
+    berth_status st = berth_lost_error(r->core, &err);
+    if (q->session) berth_session_let_go(q->session, r);
+    berth_job_queue_give_back(&r->core->queue, job);
+    berth_count(&r->n_finished, 1);
+    q->on_end(q->user, st, &none, &err);
+}
+
+/* What waits for this replica may go to any other. Where no replica is left, what waits ends. */
+static bool hand_over(berth_replica *r)
+{
+    berth_core *core = r->core;
+    bool any = false;
+    berth_sessions_forget_all(r);
+    if (berth_job_queue_unbind(&core->queue, r->index)) berth_core_wake(core);
+    for (;;) {
+        int64_t now = berth_now_ns();
+        bool is_last = berth_core_n_living(core) == 0;
+        berth_job *job = berth_job_queue_take(&core->queue, r->index, now, is_last ? anyone : NULL, r);
+        if (!job) return any;
+        if (berth_job_cancelled(job) || berth_job_expired(job, now))
+            end_waiting(r, job);
+        else
+            refuse_waiting(r, job);
+        any = true;
+    }
+}
+
 /* ---- calls from other threads ----------------------------------------------------------------------------------- */
 
 void berth_replica_call(berth_replica *r, void (*fn)(berth_replica *r, void *arg), void *arg)
@@ -253,9 +312,10 @@ static bool take_turn(berth_replica *r)
 {
     bool any = take_all_finished(r);
     any |= do_calls(r);
+    if (!berth_replica_lives(r)) fail_actives(r);
     any |= end_those_over(r);
-    any |= admit(r);
-    any |= start_passes(r);
+    any |= berth_replica_lives(r) ? admit(r) : hand_over(r);
+    if (berth_replica_lives(r)) any |= start_passes(r);
     any |= end_those_over(r); /* what strict mode finished, what could not be started */
     atomic_store_explicit(&r->kv_used, r->kv.n_blocks - berth_blocks_available(&r->kv), memory_order_relaxed);
     atomic_store_explicit(&r->kv_cached, r->kv.n_cached, memory_order_relaxed);
@@ -265,7 +325,7 @@ static bool take_turn(berth_replica *r)
 static bool may_end(berth_replica *r)
 {
     return atomic_load(&r->core->is_ending) && r->n_actives == 0 && r->n_flying == 0 &&
-           berth_job_queue_waiting(&r->core->queue) == 0;
+           berth_job_queue_is_idle(&r->core->queue); /* also of others': a lost replica's may come here */
 }
 
 static void sleep_until_something(berth_replica *r, uint32_t seen)

@@ -86,6 +86,16 @@ static berth_job *remove_at(berth_job_queue *q, int32_t at)
     return job;
 }
 
+static void add(berth_job_queue *q, berth_job *job)
+{
+    q->n_deadlines += job->request->deadline_ns > 0;
+    q->n_flags += job->request->cancel != NULL;
+    q->n_cancelled += atomic_load(&job->is_cancelled);
+    q->n_heap++;
+    put_at(q, q->n_heap - 1, job);
+    sift_up(q, q->n_heap - 1);
+}
+
 /* ---- in and out ------------------------------------------------------------------------------------------------- */
 
 berth_status berth_job_queue_reserve(berth_job_queue *q, berth_error *err)
@@ -126,12 +136,30 @@ void berth_job_queue_push(berth_job_queue *q, const berth_core_request *request,
                        .is_used = true};
     if (out_id) *out_id = job->id;
     q->n_submitted++;
-    q->n_deadlines += request->deadline_ns > 0;
-    q->n_flags += request->cancel != NULL;
-    q->n_heap++;
-    put_at(q, q->n_heap - 1, job);
-    sift_up(q, q->n_heap - 1);
+    add(q, job);
     pthread_mutex_unlock(&q->lock);
+}
+
+void berth_job_queue_put_back(berth_job_queue *q, berth_job *job)
+{
+    pthread_mutex_lock(&q->lock);
+    job->replica = -1;
+    job->has_moved = true;
+    add(q, job);
+    pthread_mutex_unlock(&q->lock);
+}
+
+bool berth_job_queue_unbind(berth_job_queue *q, int32_t replica)
+{
+    bool any = false;
+    pthread_mutex_lock(&q->lock);
+    for (int32_t i = 0; i < q->n_heap; i++) {
+        if (q->heap[i]->replica != replica) continue;
+        q->heap[i]->replica = -1;
+        any = true;
+    }
+    pthread_mutex_unlock(&q->lock);
+    return any;
 }
 
 bool berth_job_cancelled(const berth_job *job)
@@ -216,6 +244,14 @@ int32_t berth_job_queue_waiting(berth_job_queue *q)
     int32_t n = q->n_heap + q->n_reserved;
     pthread_mutex_unlock(&q->lock);
     return n;
+}
+
+bool berth_job_queue_is_idle(berth_job_queue *q)
+{
+    pthread_mutex_lock(&q->lock);
+    bool is_idle = q->n_free == q->n_jobs && q->n_reserved == 0;
+    pthread_mutex_unlock(&q->lock);
+    return is_idle;
 }
 
 int64_t berth_job_queue_next_deadline(berth_job_queue *q)

@@ -19,7 +19,7 @@ typedef struct berth_job {
     int32_t heap_at;              /* place among those that wait; -1 = not there */
     int32_t replica;              /* the only one that may run it; -1 = any */
     _Atomic bool is_cancelled;
-    bool is_used;
+    bool is_used, has_moved; /* has_moved: it was put back once */
 } berth_job;
 
 typedef struct berth_queue_options {
@@ -59,6 +59,12 @@ berth_job *berth_job_queue_take(berth_job_queue *q, int32_t replica, int64_t now
 berth_job *berth_job_queue_take_bound(berth_job_queue *q, int32_t replica,
                                       bool (*may)(void *user, const berth_job *job), void *user);
 void berth_job_queue_give_back(berth_job_queue *q, berth_job *job); /* it is over: its id is known no more */
+
+/* A job that was taken waits again, for any replica, at the place its order gives it; its id stays. */
+void berth_job_queue_put_back(berth_job_queue *q, berth_job *job);
+/* What only `replica` might run may now be run by any; true: there was some. */
+bool berth_job_queue_unbind(berth_job_queue *q, int32_t replica);
+bool berth_job_queue_is_idle(berth_job_queue *q); /* no job waits or runs, no place is reserved */
 
 bool berth_job_queue_cancel(berth_job_queue *q, uint64_t id);
 int32_t berth_job_queue_waiting(berth_job_queue *q); /* reserved places included */

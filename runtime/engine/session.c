@@ -53,6 +53,11 @@ static int32_t own_blocks(const berth_core_session *s, const berth_replica *r)
     return n;
 }
 
+void berth_sessions_forget_all(berth_replica *r)
+{
+    while (r->oldest) forget(r, r->oldest);
+}
+
 bool berth_session_make_room(berth_replica *r, const berth_core_session *but, int32_t n_blocks)
 {
     berth_core_session *s = r->oldest;

@@ -328,10 +328,15 @@ berth_status berth_core_session_load(berth_core *core, const uint8_t *data, size
         return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a session of %llu tokens", (unsigned long long)c.head.n_rows);
     }
     memcpy(c.session->keys, data + sizeof c.head, (size_t)c.head.n_rows * sizeof *c.session->keys);
-    berth_replica *best = &core->replicas[0];
-    for (int32_t i = 1; i < core->n_replicas; i++)
-        if (atomic_load(&core->replicas[i].load) < atomic_load(&best->load)) best = &core->replicas[i];
-    berth_replica_call(best, load_on_loop, &c);
+    berth_replica *best = NULL;
+    for (int32_t i = 0; i < core->n_replicas; i++) {
+        berth_replica *r = &core->replicas[i];
+        if (berth_replica_lives(r) && (!best || atomic_load(&r->load) < atomic_load(&best->load))) best = r;
+    }
+    if (best)
+        berth_replica_call(best, load_on_loop, &c);
+    else
+        c.status = berth_lost_error(core, err);
     if (c.status != BERTH_OK) {
         berth_core_session_destroy(c.session);
         return c.status;

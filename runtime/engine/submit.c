@@ -67,6 +67,7 @@ void berth_core_wake(berth_core *core)
 
 berth_status berth_core_reserve(berth_core *core, berth_error *err)
 {
+    if (berth_core_n_living(core) == 0) return berth_lost_error(core, err);
     return berth_job_queue_reserve(&core->queue, err);
 }
 
@@ -80,6 +81,7 @@ berth_status berth_core_submit_reserved(berth_core *core, const berth_core_reque
 {
     berth_core_session *s = q->session;
     berth_status st = check_request(core, q, err);
+    if (st == BERTH_OK && berth_core_n_living(core) == 0) st = berth_lost_error(core, err);
     if (st == BERTH_OK && s && atomic_exchange(&s->is_busy, true))
         st =
             BERTH_FAIL(err, BERTH_BUSY, "the session has a request under way; wait for its end or use another session");
