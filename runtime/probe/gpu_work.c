@@ -118,7 +118,7 @@ berth_status berth_gpu_probe_flops(const berth_gpu_probe *p, berth_dtype dtype, 
     double ns = 0, host_ns = 0;
     berth_status st = BERTH_OK;
     *out = 0;
-    for (int64_t n = 256; n <= 4096 && host_ns < SLOW_NS / 8; n *= 2) { /* twice the side is eight times the work */
+    for (int64_t n = 256; n <= 4096 && 8 * host_ns < SLOW_NS; n *= 2) { /* twice the side is eight times the work */
         const berth_gemm_shape shape = {.rows = n, .n_out = n, .n_in = n, .x = dtype, .w = dtype, .y = dtype};
         st = probe_gemm(p, &shape, &ns, &host_ns, err);
         if (st == BERTH_DOES_NOT_FIT && *out > 0) return BERTH_OK;
