@@ -1,5 +1,5 @@
-/* cublaslt.h - the part of cuBLASLt that berth calls, opened at run time: products whose epilogue adds a bias, at no cost
- * of their own. It comes with cuBLAS, as a library beside it.
+/* cublaslt.h - the part of cuBLASLt that berth calls, opened at run time: products whose epilogue adds a bias, at no
+ * cost of their own. It comes with cuBLAS, as a library beside it.
  *
  * Names and values are those of the cuBLAS reference (docs.nvidia.com, "cuBLAS", 3); libraries_abi_test.c compares them
  * with the header where a toolkit is installed. For the files of this folder only. */

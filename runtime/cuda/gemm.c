@@ -88,6 +88,14 @@ bool berth_gemm_takes_bias(const berth_gemm *gemm, const berth_gemm_shape *s)
     return gemm->lt.library && berth_gemm_takes(s) && s->y == s->x;
 }
 
+/* By the first handle only: later ones are made while other streams' threads read it. */
+static void learn(berth_gemm *gemm, int version)
+{
+    gemm->version = version;
+    /* Of cuBLAS's own version. Its absence is no error: a bias is put into y before the product then. */
+    (void)berth_cublaslt_open(&gemm->lt, version / 10000, NULL);
+}
+
 /* Sums of 16-bit products stay in fp32 also where parts of a sum meet. */
 static berth_cublas_result set_up(berth_gemm *gemm, lane *l, const char **out_call)
 {
@@ -99,16 +107,15 @@ static berth_cublas_result set_up(berth_gemm *gemm, lane *l, const char **out_ca
         return code;
     }
     *out_call = "cublasGetVersion";
-    code = blas->cublasGetVersion(l->handle, &gemm->version);
+    int version = 0;
+    code = blas->cublasGetVersion(l->handle, &version);
     if (code != BERTH_CUBLAS_SUCCESS) return code;
+    if (gemm->version == 0) learn(gemm, version);
     *out_call = "cublasSetMathMode";
     code = blas->cublasSetMathMode(l->handle, BERTH_CUBLAS_MATH_NO_REDUCED_SUMS);
     if (code != BERTH_CUBLAS_SUCCESS) return code;
     *out_call = "cublasSetStream";
     code = blas->cublasSetStream(l->handle, l->stream->handle);
-    /* Its absence is no error: biases are put into y before then. Of the same major version as cuBLAS. */
-    if (code == BERTH_CUBLAS_SUCCESS && !gemm->lt.library)
-        (void)berth_cublaslt_open(&gemm->lt, gemm->version / 10000, NULL);
     if (code == BERTH_CUBLAS_SUCCESS && gemm->lt.library) code = berth_gemm_bias_init(&l->bias, &gemm->lt, out_call);
     return code;
 }

@@ -1,5 +1,5 @@
-/* gemm_bias.c - see gemm_bias.h. A choice of cuBLASLt's costs some ten microseconds, so it is kept for the shapes that come
- * again. Column-major as in gemm.c: y's rows there are our outputs, which is what the epilogue's bias is for. */
+/* gemm_bias.c - see gemm_bias.h. A choice of cuBLASLt's costs some ten microseconds, so it is kept for the shapes that
+ * come again. Column-major as in gemm.c: y's rows there are our outputs, which is what the epilogue's bias is for. */
 #include "cuda/gemm_bias.h"
 
 #include <stdint.h>

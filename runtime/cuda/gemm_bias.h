@@ -1,4 +1,5 @@
-/* gemm_bias.h - products with a bias, by cuBLASLt: what gemm.c keeps for each stream. For the files of this folder only. */
+/* gemm_bias.h - products with a bias, by cuBLASLt: what gemm.c keeps for each stream. For the files of this folder
+ * only. */
 #ifndef BERTH_CUDA_GEMM_BIAS_H
 #define BERTH_CUDA_GEMM_BIAS_H
 

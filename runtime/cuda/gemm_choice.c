@@ -14,9 +14,9 @@ bool berth_gemm_takes(const berth_gemm_shape *s)
 }
 
 /* The fewest rows at which cuBLAS is expected to win, by dtype, GPU and how large w is; the last fitting line counts.
- * PREDICTED, NOT MEASURED. In 16 bits our kernels are as fast while reading w is what costs: with few rows, and with w in
- * a cache (below 2 MiB). With many rows cuBLAS has the better tiles, from sm_90 on much better ones (wgmma, which ours do
- * not use). In fp32 ours read w again for every 8 rows. To be replaced by what bench/gpu.sh finds. */
+ * PREDICTED, NOT MEASURED. In 16 bits our kernels are as fast while reading w is what costs: with few rows, and with w
+ * in a cache (below 2 MiB). With many rows cuBLAS has the better tiles, from sm_90 on much better ones (wgmma, which
+ * ours do not use). In fp32 ours read w again for every 8 rows. To be replaced by what bench/gpu.sh finds. */
 static const struct choice {
     berth_dtype dtype;
     int32_t capability;   /* from this on */

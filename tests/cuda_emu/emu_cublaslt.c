@@ -1,6 +1,6 @@
-/* emu_cublaslt.c - the emulated libcublasLt.so.12 and .13: products with a bias as its epilogue, as berth asks for them, and
- * nothing else. Stricter than cuBLASLt: a choice of algorithm holds for the shape, the workspace and the alignments that
- * it was made for, and every object must be given back. */
+/* emu_cublaslt.c - the emulated libcublasLt.so.12 and .13: products with a bias as its epilogue, as berth asks for
+ * them, and nothing else. Stricter than cuBLASLt: a choice of algorithm holds for the shape, the workspace and the
+ * alignments that it was made for, and every object must be given back. */
 #include <stdlib.h>
 #include <string.h>
 

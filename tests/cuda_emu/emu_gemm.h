@@ -1,4 +1,5 @@
-/* emu_gemm.h - a product of cuBLAS as work for the emulated driver: c = alpha op(a) op(b) + beta c (+ bias), column-major. */
+/* emu_gemm.h - a product of cuBLAS as work for the emulated driver: c = alpha op(a) op(b) + beta c (+ bias),
+ * column-major. */
 #ifndef CUDA_EMU_EMU_GEMM_H
 #define CUDA_EMU_EMU_GEMM_H
 

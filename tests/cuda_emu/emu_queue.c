@@ -1,9 +1,9 @@
 /* emu_queue.c - queued work and the order in which it is carried out.
  *
- * A stream is a list of ops. The head of any stream may go next, unless it waits for an event's record that is not over,
- * or the legacy default stream of its context comes between (CUDA Driver API, "Stream synchronization behavior": work
- * there waits for all earlier work of blocking streams, and they for it). Which one goes is drawn by lot, and nothing goes
- * before somebody must know: the worst timing that a program may meet. */
+ * A stream is a list of ops. The head of any stream may go next, unless it waits for an event's record that is not
+ * over, or the legacy default stream of its context comes between (CUDA Driver API, "Stream synchronization behavior":
+ * work there waits for all earlier work of blocking streams, and they for it). Which one goes is drawn by lot, and
+ * nothing goes before somebody must know: the worst timing that a program may meet. */
 #include <stdlib.h>
 #include <string.h>
 
