@@ -158,7 +158,7 @@ static void build_kv_append(berth_bed *b, const int64_t *p, berth_dtype dtype) /
     berth_bed_out(b, BERTH_DIMS(p[3], 2, p[1], p[4], p[2]));
 }
 
-static void build_attention_full(berth_bed *b, const int64_t *p, berth_dtype dtype) /* tiles, T, heads, d */
+void berth_build_attention_full(berth_bed *b, const int64_t *p, berth_dtype dtype) /* tiles, T, heads, d */
 {
     (void)dtype;
     for (int i = 0; i < 3; i++) berth_bed_activation(b, -1, 1, BERTH_DIMS(p[0], p[1], p[2] * p[3]));
@@ -266,11 +266,36 @@ const berth_op_case berth_op_cases[] = {
     {"rope 67", BERTH_OP_ROPE, build_rope, {67, 12, 37}, BERTH_F32, ROUNDING},
     {"kv_append 1", BERTH_OP_KV_APPEND, build_kv_append, {1, 2, 128, 3, 16}, BERTH_F32, EXACT},
     {"kv_append 67", BERTH_OP_KV_APPEND, build_kv_append, {67, 3, 61, 11, 9}, BERTH_F32, EXACT},
-    {"attention_full 1 row", BERTH_OP_ATTENTION_FULL, build_attention_full, {1, 1, 1, 8}, BERTH_F32, WEIGHT_TOLERANCE},
-    {"attention_full 17", BERTH_OP_ATTENTION_FULL, build_attention_full, {2, 17, 5, 8}, BERTH_F32, WEIGHT_TOLERANCE},
-    {"attention_full 65", BERTH_OP_ATTENTION_FULL, build_attention_full, {1, 65, 2, 20}, BERTH_F32, WEIGHT_TOLERANCE},
-    {"attention_full 101", BERTH_OP_ATTENTION_FULL, build_attention_full, {2, 101, 3, 13}, BERTH_F32, WEIGHT_TOLERANCE},
-    {"attention_full 581", BERTH_OP_ATTENTION_FULL, build_attention_full, {1, 581, 1, 24}, BERTH_F32, WEIGHT_TOLERANCE},
+    {"attention_full 1 row",
+     BERTH_OP_ATTENTION_FULL,
+     berth_build_attention_full,
+     {1, 1, 1, 8},
+     BERTH_F32,
+     WEIGHT_TOLERANCE},
+    {"attention_full 17",
+     BERTH_OP_ATTENTION_FULL,
+     berth_build_attention_full,
+     {2, 17, 5, 8},
+     BERTH_F32,
+     WEIGHT_TOLERANCE},
+    {"attention_full 65",
+     BERTH_OP_ATTENTION_FULL,
+     berth_build_attention_full,
+     {1, 65, 2, 20},
+     BERTH_F32,
+     WEIGHT_TOLERANCE},
+    {"attention_full 101",
+     BERTH_OP_ATTENTION_FULL,
+     berth_build_attention_full,
+     {2, 101, 3, 13},
+     BERTH_F32,
+     WEIGHT_TOLERANCE},
+    {"attention_full 581",
+     BERTH_OP_ATTENTION_FULL,
+     berth_build_attention_full,
+     {1, 581, 1, 24},
+     BERTH_F32,
+     WEIGHT_TOLERANCE},
     {"attention_paged first token",
      BERTH_OP_ATTENTION_PAGED,
      berth_build_attention_paged,

@@ -25,6 +25,8 @@ float *berth_op_case_prepare(berth_bed *b, const berth_op_case *c);
 
 /* rows, in, out, bias */
 void berth_build_linear(berth_bed *b, const int64_t *p, berth_dtype dtype);
+/* tiles, T, heads, d */
+void berth_build_attention_full(berth_bed *b, const int64_t *p, berth_dtype dtype);
 /* heads, kv heads, d, block, sequences, tokens of each sequence, length of the first (the next are 5 longer each) */
 void berth_build_attention_paged(berth_bed *b, const int64_t *p, berth_dtype dtype);
 

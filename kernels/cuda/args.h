@@ -128,11 +128,15 @@ typedef struct berth_cuda_attention_paged {
     berth_cuda_out o;
     float *partial; /* [tokens, heads, n_splits, d + 2]: sums, then the maximum and the denominator */
     int heads, kv_heads, d, block, max_blocks, n_splits, n_tokens;
+    int whole; /* a block takes all of a token's splits and writes o; else each writes its part of `partial` */
     float scale;
 } berth_cuda_attention_paged;
 
-/* Positions one block of the paged decode takes: fixed, so that a token's bits do not depend on the call's other tokens. */
-enum { BERTH_CUDA_SPLIT = 256 };
+/* Positions one block of the paged decode takes: fixed, so that a token's bits do not depend on the call's other tokens; keys of
+ * a warp on tensor cores. */
+enum { BERTH_CUDA_SPLIT = 256, BERTH_CUDA_UNIT = 64 };
+/* Tokens of a call up to which splits go to blocks of their own, through scratch; query rows of a tile on tensor cores. */
+enum { BERTH_CUDA_SPLIT_TOKENS = 64, BERTH_CUDA_ATTENTION_ROWS = 64 };
 /* Rows and threads of kernels, which their launches must match. */
 enum {
     BERTH_CUDA_THREADS = 256,

@@ -1,8 +1,9 @@
-/* attention_decode.cu - attention over a paged key-value cache for few tokens: the context is cut into splits of fixed length, each block takes one, and a
- * second kernel merges them. Splits do not depend on the call's other tokens, so neither do a token's bits. Reading keys and values is the limit; each
- * is read once for all query heads of its group, eight at a time.
- * Source: the split-KV scheme of Flash-Decoding; the merge is the online softmax's (Milakov & Gimelshein 2018). */
-#include "kernels/cuda/device.cuh"
+/* attention_decode.cu - attention over a paged key-value cache on the ordinary units, for what tensor cores do not take: a token's context is cut into splits of
+ * fixed length, each block takes one, and a second kernel joins them in order. Calls of many tokens give all splits of a token to one block, which joins them in
+ * the same order. Splits do not depend on the call's other tokens, so neither do a token's bits. Reading keys and values is the limit; each is read once for all
+ * query heads of its group, eight at a time.
+ * Source: the split-KV scheme of Flash-Decoding. */
+#include "kernels/cuda/softmax.cuh"
 
 enum { KEY_LANES = 8 };
 
@@ -19,9 +20,10 @@ template <class K> struct paged_rows {
     }
 };
 
-/* Shared memory: q [HEADS, d], scores [HEADS, SPLIT]. */
+/* Shared memory: q [HEADS, d], scores [HEADS, SPLIT], what each head saw of the split. */
 struct decode_shared {
     float *q, *scores;
+    softmax_seen *seen;
 };
 
 /* Scores of `count` positions: eight lanes a position, each with every eighth run of d, so four positions a warp are in flight and a sum is three shuffles. */
@@ -57,9 +59,8 @@ __device__ __forceinline__ void decode_scores(const decode_shared &s, const page
     }
 }
 
-/* Turns scores into exp(score - max), a warp a head, and leaves max and sum behind the head's partial result. */
-__device__ __forceinline__ void decode_weights(const decode_shared &s, int count, int n_heads, float *partial,
-                                               long long head_stride, int d)
+/* Turns scores into exp(score - max), a warp a head. */
+__device__ __forceinline__ void decode_weights(const decode_shared &s, int count, int n_heads)
 {
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
     for (int h = warp; h < n_heads; h += (int)blockDim.x / 32) {
@@ -72,78 +73,107 @@ __device__ __forceinline__ void decode_weights(const decode_shared &s, int count
             sum += e;
         }
         sum = warp_sum(sum);
-        if (lane == 0) partial[h * head_stride + d] = top, partial[h * head_stride + d + 1] = sum;
+        if (lane == 0) s.seen[h].top = top, s.seen[h].sum = sum;
     }
 }
 
-/* Sums of weight * value: a thread a column, all heads at once. */
+/* Sums of weight * value in column i, all heads at once. */
 template <class K>
 __device__ __forceinline__ void decode_values(const decode_shared &s, const paged_rows<K> &rows, int first, int count,
-                                              int n_heads, float *partial, long long head_stride)
+                                              int n_heads, int i, float (&sums)[BERTH_CUDA_HEADS])
 {
     const long long to_value = rows.block_elements / 2;
-    for (int i = (int)threadIdx.x; i < rows.d; i += (int)blockDim.x) {
-        float sums[BERTH_CUDA_HEADS] = {};
-        for (int p = 0; p < count; p++) {
-            const float v = widen(rows.key(first + p)[to_value + i]);
-#pragma unroll
-            for (int h = 0; h < BERTH_CUDA_HEADS; h++)
-                if (h < n_heads) sums[h] = fmaf(s.scores[h * BERTH_CUDA_SPLIT + p], v, sums[h]);
-        }
+    for (int p = 0; p < count; p++) {
+        const float v = widen(rows.key(first + p)[to_value + i]);
 #pragma unroll
         for (int h = 0; h < BERTH_CUDA_HEADS; h++)
-            if (h < n_heads) partial[h * head_stride + i] = sums[h];
+            if (h < n_heads) sums[h] = fmaf(s.scores[h * BERTH_CUDA_SPLIT + p], v, sums[h]);
     }
 }
 
-/* Block (split, kv head, token). Barriers: q before scores, scores before weights, weights before values, values before the next heads' q. */
-template <class K> __device__ __forceinline__ void decode_split(const berth_cuda_attention_paged &a)
+/* What a thread holds of its column: outputs so far, and what they come from (the same in all threads). */
+struct decode_column {
+    float o[BERTH_CUDA_HEADS];
+    softmax_seen seen[BERTH_CUDA_HEADS];
+};
+
+/* One split for up to eight heads from `head` on. Barriers: q or the last split's values before scores, scores before weights, weights before values. */
+template <class K>
+__device__ __forceinline__ void decode_split(const berth_cuda_attention_paged &a, const decode_shared &s,
+                                             const paged_rows<K> &rows, int split, int n_keys, int n_heads,
+                                             long long head, decode_column &c)
 {
-    const int split = (int)blockIdx.x, kv_head = (int)blockIdx.y, token = (int)blockIdx.z, group = a.heads / a.kv_heads;
-    const int first = split * BERTH_CUDA_SPLIT, count = min(a.positions[token] + 1 - first, (int)BERTH_CUDA_SPLIT);
-    if (count <= 0) return; /* the whole block: the sequence ends before this split */
-    const decode_shared s = {(float *)berth_shared, (float *)berth_shared + BERTH_CUDA_HEADS * a.d};
+    const int first = split * BERTH_CUDA_SPLIT, count = min(n_keys - first, (int)BERTH_CUDA_SPLIT);
+    const int i = (int)threadIdx.x;
+    float sums[BERTH_CUDA_HEADS] = {};
+    __syncthreads();
+    decode_scores(s, rows, first, count, n_heads, a.scale);
+    __syncthreads();
+    decode_weights(s, count, n_heads);
+    __syncthreads();
+    if (i >= a.d) return;
+    decode_values(s, rows, first, count, n_heads, i, sums);
+#pragma unroll
+    for (int h = 0; h < BERTH_CUDA_HEADS; h++) {
+        if (h >= n_heads) break;
+        c.o[h] = softmax_joined(softmax_join(c.seen[h], s.seen[h]), c.o[h], sums[h]);
+        if (a.whole) continue;
+        float *partial = a.partial + ((head + h) * a.n_splits + split) * (a.d + 2);
+        partial[i] = sums[h];
+        if (i == 0) partial[a.d] = s.seen[h].top, partial[a.d + 1] = s.seen[h].sum;
+    }
+}
+
+/* Block (split, kv head, token), or (0, kv head, token) for all splits of the token. A thread has a column. */
+template <class K> __device__ __forceinline__ void decode(const berth_cuda_attention_paged &a)
+{
+    const int kv_head = (int)blockIdx.y, token = (int)blockIdx.z, group = a.heads / a.kv_heads;
+    const int n_keys = a.positions[token] + 1, first = a.whole ? 0 : (int)blockIdx.x;
+    const int end = a.whole ? (n_keys + BERTH_CUDA_SPLIT - 1) / BERTH_CUDA_SPLIT : first + 1;
+    if (first * BERTH_CUDA_SPLIT >= n_keys) return; /* the whole block: the sequence ends before this split */
+    float *q = (float *)berth_shared, *scores = q + BERTH_CUDA_HEADS * a.d;
+    const decode_shared s = {q, scores, (softmax_seen *)(scores + BERTH_CUDA_HEADS * BERTH_CUDA_SPLIT)};
     const long long head_elements = (long long)a.block * a.d;
     const paged_rows<K> rows = {(const K *)a.kv + kv_head * head_elements,
                                 a.block_table + (long long)a.token_seq[token] * a.max_blocks, a.block, a.d,
                                 2 * a.kv_heads * head_elements};
-    const long long head_stride = (long long)a.n_splits * (a.d + 2);
-    for (int h = 0; h < group; h += BERTH_CUDA_HEADS) {
-        const int n_heads = min(group - h, (int)BERTH_CUDA_HEADS);
-        const long long head = (long long)token * a.heads + kv_head * group + h;
-        float *partial = a.partial + head * head_stride + (long long)split * (a.d + 2);
+    for (int h0 = 0; h0 < group; h0 += BERTH_CUDA_HEADS) {
+        const int n_heads = min(group - h0, (int)BERTH_CUDA_HEADS);
+        const long long head = (long long)token * a.heads + kv_head * group + h0;
+        decode_column c;
+#pragma unroll
+        for (int h = 0; h < BERTH_CUDA_HEADS; h++) c.o[h] = 0, c.seen[h] = softmax_nothing();
+        __syncthreads();
         for (int i = (int)threadIdx.x; i < n_heads * a.d; i += (int)blockDim.x) s.q[i] = load_one(a.q, head * a.d + i);
-        __syncthreads();
-        decode_scores(s, rows, first, count, n_heads, a.scale);
-        __syncthreads();
-        decode_weights(s, count, n_heads, partial, head_stride, a.d);
-        __syncthreads();
-        decode_values(s, rows, first, count, n_heads, partial, head_stride);
-        __syncthreads();
+        for (int split = first; split < end; split++) decode_split(a, s, rows, split, n_keys, n_heads, head, c);
+#pragma unroll
+        for (int h = 0; h < BERTH_CUDA_HEADS; h++)
+            if (a.whole && h < n_heads && (int)threadIdx.x < a.d)
+                store_one(a.o, (head + h) * a.d + threadIdx.x, c.o[h] / c.seen[h].sum);
     }
 }
 
-/* Block (head, token), a thread a column: splits in order, each scaled to the largest maximum. */
+/* Block (head, token), a thread a column: splits in order. */
 BERTH_KERNEL(attention_merge, berth_cuda_attention_paged)
 {
     const int n = a.positions[blockIdx.y] / BERTH_CUDA_SPLIT + 1, stride = a.d + 2;
     const long long head = (long long)blockIdx.y * a.heads + blockIdx.x;
     const float *partial = a.partial + head * a.n_splits * stride;
-    float top = -1.0f / 0.0f, sum = 0;
-    for (int i = 0; i < n; i++) top = fmaxf(top, partial[(long long)i * stride + a.d]);
-    for (int i = 0; i < n; i++)
-        sum = fmaf(partial[(long long)i * stride + a.d + 1], expf(partial[(long long)i * stride + a.d] - top), sum);
     for (int c = (int)threadIdx.x; c < a.d; c += (int)blockDim.x) {
+        softmax_seen all = softmax_nothing();
         float o = 0;
-        for (int i = 0; i < n; i++)
-            o = fmaf(partial[(long long)i * stride + c], expf(partial[(long long)i * stride + a.d] - top), o);
-        store_one(a.o, head * a.d + c, o / sum);
+        for (int i = 0; i < n; i++) {
+            const float *part = partial + (long long)i * stride;
+            const softmax_seen seen = {part[a.d], part[a.d + 1]};
+            o = softmax_joined(softmax_join(all, seen), o, part[c]);
+        }
+        store_one(a.o, head * a.d + c, o / all.sum);
     }
 }
 
 #define DECODE(K)                                                                                                      \
     BERTH_KERNEL(attention_decode_##K, berth_cuda_attention_paged)                                                     \
     {                                                                                                                  \
-        decode_split<K>(a);                                                                                            \
+        decode<K>(a);                                                                                                  \
     }
 BERTH_FOR_DTYPES(DECODE)

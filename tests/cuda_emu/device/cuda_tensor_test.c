@@ -93,6 +93,82 @@ static void linear_rows_are_independent(void **state)
     berth_bed_deinit(&b);
 }
 
+/* ---- attention ---------------------------------------------------------------------------------------------------------- */
+
+static void attention_agrees_with_ref(void **state)
+{
+    (void)state;
+    static const berth_op_case cases[] = {
+        {"one query", BERTH_OP_ATTENTION_FULL, berth_build_attention_full, {1, 1, 1, 64}, BERTH_F32, 3e-6},
+        {"tile of 65", BERTH_OP_ATTENTION_FULL, berth_build_attention_full, {2, 65, 2, 64}, BERTH_F32, 3e-6},
+        {"tile of 321", BERTH_OP_ATTENTION_FULL, berth_build_attention_full, {1, 321, 1, 128}, BERTH_F32, 3e-6},
+        {"first token", BERTH_OP_ATTENTION_PAGED, berth_build_attention_paged, {6, 2, 64, 4, 1, 1, 1}, BERTH_F32, 3e-6},
+        {"decode", BERTH_OP_ATTENTION_PAGED, berth_build_attention_paged, {7, 1, 128, 16, 3, 1, 319}, BERTH_F32, 3e-6},
+        {"wide group",
+         BERTH_OP_ATTENTION_PAGED,
+         berth_build_attention_paged,
+         {19, 1, 64, 8, 2, 2, 70},
+         BERTH_F32,
+         3e-6},
+        {"prefill", BERTH_OP_ATTENTION_PAGED, berth_build_attention_paged, {6, 2, 64, 16, 1, 70, 331}, BERTH_F32, 3e-6},
+        {"chunks", BERTH_OP_ATTENTION_PAGED, berth_build_attention_paged, {4, 4, 128, 7, 3, 23, 90}, BERTH_F32, 3e-6},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (int dtype = BERTH_F16; dtype <= BERTH_BF16; dtype++) {
+            if (!has((berth_dtype)dtype)) continue;
+            berth_bed b;
+            device_call d;
+            berth_op_case_prepare(&b, &cases[i]);
+            float *want = reference(&b, NULL, all_of((berth_dtype)dtype));
+            device_call_init(&d, &b, NULL, all_of((berth_dtype)dtype));
+            run_on_emulator(&d, cases[i].name, CAPABILITY, i);
+            float *got = widened_output(&d);
+            check_output(&cases[i], (berth_dtype)dtype, got, want, berth_bed_out_floats(&b));
+            free(got);
+            free(want);
+            device_call_deinit(&d);
+            berth_bed_deinit(&b);
+        }
+}
+
+/* Tokens of a prefill, which tiles take (or, on the ordinary units, a block each), alone as a decode takes them: through splits and their merge. */
+static void attention_tokens_are_independent(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t shape[7];
+        berth_dtype dtype;
+    } rows[] = {{{6, 2, 64, 16, 1, 75, 590}, BERTH_F16},
+                {{3, 1, 128, 16, 2, 40, 270}, BERTH_F16},
+                {{3, 1, 24, 16, 1, 70, 300}, BERTH_F16},
+                {{2, 2, 64, 16, 1, 66, 267}, BERTH_F32}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        berth_bed b;
+        device_call d;
+        const int64_t *p = rows[i].shape, n_tokens = p[4] * p[5], row = p[0] * p[2];
+        const size_t bytes = (size_t)row * berth_dtype_size(rows[i].dtype);
+        berth_bed_init(&b, BERTH_OP_ATTENTION_PAGED, i);
+        berth_build_attention_paged(&b, p, BERTH_F32);
+        device_call_init(&d, &b, NULL, all_of(rows[i].dtype));
+        run_on_emulator(&d, "tokens together", CAPABILITY, 1);
+        for (int64_t t = 0; t < n_tokens; t += 13) {
+            berth_bed one = b;
+            device_call alone;
+            one.call.in[0].data = (float *)b.call.in[0].data + t * row;
+            one.call.in[2].data = (int32_t *)b.call.in[2].data + t;
+            one.call.in[3].data = (int32_t *)b.call.in[3].data + t;
+            one.call.in[0].dims[0] = one.call.in[2].dims[0] = one.call.in[3].dims[0] = one.call.out.dims[0] = 1;
+            device_call_init(&alone, &one, NULL, all_of(rows[i].dtype));
+            run_on_emulator(&alone, "a token alone", CAPABILITY, 2);
+            if (memcmp(alone.call.out.data, (char *)d.call.out.data + (size_t)t * bytes, bytes) != 0)
+                fail_msg("shape %d, token %d: other bits alone", (int)i, (int)t);
+            device_call_deinit(&alone);
+        }
+        device_call_deinit(&d);
+        berth_bed_deinit(&b);
+    }
+}
+
 /* bf16 begins with sm_80; what a generation lacks is not asked of it. */
 static void kernels_fit_the_generation(void **state)
 {
@@ -123,12 +199,47 @@ static void kernels_fit_the_generation(void **state)
     assert_true(has(BERTH_BF16) == (emu_find_kernel("linear_thin_bf16") != NULL));
 }
 
+static const char *paged_kernel(berth_dtype t, int64_t tokens, int64_t d, int32_t capability)
+{
+    static berth_cuda_launch launches[BERTH_CUDA_MAX_LAUNCHES];
+    berth_op_attrs attrs = {.scale = 1};
+    berth_op_call call = {.kind = BERTH_OP_ATTENTION_PAGED,
+                          .attrs = &attrs,
+                          .n_in = 5,
+                          .in = {{.dtype = t, .n_dims = 3, .dims = {tokens, 6, d}},
+                                 {.dtype = t, .n_dims = 5, .dims = {9, 2, 2, 16, d}},
+                                 {.dtype = BERTH_I32, .n_dims = 1, .dims = {tokens}},
+                                 {.dtype = BERTH_I32, .n_dims = 1, .dims = {tokens}},
+                                 {.dtype = BERTH_I32, .n_dims = 2, .dims = {1, 9}}},
+                          .out = {.dtype = t, .n_dims = 3, .dims = {tokens, 6, d}}};
+    assert_true(berth_cuda_launches(&call, capability, launches) > 0);
+    return launches[0].kernel;
+}
+
+/* Scratch stays what 64 tokens need: more do not cut their contexts over blocks. */
+static void attention_kernels_fit_the_generation(void **state)
+{
+    (void)state;
+    assert_string_equal(paged_kernel(BERTH_F16, 64, 128, 80), "attention_split_128_f16");
+    assert_string_equal(paged_kernel(BERTH_F16, 65, 128, 75), "attention_tile_128_f16");
+    assert_string_equal(paged_kernel(BERTH_BF16, 65, 64, 90), "attention_tile_64_bf16");
+    assert_string_equal(paged_kernel(BERTH_BF16, 65, 64, 75), "attention_decode_bf16");
+    assert_string_equal(paged_kernel(BERTH_F16, 65, 64, 70), "attention_decode_f16");
+    assert_string_equal(paged_kernel(BERTH_F16, 65, 80, 90), "attention_decode_f16");
+    assert_string_equal(paged_kernel(BERTH_F32, 1, 64, 90), "attention_decode_f32");
+    assert_true((emu_find_kernel("attention_tile_64_f16") != NULL) == (CAPABILITY >= 75));
+    assert_true((emu_find_kernel("attention_tile_64_bf16") != NULL) == (CAPABILITY >= 80));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear_agrees_with_ref_in_every_tiling),
         cmocka_unit_test(linear_rows_are_independent),
+        cmocka_unit_test(attention_agrees_with_ref),
+        cmocka_unit_test(attention_tokens_are_independent),
         cmocka_unit_test(kernels_fit_the_generation),
+        cmocka_unit_test(attention_kernels_fit_the_generation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
