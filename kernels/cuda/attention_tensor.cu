@@ -8,6 +8,26 @@
 #include "kernels/cuda/softmax.cuh"
 #include "kernels/cuda/tensor.cuh"
 
+/* ---- splits of a token to its output, for attention_decode.cu too ------------------------------------------------------------ */
+
+/* Block (head, token), a thread a column: splits in order. */
+BERTH_KERNEL(attention_merge, berth_cuda_attention_paged)
+{
+    const int n = a.positions[blockIdx.y] / BERTH_CUDA_SPLIT + 1, stride = a.d + 2;
+    const long long head = (long long)blockIdx.y * a.heads + blockIdx.x;
+    const float *partial = a.partial + head * a.n_splits * stride;
+    for (int c = (int)threadIdx.x; c < a.d; c += (int)blockDim.x) {
+        softmax_seen all = softmax_nothing();
+        float o = 0;
+        for (int i = 0; i < n; i++) {
+            const float *part = partial + (long long)i * stride;
+            const softmax_seen seen = {part[a.d], part[a.d + 1]};
+            o = softmax_joined(softmax_join(all, seen), o, part[c]);
+        }
+        store_one(a.o, head * a.d + c, o / all.sum);
+    }
+}
+
 #if __CUDA_ARCH__ >= 750
 
 enum { UNIT = BERTH_CUDA_UNIT, UNITS = BERTH_CUDA_SPLIT / BERTH_CUDA_UNIT, WARPS = BERTH_CUDA_ATTENTION_THREADS / 32 };
