@@ -82,7 +82,7 @@ berth_plan_device = _struct(
     "berth_plan_device", (c_size_t, "struct_size"), (c_char_p, "name"),
     (c_uint64, "weights", "kv", "features", "activations", "workspace", "total", "limit", "kv_per_token"),
     (c_int32, "n_cores", "shares_cores"), (c_uint64, "context"), (c_char_p, "profile", "dtype"), (c_uint64, "token_bytes"),
-    (c_double, "token_seconds"))
+    (c_double, "token_seconds"), (c_uint64, "taken", "used_before"))
 berth_plan_module = _struct(
     "berth_plan_module", (c_size_t, "struct_size"), (c_char_p, "path", "class_name"), (c_int32, "parent", "depth", "is_tensor"),
     (c_uint64, "weight_bytes"), (c_int32, "is_unit"))

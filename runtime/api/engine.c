@@ -50,6 +50,15 @@ static berth_thread_watch watch_of(const berth_engine *e)
     return (berth_thread_watch){.begin = o->thread_begin, .end = o->thread_end, .user = o->thread_user};
 }
 
+static void log_notes(const berth_engine *e)
+{
+    for (const char *at = berth_core_notes(e->core); *at;) {
+        const size_t n = strcspn(at, "\n");
+        berth_log(e->head.rt, BERTH_LOG_WARNING, "%.*s", (int)n, at);
+        at += n + (at[n] != '\0');
+    }
+}
+
 static berth_status load(berth_engine *e, berth_error *err)
 {
     const berth_runtime_options *rt = &e->head.rt->options;
@@ -67,8 +76,10 @@ static berth_status load(berth_engine *e, berth_error *err)
     e->plan->owned = NULL;
     e->plan->core = NULL;
     berth_status st = berth_core_create(plan, &core, &e->core, err);
-    if (st == BERTH_OK) e->plan->core = berth_core_get_plan(e->core);
-    return st;
+    if (st != BERTH_OK) return st;
+    e->plan->core = berth_core_get_plan(e->core);
+    log_notes(e);
+    return BERTH_OK;
 }
 
 static berth_status start_threads(berth_engine *e, berth_error *err)

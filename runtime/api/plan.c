@@ -193,7 +193,9 @@ berth_status berth_plan_get_device(const berth_plan *plan, int32_t device, berth
                                     .dtype = berth_dtype_name(plan->core->compute[device]),
                                     .token_bytes = token_bytes,
                                     .token_seconds =
-                                        d->bytes_per_second > 0 ? (double)token_bytes / d->bytes_per_second : 0};
+                                        d->bytes_per_second > 0 ? (double)token_bytes / d->bytes_per_second : 0,
+                                    .taken = plan->core->measured[device].taken,
+                                    .used_before = plan->core->measured[device].used_before};
     return hand_out(out, &full, sizeof full, "berth_plan_device", err);
 }
 

@@ -44,6 +44,19 @@ static void put_edges(berth_buffer *b, const berth_plan *plan, const uint64_t *e
     berth_buffer_puts(b, "]");
 }
 
+/* Of a device that is no GPU nothing is measured. */
+static void put_memory(berth_buffer *b, const berth_plan *plan, int32_t device)
+{
+    berth_plan_device d = {.struct_size = sizeof d};
+    if (berth_plan_get_device(plan, device, &d, NULL) != BERTH_OK) return;
+    berth_buffer_printf(b, "%s{\"planned_bytes\": %" PRIu64 ", \"context_bytes\": %" PRIu64, device ? ", " : "",
+                        d.total, d.context);
+    if (d.taken > 0)
+        berth_buffer_printf(b, ", \"gpu_taken_bytes\": %" PRIu64 ", \"gpu_used_before_bytes\": %" PRIu64, d.taken,
+                            d.used_before);
+    berth_buffer_puts(b, "}");
+}
+
 static void put_placement(berth_buffer *b, const berth_plan *plan, int32_t replica)
 {
     berth_buffer_puts(b, "{\"strategy\": ");
@@ -51,6 +64,8 @@ static void put_placement(berth_buffer *b, const berth_plan *plan, int32_t repli
     berth_buffer_printf(b, ", \"replica\": %d, \"devices\": [", (int)replica);
     for (int32_t d = 0; d < berth_plan_n_devices(plan); d++)
         berth_buffer_printf(b, "%s\"%s\"", d ? ", " : "", cli_device_name(plan, d));
+    berth_buffer_puts(b, "], \"memory\": [");
+    for (int32_t d = 0; d < berth_plan_n_devices(plan); d++) put_memory(b, plan, d);
     char *map = berth_plan_device_map(plan, replica);
     berth_buffer_printf(b, "], \"device_map\": %s}", map != NULL ? map : "null");
     berth_free(map);
@@ -116,6 +131,23 @@ static double per_second(int64_t n, int64_t ns)
     return n > 0 && ns > 0 ? (double)n * 1e9 / (double)ns : 0;
 }
 
+static void show_memory(const berth_plan *plan, berth_buffer *b)
+{
+    bool any = false;
+    for (int32_t i = 0; i < berth_plan_n_devices(plan); i++) {
+        berth_plan_device d = {.struct_size = sizeof d};
+        char texts[4][24];
+        if (berth_plan_get_device(plan, i, &d, NULL) != BERTH_OK || d.taken == 0) continue;
+        if (!any) berth_buffer_puts(b, "\n  memory of GPUs, planned and as the driver counts it\n");
+        any = true;
+        berth_buffer_printf(b, "  %-12s %s planned, and %s for the context; its GPU: %s taken, %s in use before\n",
+                            d.name, berth_format_bytes(d.total, texts[0], sizeof texts[0]),
+                            berth_format_bytes(d.context, texts[1], sizeof texts[1]),
+                            berth_format_bytes(d.taken, texts[2], sizeof texts[2]),
+                            berth_format_bytes(d.used_before, texts[3], sizeof texts[3]));
+    }
+}
+
 static void show_after(const cli_args *a, const berth_plan *plan, const berth_result *r)
 {
     const cli_style style = cli_style_of(a, STDERR_FILENO);
@@ -133,6 +165,7 @@ static void show_after(const cli_args *a, const berth_plan *plan, const berth_re
     snprintf(detail, sizeof detail, "first token after %.2f ms; ended by %s", (double)r->timings.first_token_ns / 1e6,
              r->finish_reason);
     show_stage(&b, "total", r->timings.total_ns, detail);
+    show_memory(plan, &b);
     berth_buffer_puts(&b, "\n  moved between memories\n");
     cli_render_edges(plan, r->edge_bytes, style, &b);
     show(&b);

@@ -222,6 +222,19 @@ static inline void berth_count(_Atomic int64_t *counter, int64_t n) /* of the on
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
 }
 
+/* ---- what GPUs' memory says ---------------------------------------------------------------------------------------- */
+
+typedef struct berth_gauge {  /* of a GPU, at the first of its devices */
+    struct berth_gpu *keeper; /* owned, while the engine is made: keeps the context */
+    uint64_t free_before, used_before;
+    bool is_known;
+} berth_gauge;
+
+/* measure.c: before the first device is opened; when all is made (fills plan->measured, may add notes); on a failure. */
+void berth_measure_begin(berth_core *core);
+void berth_measure_end(berth_core *core);
+void berth_measure_close(berth_core *core);
+
 struct berth_core {
     berth_core_plan *plan; /* owned */
     const berth_model_config *config;
@@ -237,6 +250,7 @@ struct berth_core {
     pthread_mutex_t lost_lock;   /* why_lost */
     berth_error why_lost;        /* of the first loss; status BERTH_OK: none */
     uint64_t load_done, load_total;
+    berth_gauge gauges[BERTH_MAX_DEVICES];
     berth_buffer notes; /* lines for the user */
 };
 

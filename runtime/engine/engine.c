@@ -345,12 +345,15 @@ static berth_status build_core(berth_core *core, berth_error *err)
     choose_transport(core);
     core->exec.no_graphs = core->options.no_graphs;
     berth_status st = open_driver(core, err);
-    if (st == BERTH_OK) st = make_units(core, err);
+    if (st != BERTH_OK) return st;
+    berth_measure_begin(core);
+    st = make_units(core, err);
     if (st != BERTH_OK) return st;
     core->replicas = calloc((size_t)plan->placement->n_replicas, sizeof *core->replicas);
     if (!core->replicas) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d replicas", (int)plan->placement->n_replicas);
     for (int32_t r = 0; st == BERTH_OK && r < plan->placement->n_replicas; r++) st = make_replica(core, r, err);
     if (st == BERTH_OK) st = check_as_planned(core, err);
+    if (st == BERTH_OK) berth_measure_end(core);
     if (st == BERTH_OK && core->options.strict) st = make_strict(core, err);
     for (int32_t r = 0; st == BERTH_OK && r < core->n_replicas; r++) st = berth_replica_start(&core->replicas[r], err);
     return st;
@@ -404,6 +407,7 @@ void berth_core_destroy(berth_core *core)
     berth_strict_destroy(core->exec.strict);
     for (int32_t r = 0; r < core->n_replicas; r++) destroy_replica(&core->replicas[r]);
     free(core->replicas);
+    berth_measure_close(core);
     destroy_units(&core->exec);
     berth_core_plan_destroy(core->plan);
     pthread_mutex_destroy(&core->exec.strict_lock);

@@ -55,6 +55,11 @@ typedef struct berth_replica_plan {
     const berth_backend *backends[BERTH_MAX_DEVICES];
 } berth_replica_plan;
 
+typedef struct berth_measured { /* of a device's whole GPU, by the driver's count; bytes; 0 = not measured */
+    uint64_t taken;             /* while the engine was made, by all its devices there */
+    uint64_t used_before;       /* with a context, before: that and other programs */
+} berth_measured;
+
 typedef struct berth_core_plan {
     const berth_model_data *model; /* retained */
     const berth_machine *machine;  /* borrowed: outlives the plan */
@@ -69,8 +74,9 @@ typedef struct berth_core_plan {
     bool fits;
     int32_t worst_device; /* the device that misses most when !fits */
     uint64_t missing_bytes;
-    berth_dtype compute[BERTH_MAX_DEVICES];    /* what each device multiplies in */
-    uint32_t device_dtypes[BERTH_MAX_DEVICES]; /* a bit for each dtype it can */
+    berth_dtype compute[BERTH_MAX_DEVICES];     /* what each device multiplies in */
+    uint32_t device_dtypes[BERTH_MAX_DEVICES];  /* a bit for each dtype it can */
+    berth_measured measured[BERTH_MAX_DEVICES]; /* of an engine's plan; written while it is made */
 } berth_core_plan;
 
 /* `strategy` is a registered name or a plug-in (plugin/plugin.h), with its argument ("replicate=2"); or `device_map`

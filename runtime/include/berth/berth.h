@@ -169,6 +169,10 @@ typedef struct berth_plan_device { /* one device, all replicas on it; bytes */
     const char *dtype;             /* what it computes in: "f32", "f16", "bf16" */
     uint64_t token_bytes;          /* weights read for one generated token */
     double token_seconds;          /* the same by the device's memory rate; 0 = rate not known */
+    /* Of an engine's plan: by how much its GPU's free memory fell while the engine was made, all its devices on that GPU
+     * together. 0 = not measured */
+    uint64_t taken;
+    uint64_t used_before; /* of that GPU, before: its context, other engines and programs */
 } berth_plan_device;
 
 typedef struct berth_plan_module { /* one node of the module tree */
