@@ -340,6 +340,41 @@ template <class T, int D> __device__ __forceinline__ void paged_tile(const berth
 
 /* ---- few tokens ------------------------------------------------------------------------------------------------------------ */
 
+/* A warp's unit, keys from `first` on: values into its region of shared memory, then its outputs [16, D] there, and what its rows saw. */
+template <class T, int D>
+__device__ __forceinline__ void decode_unit(const paged_rows &rows, const T *queries, int n_heads, int first,
+                                            char *region, softmax_seen *seen)
+{
+    const T *kv = (const T *)rows.a.kv;
+    const int n = min(rows.n_keys - first, (int)UNIT);
+    const int n_seen[2] = {n, n};
+#pragma unroll 4
+    for (int i = lane_id(); i < UNIT * D / CHUNK; i += 32) {
+        const int row = i / (D / CHUNK), chunk = i % (D / CHUNK);
+        chunk_copy v;
+        v.begin(region + value_at<D>(row, chunk), kv + rows.value(first + min(row, n - 1)) + chunk * CHUNK,
+                row < n ? 16 : 0, true);
+        v.end();
+    }
+    copies_commit();
+    unit_of_keys<T> unit;
+    unit.template score_far<D>(
+        [&](int r, int c) { return load_16_bytes(queries + min(r, n_heads - 1) * D + c * CHUNK); },
+        [&](int r, int c) { return ask_16_bytes_once(kv + rows.key(first + min(r, n - 1)) + c * CHUNK); }, n_seen,
+        rows.a.scale);
+    copies_wait<0>();
+    __syncwarp();
+    square o[D / 16];
+#pragma unroll
+    for (int j = 0; j < D / 16; j++) unit.template weighted<D>(o[j], region, j);
+    __syncwarp();
+#pragma unroll
+    for (int j = 0; j < D / 16; j++)
+#pragma unroll
+        for (int i = 0; i < 8; i++) ((float *)region)[row_of(i) * D + j * 16 + column_of(i)] = o[j].c[i];
+    if (lane_id() % 4 == 0) seen[lane_id() / 4] = unit.seen[0], seen[lane_id() / 4 + 8] = unit.seen[1];
+}
+
 /* Block (split, kv head and 16 of its query heads, token), a warp a unit. Shared, a region a warp: its values, then its outputs [16, D] in fp32; behind the regions
  * what each row of each unit saw. The barrier makes the units' outputs seen by the threads that join them. Keys are read from memory into registers. */
 template <class T, int D> __device__ __forceinline__ void decode_split(const berth_cuda_attention_paged &a)
@@ -355,37 +390,7 @@ template <class T, int D> __device__ __forceinline__ void decode_split(const ber
     const paged_rows rows = {a, kv_head, group, token, token + 1, n_keys};
     const long long head = (long long)token * a.heads + kv_head * group + first_head;
     char *region = shared + warp * REGION;
-    if (first < n_keys) {
-        const T *queries = (const T *)a.q.at + head * D, *kv = (const T *)a.kv;
-        const int n = min(n_keys - first, (int)UNIT);
-        const int n_seen[2] = {n, n};
-#pragma unroll 4
-        for (int i = lane_id(); i < UNIT * D / CHUNK; i += 32) {
-            const int row = i / (D / CHUNK), chunk = i % (D / CHUNK);
-            chunk_copy v;
-            v.begin(region + value_at<D>(row, chunk), kv + rows.value(first + min(row, n - 1)) + chunk * CHUNK,
-                    row < n ? 16 : 0, true);
-            v.end();
-        }
-        copies_commit();
-        unit_of_keys<T> unit;
-        unit.template score_far<D>(
-            [&](int r, int c) { return load_16_bytes(queries + min(r, n_heads - 1) * D + c * CHUNK); },
-            [&](int r, int c) { return ask_16_bytes_once(kv + rows.key(first + min(r, n - 1)) + c * CHUNK); }, n_seen,
-            a.scale);
-        copies_wait<0>();
-        __syncwarp();
-        square o[D / 16];
-#pragma unroll
-        for (int j = 0; j < D / 16; j++) unit.template weighted<D>(o[j], region, j);
-        __syncwarp();
-#pragma unroll
-        for (int j = 0; j < D / 16; j++)
-#pragma unroll
-            for (int i = 0; i < 8; i++) ((float *)region)[row_of(i) * D + j * 16 + column_of(i)] = o[j].c[i];
-        if (lane_id() % 4 == 0)
-            seen[warp * 16 + lane_id() / 4] = unit.seen[0], seen[warp * 16 + lane_id() / 4 + 8] = unit.seen[1];
-    }
+    if (first < n_keys) decode_unit<T, D>(rows, (const T *)a.q.at + head * D, n_heads, first, region, seen + warp * 16);
     __syncthreads();
     const int n_units = min((n_keys - split * BERTH_CUDA_SPLIT + UNIT - 1) / UNIT, (int)UNITS);
     for (int i = (int)threadIdx.x; i < n_heads * D; i += (int)blockDim.x) {
