@@ -1,6 +1,7 @@
 # cmake -DNVCC=nvcc -DTEXT=a.cu.txt -DOUT=a.fatbin "-DARCHS=75;80;90" [-DCACHE=folder] -P CudaImage.cmake
-# A fatbin of one unit of device code: an image for each architecture, and PTX of the last for GPUs that are newer. Device code takes long to compile and changes
-# seldom, so images are kept in CACHE by what they were made of, for all build trees of the machine.
+# A fatbin of one unit of device code: an image for each architecture, and PTX of the last for GPUs that are newer.
+# Device code takes long to compile and changes seldom, so images are kept in CACHE by what they were made of, for all
+# build trees of the machine.
 cmake_minimum_required(VERSION 3.22)
 set(options -std=c++17 -fatbin --compress-mode=size)
 if(TOOLKIT LESS 12080) # does not know it, and compresses as drivers of its time can read it

@@ -1,5 +1,6 @@
-/* units.h - berth's device code as this build carries it: one unit a .cu file. Its text is always there, so that it can be compiled where it runs; an image for
- * the GPUs of BERTH_CUDA_ARCHS only when the build had nvcc. Made by cmake/EmbedCudaCode.cmake; plain data, read-only. */
+/* units.h - berth's device code as this build carries it: one unit a .cu file. Its text is always there, so that
+ * it can be compiled where it runs; an image for the GPUs of BERTH_CUDA_ARCHS only when the build had nvcc. Made
+ * by cmake/EmbedCudaCode.cmake; plain data, read-only. */
 #ifndef BERTH_KERNELS_CUDA_UNITS_H
 #define BERTH_KERNELS_CUDA_UNITS_H
 
@@ -8,7 +9,7 @@
 
 typedef struct berth_cuda_unit {
     const char *name;           /* "linear.cu" */
-    const char *source;         /* its text with the headers in their places: NUL-terminated, compiles without any file or header */
+    const char *source;         /* its text with the headers in their places: NUL-terminated, needs no other file */
     const char *digest;         /* of source: SHA-256, lower-case hex */
     const void *image;          /* a fatbin; NULL: none in this build */
     size_t image_bytes;         /* 0 = none */

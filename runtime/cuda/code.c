@@ -1,5 +1,5 @@
-/* code.c - see code.h. A launch's kernel is found by its name's hash in a table that is full when loading ends: one hash of some 30 characters, one comparison,
- * against the microseconds of the launch itself. */
+/* code.c - see code.h. A launch's kernel is found by its name's hash in a table that is full when loading ends:
+ * one hash of some 30 characters, one comparison, against the microseconds of the launch itself. */
 #include "cuda/code.h"
 
 #include <stdio.h>
@@ -22,7 +22,7 @@ struct berth_gpu_code {
     berth_gpu_code_facts facts;
 };
 
-/* ---- the table of kernels -------------------------------------------------------------------------------------------- */
+/* ---- the table of kernels ---------------------------------------------------------------------------------------- */
 
 static uint32_t hash_of(const char *name) /* FNV-1a */
 {
@@ -70,7 +70,7 @@ static berth_status find_kernels(berth_gpu_code *code, const berth_cuda_unit *un
     return BERTH_OK;
 }
 
-/* ---- loading --------------------------------------------------------------------------------------------------------- */
+/* ---- loading ----------------------------------------------------------------------------------------------------- */
 
 static void drop_modules(berth_gpu_code *code)
 {
@@ -203,7 +203,7 @@ void berth_gpu_code_forget(berth_gpu_code *code, berth_gpu_stream *s)
     if (code->gemm) berth_gemm_forget(code->gemm, s);
 }
 
-/* ---- running --------------------------------------------------------------------------------------------------------- */
+/* ---- running ----------------------------------------------------------------------------------------------------- */
 
 /* "linear (fp32, bf16 -> fp32)" with the reason. */
 static berth_status fail_op(const berth_gpu_code *code, const berth_op_call *call, const char *kernel, berth_error *err)

@@ -1,7 +1,8 @@
 /* code_cache.c - compiled device code kept between runs: one file for each GPU architecture, source and compiler.
  *
- * A file is a header, the images' offsets and the images. The header says what they were made of and the digest of all
- * that follows it, so that a file cut short, damaged or of another berth is seen before a byte of it goes to a driver. */
+ * A file is a header, the images' offsets and the images. The header says what they were made of and the digest of
+ * all that follows it, so that a file cut short, damaged or of another berth is seen before a byte of it goes to a
+ * driver. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -17,8 +17,9 @@ typedef struct berth_gpu_images {
 
 void berth_gpu_images_deinit(berth_gpu_images *images);
 
-/* Images of `units` for `gpu`: those that an earlier call left in the cache folder, unless they are to be made `anew`,
- * else compiled now and left there. Sets origin, nvrtc_version and note of the facts. Errors as of berth_gpu_code_load. */
+/* Images of `units` for `gpu`: those that an earlier call left in the cache folder, unless they are to be made
+ * `anew`, else compiled now and left there. Sets origin, nvrtc_version and note of the facts. Errors as of
+ * berth_gpu_code_load. */
 berth_status berth_gpu_images_make(berth_gpu *gpu, const berth_cuda_units *units, const berth_gpu_code_options *options,
                                    bool anew, berth_gpu_images *out, berth_gpu_code_facts *facts, berth_error *err);
 

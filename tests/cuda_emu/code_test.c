@@ -1,5 +1,5 @@
-/* code_test.c - berth's kernels by the way that the engine goes: loaded on emulated GPUs from this build's images and from source, every op queued on a stream,
- * against the reference. */
+/* code_test.c - berth's kernels by the way that the engine goes: loaded on emulated GPUs from this build's images
+ * and from source, every op queued on a stream, against the reference. */
 #include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
@@ -65,7 +65,7 @@ static void check_kernels(const berth_gpu_code_facts *facts, int32_t capability)
     assert_true(facts->n_kernels > n / 2 && facts->n_kernels <= n);
 }
 
-/* ---- an op on the GPU, and on the reference ---------------------------------------------------------------------------- */
+/* ---- an op on the GPU, and on the reference ---------------------------------------------------------------------- */
 
 static size_t tensor_bytes(const berth_tensor *t)
 {
@@ -264,7 +264,7 @@ static void without_cublas_our_kernels_do_it_all(void **state)
     end(&f);
 }
 
-/* ---- whence the kernels come --------------------------------------------------------------------------------------------- */
+/* ---- whence the kernels come ------------------------------------------------------------------------------------- */
 
 /* A folder of this test's own, removed with what is in it. */
 static void make_folder(char *folder, size_t size)

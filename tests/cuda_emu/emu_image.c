@@ -1,5 +1,5 @@
-/* emu_image.c - see emu_image.h. Every image becomes a shared object in memory of its own, so that modules have variables of
- * their own and are told apart by their handles. */
+/* emu_image.c - see emu_image.h. Every image becomes a shared object in memory of its own, so that modules have
+ * variables of their own and are told apart by their handles. */
 #include "emu_image.h"
 
 #include <dlfcn.h>
@@ -29,7 +29,7 @@ int emu_max_shared(int capability)
     return 48 << 10;
 }
 
-/* ---- shared objects -------------------------------------------------------------------------------------------------- */
+/* ---- shared objects ---------------------------------------------------------------------------------------------- */
 
 /* The bytes of a shared object end with its section headers. 0 = no shared object of this processor. */
 static size_t object_size(const void *image)
@@ -49,8 +49,8 @@ static void close_object(emu_opened *o)
     *o = (emu_opened){.fd = -1};
 }
 
-/* The descriptor stays open as long as the module: the dynamic linker knows libraries by their paths, and this path is the
- * descriptor's. */
+/* The descriptor stays open as long as the module: the dynamic linker knows libraries by their paths, and this
+ * path is the descriptor's. */
 static bool open_object(const void *bytes, size_t size, emu_opened *out)
 {
     *out = (emu_opened){.fd = memfd_create("kernels", MFD_CLOEXEC)};
@@ -89,9 +89,10 @@ static int check_object(const emu_image *image, int capability)
     return image->min_capability > capability ? BERTH_CU_NO_BINARY_FOR_GPU : 0;
 }
 
-/* ---- fatbins --------------------------------------------------------------------------------------------------------- */
+/* ---- fatbins ----------------------------------------------------------------------------------------------------- */
 
-/* As nvcc 12 and 13 write them; there is no public description. An entry: what it is, where the next one is, for which GPU. */
+/* As nvcc 12 and 13 write them; there is no public description. An entry: what it is, where the next one is, for
+ * which GPU. */
 typedef struct fatbin_header {
     uint32_t magic;
     uint16_t version, header_bytes;
@@ -115,8 +116,8 @@ static const berth_cuda_unit *unit_of_fatbin(const void *image, const fatbin_hea
     return NULL;
 }
 
-/* The entry that runs there: the newest cubin, else PTX of this or an older capability, which the driver compiles. 0: none
- * does; else the architecture that is compiled for. */
+/* The entry that runs there: the newest cubin, else PTX of this or an older capability, which the driver compiles.
+ * 0: none does; else the architecture that is compiled for. */
 static int fatbin_choice(const unsigned char *image, const fatbin_header *h, int capability)
 {
     int cubin = 0;

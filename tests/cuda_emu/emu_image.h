@@ -12,9 +12,9 @@ typedef struct emu_opened {
     const emu_image *image;
 } emu_opened;
 
-/* An image for a GPU of this capability: a shared object as in image.h, or a fatbin of berth's that this build made itself,
- * for which the host's objects of the same unit stand in. What hardware would refuse, and every image that is not byte for
- * byte this build's, is a CUresult. */
+/* An image for a GPU of this capability: a shared object as in image.h, or a fatbin of berth's that this build
+ * made itself, for which the host's objects of the same unit stand in. What hardware would refuse, and every image
+ * that is not byte for byte this build's, is a CUresult. */
 int emu_image_open(const void *image, int capability, int driver_version, emu_opened *out);
 
 /* Dynamic shared bytes that a block may be allowed on a GPU of this capability (CUDA C++ Programming Guide, "Technical

@@ -1,5 +1,6 @@
-/* emu_nvrtc.c - an emulated libnvrtc.so: "compiles" the sources that berth carries, and nothing else, by giving the host's object of the same unit, stamped for the
- * architecture. EMU_NVRTC_MAJOR is 12 or 13; the minor version is one that no real library has, so that what a cache keeps of the two is never mixed up. */
+/* emu_nvrtc.c - an emulated libnvrtc.so: "compiles" the sources that berth carries, and nothing else, by giving
+ * the host's object of the same unit, stamped for the architecture. EMU_NVRTC_MAJOR is 12 or 13; the minor version
+ * is one that no real library has, so that what a cache keeps of the two is never mixed up. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

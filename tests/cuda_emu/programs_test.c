@@ -1,5 +1,5 @@
-/* programs_test.c - the programs of every golden model, cut over GPUs of every kind as a plan does it: each op has kernels
- * for the dtypes that it gets there, whatever lives on the other side of a cut. Needs no GPU. */
+/* programs_test.c - the programs of every golden model, cut over GPUs of every kind as a plan does it: each op has
+ * kernels for the dtypes that it gets there, whatever lives on the other side of a cut. Needs no GPU. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* unit.c - a unit of device code, compiled for the host, as an image of the emulated driver (image.h). UNIT_TEXT is the file that the object beside this one was
- * compiled from, byte for byte what berth carries of it. */
+/* unit.c - a unit of device code, compiled for the host, as an image of the emulated driver (image.h). UNIT_TEXT
+ * is the file that the object beside this one was compiled from, byte for byte what berth carries of it. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -11,7 +11,8 @@ extern __attribute__((visibility("hidden"))) const char unit_text[];
 
 enum { ILLEGAL_ADDRESS = 700, MAX_KERNELS = 512 }; /* CUDA_ERROR_ILLEGAL_ADDRESS */
 
-/* What device code does wrong is seen in no other way than that the context dies of it; the words go to the emulator's account of misuse. */
+/* What device code does wrong is seen in no other way than that the context dies of it; the words go to the
+ * emulator's account of misuse. */
 static int32_t run(const emu_image_kernel *self, const emu_image_launch *l, void **params)
 {
     emu_range *ranges = calloc(l->n_ranges + 1, sizeof *ranges);
