@@ -32,6 +32,18 @@ static bool has_tensor_cores(const berth_op_call *call, int64_t d, int32_t capab
     return (dtype == BERTH_F16 && capability >= 75) || (dtype == BERTH_BF16 && capability >= 80);
 }
 
+/* A decode's keys and values of a split, and what its warps saw of it. */
+static uint32_t split_bytes(int d)
+{
+    return BERTH_CUDA_SPLIT * (uint32_t)d * 2 + BERTH_CUDA_SPLIT / BERTH_CUDA_UNIT * 16 * 8;
+}
+
+/* Tiles and decode must give the same bits, so both take tensor cores or neither: a decode with heads of 128 needs more than the 64 KiB that sm_75 has. */
+static bool paged_has_tensor_cores(const berth_op_call *call, int64_t d, int32_t capability)
+{
+    return has_tensor_cores(call, d, capability) && (capability >= 80 || split_bytes((int)d) <= 64 * 1024);
+}
+
 /* Two stages of a unit's keys and values. */
 static uint32_t tile_bytes(int d)
 {
@@ -88,7 +100,7 @@ static int32_t paged(const berth_op_call *call, int32_t capability, berth_cuda_l
     berth_cuda_attention_paged args = paged_arguments(call);
     const int group = args.heads / args.kv_heads;
     const char *dtype = berth_dtype_name(call->in[1].dtype);
-    const bool tensor = has_tensor_cores(call, args.d, capability) && group <= BERTH_CUDA_ATTENTION_ROWS;
+    const bool tensor = paged_has_tensor_cores(call, args.d, capability) && group <= BERTH_CUDA_ATTENTION_ROWS;
     const uint32_t d = (uint32_t)args.d, kv_heads = (uint32_t)args.kv_heads, tokens = (uint32_t)args.n_tokens;
     if (args.n_tokens > 65535 || args.heads > 65535 || args.d > BERTH_CUDA_MAX_HEAD) return -1;
     args.whole = args.n_tokens > BERTH_CUDA_SPLIT_TOKENS;
@@ -103,7 +115,7 @@ static int32_t paged(const berth_op_call *call, int32_t capability, berth_cuda_l
     } else {
         berth_cuda_name(&out[0], "attention_split_%d_%s", args.d, dtype);
         grid[1] *= (uint32_t)(group + 15) / 16;
-        bytes = BERTH_CUDA_SPLIT * d * 2 + BERTH_CUDA_SPLIT / BERTH_CUDA_UNIT * 16 * 8;
+        bytes = split_bytes(args.d);
     }
     berth_cuda_launch_3d(&out[0], grid, BERTH_CUDA_ATTENTION_THREADS, bytes, &args, sizeof args);
     if (args.whole) return 1;

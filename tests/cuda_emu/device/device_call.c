@@ -102,11 +102,28 @@ void run_launches(const device_call *d, const char *name, const berth_cuda_launc
     }
 }
 
+/* What a block may ask for at most. Source: CUDA C programming guide, technical specifications per compute capability. */
+static uint32_t most_shared(int32_t capability)
+{
+    switch (capability) {
+    case 70: return 96 << 10;
+    case 75: return 64 << 10;
+    case 80: return 163 << 10;
+    case 86:
+    case 89: return 99 << 10;
+    default: return 227 << 10;
+    }
+}
+
 void run_on_emulator(const device_call *d, const char *name, int32_t capability, uint64_t seed)
 {
     berth_cuda_launch launches[BERTH_CUDA_MAX_LAUNCHES];
     int32_t n = berth_cuda_launches(&d->call, capability, launches);
     if (n < 0) fail_msg("%s: no kernel", name);
+    for (int32_t i = 0; i < n; i++)
+        if (launches[i].shared_bytes > most_shared(capability))
+            fail_msg("%s: %s asks for %u bytes of shared memory on sm_%d", name, launches[i].kernel,
+                     launches[i].shared_bytes, (int)capability);
     run_launches(d, name, launches, n, seed);
 }
 
