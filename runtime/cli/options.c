@@ -146,8 +146,9 @@ const cli_option_row cli_options[OPT_COUNT] = {
                    "image tiles of one pass of the vision encoder (default 4)"},
     [OPT_KERNELS] = {"kernels", 0, CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, PLANS,
                      "kernel set: ref, generic, avx2, avx512 (default: the fastest here)"},
-    [OPT_TRANSPORT] = {"transport", 0, CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, ENGINES,
-                       "how bytes move between devices: local, staged, peer or nccl (default: the best each two allow)"},
+    [OPT_TRANSPORT] =
+        {"transport", 0, CLI_TEXT, GROUP_PLACEMENT, "NAME", 0, 0, ENGINES,
+         "how bytes move between devices: local, staged, peer or nccl (default: the best each two allow)"},
     [OPT_BATCH_INVARIANT] = {"batch-invariant", 0, CLI_FLAG, GROUP_PLACEMENT, NULL, 0, 0, PLANS,
                              "on GPUs, a token's numbers never depend on what else a pass carries (slower prefill)"},
     [OPT_STRICT] = {"strict", 0, CLI_FLAG, GROUP_PLACEMENT, NULL, 0, 0, ENGINES,

@@ -68,8 +68,8 @@ struct nccl_launch { /* one rank's part of one group: a kernel */
     nccl_part parts[MAX_PARTS];
     int n_parts;
     bool is_queued, has_arrived, is_over, is_gone; /* gone: dropped with its context */
-    nccl_launch *before;                /* of the same communicator */
-    nccl_launch *of_job, *next;         /* lists: the job's, all */
+    nccl_launch *before;                           /* of the same communicator */
+    nccl_launch *of_job, *next;                    /* lists: the job's, all */
 };
 
 typedef struct nccl_side {
