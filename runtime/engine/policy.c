@@ -27,8 +27,11 @@ berth_status berth_plan_policy(const berth_machine *machine, berth_plan_dtype wa
         bool is_plain = d->capability == 0; /* rounds as a device would that has the dtype */
         out_compute[i] = want == BERTH_PLAN_AUTO ? automatic(d) : asked[want];
         out_dtypes[i] = 1u << BERTH_F32;
-        for (int t = BERTH_F16; t <= BERTH_BF16; t++)
-            if (is_plain || berth_device_has_dtype(d, (berth_dtype)t)) out_dtypes[i] |= 1u << t;
+        for (int t = BERTH_F16; t <= BERTH_BF16; t++) {
+            /* Where all is computed in fp32, weights are read as they are stored and widened, which loses nothing. */
+            bool is_storage = out_compute[i] == BERTH_F32;
+            if (is_plain || is_storage || berth_device_has_dtype(d, (berth_dtype)t)) out_dtypes[i] |= 1u << t;
+        }
         if (out_dtypes[i] >> out_compute[i] & 1) continue;
         return BERTH_FAIL(
             err, BERTH_UNSUPPORTED,

@@ -26,9 +26,13 @@ enum { N_NEW = 12 };
 #define FUNCTIONS(X)                                                                                                   \
     X(berth_runtime_create)                                                                                            \
     X(berth_runtime_destroy)                                                                                           \
-    X(berth_model_open) X(berth_model_close) X(berth_plan_create) X(berth_engine_create) X(berth_engine_destroy)       \
-        X(berth_request_init) X(berth_engine_run) X(berth_result_deinit) X(berth_engine_submit) X(berth_queue_create)  \
-            X(berth_queue_destroy)
+    X(berth_model_open)                                                                                                \
+    X(berth_model_close)                                                                                               \
+    X(berth_plan_create)                                                                                               \
+    X(berth_engine_create)                                                                                             \
+    X(berth_engine_destroy)                                                                                            \
+    X(berth_request_init)                                                                                              \
+    X(berth_engine_run) X(berth_result_deinit) X(berth_engine_submit) X(berth_queue_create) X(berth_queue_destroy)
 
 #define POINTER(name) __typeof__(&name) name;
 typedef struct library {

@@ -122,6 +122,20 @@ static void dtypes_that_are_asked_for(void **state)
     golden_close(&g);
 }
 
+/* fp32 on a device without bf16 reads a bf16 file as it is stored, as any fp32 device does. */
+static void bf16_files_are_widened_where_that_is_asked_for(void **state)
+{
+    (void)state;
+    golden_model g;
+    golden_open(&g, "ivl-tied");
+    const berth_plan_config fp32 = {.dtype = BERTH_PLAN_FP32};
+    answer a = ask(&g, "cpu", "balanced", &fp32, false), b = ask(&g, "4xV100-SXM2-16GB", "balanced", &fp32, false);
+    assert_true(same_bits(&a, &b));
+    free(a.logits);
+    free(b.logits);
+    golden_close(&g);
+}
+
 /* Devices of three policies in one pipeline, in both orders, each op seeing only its own device's memory. */
 static void policies_mix(void **state)
 {
@@ -278,6 +292,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(where_things_lie_changes_no_bit),
         cmocka_unit_test(dtypes_that_are_asked_for),
+        cmocka_unit_test(bf16_files_are_widened_where_that_is_asked_for),
         cmocka_unit_test(policies_mix),
         cmocka_unit_test(bf16_is_refused_where_it_would_be_emulated),
         cmocka_unit_test(bytes_are_those_of_the_dtype),
