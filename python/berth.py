@@ -95,7 +95,7 @@ berth_plan_limits = _struct("berth_plan_limits", (c_size_t, "struct_size"), (c_i
 berth_engine_options = _struct(
     "berth_engine_options", (c_size_t, "struct_size"), (c_int32, "strict"), (c_char_p, "transport"), (_ProgressFn, "progress"),
     (c_void_p, "progress_user"), (c_int32, "queue", "host_threads"), (c_int, "order"), (c_int32, "no_prefix_cache"),
-    (c_int64, "consumer_bytes"))
+    (c_int64, "consumer_bytes", "nvtx"))
 berth_stats = _struct(
     "berth_stats", (c_size_t, "struct_size"), (c_int32, "n_waiting", "n_running", "n_sessions"),
     (c_int64, "n_submitted", "n_finished", "n_refused", "n_encode_passes", "n_step_passes", "n_tiles", "n_tiles_reused",

@@ -70,6 +70,7 @@ static berth_status load(berth_engine *e, berth_error *err)
                                      .queue = o->queue,
                                      .longest_first = o->order == BERTH_ORDER_LONGEST,
                                      .no_prefix_cache = o->no_prefix_cache != 0,
+                                     .nvtx = o->nvtx != 0,
                                      .memory = {rt->allocate, rt->release, rt->memory_user},
                                      .threads = watch_of(e)};
     berth_core_plan *plan = e->plan->owned;

@@ -153,6 +153,8 @@ const cli_option_row cli_options[OPT_COUNT] = {
                              "on GPUs, a token's numbers never depend on what else a pass carries (slower prefill)"},
     [OPT_STRICT] = {"strict", 0, CLI_FLAG, GROUP_PLACEMENT, NULL, 0, 0, ENGINES,
                     "make other devices' memory unreadable while an op runs (slow)"},
+    [OPT_NVTX] = {"nvtx", 0, CLI_FLAG, GROUP_PLACEMENT, NULL, 0, 0, ENGINES,
+                  "name each op on a GPU, with its requests, for NVIDIA's tools (under nsys)"},
     [OPT_INPUTS] = {"inputs", 0, CLI_TEXT, GROUP_VALUES, "FILE", 0, 0, C(TRACE),
                     "safetensors with input_ids and pixel_values"},
     [OPT_OUT] = {"out", 'o', CLI_TEXT, GROUP_VALUES, "FILE", 0, 0, C(TRACE) | C(PREPROCESS) | C(BATCH),

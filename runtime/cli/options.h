@@ -82,6 +82,7 @@ typedef enum cli_option {
     OPT_TRANSPORT,
     OPT_BATCH_INVARIANT,
     OPT_STRICT,
+    OPT_NVTX,
     /* trace, tokenize, preprocess */
     OPT_INPUTS,
     OPT_OUT,

@@ -262,6 +262,7 @@ berth_status cli_engine_open(const cli_args *a, cli_setup *s, berth_engine **out
     const berth_engine_options options = {
         .struct_size = sizeof options,
         .strict = a->set[OPT_STRICT],
+        .nvtx = a->set[OPT_NVTX],
         .transport = a->set[OPT_TRANSPORT] ? a->text[OPT_TRANSPORT] : NULL,
         .progress = isatty(STDERR_FILENO) && !a->set[OPT_QUIET] ? show_progress : stop_if_asked,
     };

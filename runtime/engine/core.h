@@ -114,6 +114,8 @@ typedef struct berth_pass { /* one of those that may be in flight, with memory o
     uint64_t order;                 /* of starting */
     const struct berth_pass *after; /* the pass whose rows it follows, as long as that is of after_order */
     uint64_t after_order;
+    char label[160];   /* for tools: what it carries, where they are told */
+    uint64_t range;    /* its range for tools, while in flight */
     int32_t tower_end; /* of encode: its last op before the projector; BERTH_NO_OP */
 } berth_pass;
 
@@ -251,6 +253,7 @@ struct berth_core {
     berth_error why_lost;        /* of the first loss; status BERTH_OK: none */
     uint64_t load_done, load_total;
     berth_gauge gauges[BERTH_MAX_DEVICES];
+    bool tells_tools;   /* NVTX ranges were asked for, and somebody listens */
     berth_buffer notes; /* lines for the user */
 };
 

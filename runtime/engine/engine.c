@@ -10,6 +10,7 @@
 #include <sys/random.h>
 
 #include "base/clock.h"
+#include "cuda/nvtx.h"
 #include "engine/edges.h"
 
 enum { DEFAULT_QUEUE = 1024 };
@@ -330,6 +331,14 @@ static berth_status open_driver(berth_core *core, berth_error *err)
     return berth_cuda_open(NULL, &core->exec.cuda, err);
 }
 
+static void listen(berth_core *core)
+{
+    berth_error err = {0};
+    if (!core->options.nvtx) return;
+    core->tells_tools = berth_nvtx_open(&err) == BERTH_OK;
+    if (!core->tells_tools) berth_buffer_printf(&core->notes, "%s\n", err.message);
+}
+
 static berth_status build_core(berth_core *core, berth_error *err)
 {
     const berth_core_plan *plan = core->plan;
@@ -346,6 +355,7 @@ static berth_status build_core(berth_core *core, berth_error *err)
     core->exec.no_graphs = core->options.no_graphs;
     berth_status st = open_driver(core, err);
     if (st != BERTH_OK) return st;
+    listen(core);
     berth_measure_begin(core);
     st = make_units(core, err);
     if (st != BERTH_OK) return st;

@@ -11,11 +11,14 @@
 #include "engine/executor.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "cuda/nvtx.h"
 
+enum { RANGE_NAME = 256 };
 enum { EXPECT_NS = 2000000 }; /* a lane told that it will be needed stays awake so long: a few ops */
 
 typedef struct berth_lane_share {       /* a run's ops on one lane */
@@ -448,13 +451,25 @@ static bool is_replayed(lane_share *s, int32_t index, berth_status *st, berth_er
     const berth_replay *replay = &r->bound->replay;
     int32_t item = next_item(s);
     if (item < s->issued) return true;
-    if (!replay->starts || replay->starts[index] < 0 || r->options.watch || r->options.mark) return false;
+    if (!replay->starts || replay->starts[index] < 0 || r->options.watch || r->options.mark || r->options.label)
+        return false;
     berth_segment *segment = &replay->segments[replay->starts[index]];
     const berth_segment_run run = {r->exec->units[s->device].backend, s->stream, &r->sizes, issue_ahead, s};
     bool queued;
     *st = berth_segment_queue(segment, &run, &queued, err);
     if (queued) s->issued = item + segment->n;
     return queued;
+}
+
+/* "linear text.layer.3.mlp.up cuda:0, step, requests 12 15" */
+static void begin_range(const berth_run *r, int32_t index)
+{
+    const berth_program *p = r->bound->program;
+    const berth_op *op = &p->ops[index];
+    char name[RANGE_NAME];
+    snprintf(name, sizeof name, "%s %s %s, %s", berth_op_infos[op->kind].name, p->values[op->out].name,
+             r->exec->units[op->device].info->name, r->options.label);
+    berth_nvtx_push(name);
 }
 
 static void issue_op(lane_share *s, int32_t index)
@@ -479,8 +494,10 @@ static void share_issue(berth_share *base)
     int32_t op = b->lane_ops[b->lane_first[s->device] + next_item(s)];
     uint64_t wakes = b->wakes[op], of_host = wakes & ~r->exec->queueing;
     berth_error err = {0};
+    if (r->options.label) begin_range(r, op);
     if (next_item(s) == 0) fail_at(r, op, await_before(s, &err), &err);
     if (!atomic_load(&r->failed)) issue_op(s, op);
+    if (r->options.label) berth_nvtx_pop();
     if (is_last) {
         s->end_marked = r->exec->units[s->device].backend->mark_set(s->end.mark, s->stream, &err);
         fail_at(r, op, s->end_marked, &err);

@@ -101,7 +101,10 @@ typedef struct berth_run_options {
      * run's i-th op comes after that one's i-th. It may be finished and started again meanwhile. */
     const berth_run *after;
     berth_event *notify; /* advanced by one when the run is over, failed or not */
-    int32_t mark;        /* 1 + the op at whose end berth_run_marked_ns notes the time; 0 = none */
+    const char
+        *label;   /* what each op queued on a GPU is called behind its own name, for tools (cuda/nvtx.h); graphs are not
+                          * replayed then. NULL = nobody asks */
+    int32_t mark; /* 1 + the op at whose end berth_run_marked_ns notes the time; 0 = none */
 } berth_run_options;
 
 /* Puts the run on its lanes and returns. `b` and its host memory are the run's until it is finished; `sizes` is copied.

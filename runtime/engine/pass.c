@@ -2,9 +2,11 @@
  *
  * A pass has memory of its own for inputs, activations and outputs, so several are under way over the stages at once.
  * Filling and starting allocate nothing. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda/nvtx.h"
 #include "engine/core.h"
 
 static size_t n_edges(const berth_core *core)
@@ -100,6 +102,20 @@ static berth_status sizes_of(berth_pass *p, berth_sizes *out, berth_error *err)
     return BERTH_OK;
 }
 
+/* "step, 40 tokens, requests 12 15": requests are counted from 1 as they are submitted. */
+static void tell_tools(berth_pass *p)
+{
+    size_t room = sizeof p->label;
+    int at = snprintf(p->label, room, "%s, %d %s, requests", p->which == BERTH_ENCODE ? "encode" : "step",
+                      (int)p->n_units, p->which == BERTH_ENCODE ? "tiles" : "tokens");
+    for (int32_t i = 0; i < p->n_items && at >= 0 && (size_t)at < room; i++) {
+        const berth_job *job = p->items[i].who->job;
+        if (i > 0 && p->items[i - 1].who->job == job) continue;
+        at += snprintf(p->label + at, room - (size_t)at, " %llu", (unsigned long long)berth_job_number(job));
+    }
+    p->range = berth_nvtx_start(p->label);
+}
+
 static void note_start(berth_pass *p)
 {
     p->in_flight = true;
@@ -125,12 +141,17 @@ berth_status berth_pass_start(berth_pass *p, const berth_pass *after, const bert
                                        .edge_bytes = p->edge_bytes,
                                        .after = after ? after->run : NULL,
                                        .notify = &p->replica->wake,
+                                       .label = p->replica->core->tells_tools ? p->label : NULL,
                                        .mark = p->which == BERTH_ENCODE ? p->tower_end + 1 : 0};
     berth_status st = sizes_of(p, &sizes, err);
+    if (p->replica->core->tells_tools) tell_tools(p);
     if (st == BERTH_OK) st = berth_run_start(p->run, &p->bound[p->which], &sizes, &options, err);
     p->after = after;
     p->after_order = after ? after->order : 0;
-    if (st == BERTH_OK) note_start(p);
+    if (st == BERTH_OK)
+        note_start(p);
+    else if (p->replica->core->tells_tools)
+        berth_nvtx_end(p->range);
     return st;
 }
 
@@ -156,6 +177,7 @@ berth_status berth_pass_finish(berth_pass *p, berth_error *err)
 {
     berth_replica *r = p->replica;
     berth_status st = berth_run_finish(p->run, err);
+    if (r->core->tells_tools) berth_nvtx_end(p->range);
     p->in_flight = false;
     r->n_flying--;
     for (int32_t i = 0; i < p->n_items; i++) {

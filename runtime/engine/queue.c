@@ -162,6 +162,11 @@ bool berth_job_queue_unbind(berth_job_queue *q, int32_t replica)
     return any;
 }
 
+uint64_t berth_job_number(const berth_job *job)
+{
+    return job->id >> SLOT_BITS;
+}
+
 bool berth_job_cancelled(const berth_job *job)
 {
     const volatile int *flag = job->request->cancel;

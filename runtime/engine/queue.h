@@ -66,6 +66,7 @@ void berth_job_queue_put_back(berth_job_queue *q, berth_job *job);
 bool berth_job_queue_unbind(berth_job_queue *q, int32_t replica);
 bool berth_job_queue_is_idle(berth_job_queue *q); /* no job waits or runs, no place is reserved */
 
+uint64_t berth_job_number(const berth_job *job); /* from 1, in the order of submission */
 bool berth_job_queue_cancel(berth_job_queue *q, uint64_t id);
 int32_t berth_job_queue_waiting(berth_job_queue *q); /* reserved places included */
 void berth_job_queue_counts(berth_job_queue *q, int64_t *out_submitted, int64_t *out_refused);

@@ -295,6 +295,9 @@ typedef struct berth_engine_options {
     /* bytes of tokens that a request's consumer may leave untaken before the request ends with BERTH_SLOW_CONSUMER; 0 =
      * 256 KiB */
     int64_t consumer_bytes;
+    /* nonzero: NVTX ranges for NVIDIA's tools, of each op queued on a GPU (op, value with its layer, device, requests) and of
+     * each pass; GPU work is then not replayed as graphs. Where no tool listens: a warning, and nothing more */
+    int64_t nvtx;
 } berth_engine_options;
 
 /* Loads the model under the plan; the plan belongs to the engine from the call on, on failure too. Errors:
