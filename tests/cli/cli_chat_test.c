@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -321,14 +323,32 @@ static const struct {
      "one and two!?."},
 };
 
+/* A line is being edited: the prompt has come and the terminal's own editing is off, which would take Ctrl-U, Ctrl-D and
+ * the like for itself. (Asked of its other end, a terminal tells its state.) */
+static void wait_for_editing(terminal *t, const char *prompt)
+{
+    const struct timespec moment = {.tv_nsec = 1000000};
+    struct termios mode;
+    wait_for(t, "\033[?2004h");
+    wait_for(t, prompt);
+    for (;;) {
+        assert_int_equal(tcgetattr(t->fd, &mode), 0);
+        if (!(mode.c_lflag & ICANON)) return;
+        nanosleep(&moment, NULL);
+    }
+}
+
 static void expect_last_message(terminal *t, const char *says)
 {
     char line[256];
     type(t, "/history\n");
+    wait_for(t, "\033[?2004l");
     snprintf(line, sizeof line, "[user] %s\r\n[assistant]", says);
     wait_for(t, line);
+    wait_for_editing(t, "> ");
     type(t, "/clear\n");
-    wait_for(t, "> ");
+    wait_for(t, "\033[?2004l");
+    wait_for_editing(t, "> ");
 }
 
 static void lines_are_edited_with_readlines_keys(void **state)
@@ -340,14 +360,13 @@ static void lines_are_edited_with_readlines_keys(void **state)
 #endif
     static terminal t;
     open_kind(&t, "xterm", "1", NULL);
-    wait_for(&t, "/help lists the commands");
+    wait_for_editing(&t, "> ");
     for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
-        wait_for(&t, "> ");
         type(&t, edits[i].keys);
         type(&t, "\n");
         wait_for(&t, "\033[?2004l"); /* taken */
         if (strstr(edits[i].keys, "\\\n") != NULL) wait_for(&t, "\033[?2004l");
-        wait_for(&t, "\033[?2004h"); /* and answered */
+        wait_for_editing(&t, "> "); /* and answered */
         expect_last_message(&t, edits[i].says);
     }
     type(&t, "\x04");
@@ -362,22 +381,22 @@ static void ctrl_c_and_sigterm_end_a_line_that_is_edited(void **state)
 #endif
     static terminal t;
     open_kind(&t, "xterm", "3500", NULL);
-    wait_for(&t, "> ");
+    wait_for_editing(&t, "> ");
     type(&t, "dropped" LEFT LEFT "\x03");
     wait_for(&t, "(Ctrl-D or /quit ends)");
-    wait_for(&t, "> ");
+    wait_for_editing(&t, "> ");
     type(&t, "half\\\n");
-    wait_for(&t, ". ");
+    wait_for_editing(&t, ". ");
     type(&t, "\x12"
              "xx\x03"); /* in the midst of a search, and of a message */
     wait_for(&t, "(Ctrl-D or /quit ends)");
-    wait_for(&t, "> ");
+    wait_for_editing(&t, "> ");
     type(&t, "kept\n");
     wait_for(&t, "\033[?2004l");
     wait_for_bytes(&t, 20); /* some of the answer, which is stopped */
     type(&t, "\x03");
     wait_for(&t, "[stopped]");
-    wait_for(&t, "> ");
+    wait_for_editing(&t, "> ");
     expect_last_message(&t, "kept");
     type(&t, "never said\033[200~ nor this");
     wait_for(&t, "never said");
@@ -400,18 +419,19 @@ static void a_long_paste_is_one_message(void **state)
         k += (size_t)snprintf(says + k, sizeof says - k, "%sline %d of the paste", i ? "\r\n" : "", i);
     }
     open_kind(&t, "xterm", "1", NULL);
-    wait_for(&t, "> ");
+    wait_for_editing(&t, "> ");
     type(&t, "\033[200~");
     type(&t, text);
     type(&t, "\033[201~");
     wait_for(&t, "line 119 of the paste");
     type(&t, "\n");
-    wait_for(&t, "\033[?2004h");
+    wait_for(&t, "\033[?2004l");
+    wait_for_editing(&t, "> ");
     type(&t, "/history\n");
     wait_for(&t, "[user] line 0");
     wait_for(&t, says + strlen("line 0"));
     wait_for(&t, "\r\n[assistant]");
-    wait_for(&t, "> ");
+    wait_for_editing(&t, "> ");
     type(&t, "\x04");
     assert_int_equal(close_terminal(&t), 0);
 }
@@ -428,11 +448,10 @@ static void history_is_kept_in_a_file_when_asked_for(void **state)
     snprintf(file, sizeof file, "%s/history", test_folder());
     for (int round = 0; round < 2; round++) {
         open_kind(&t, "xterm", "1", file);
-        wait_for(&t, "> ");
+        wait_for_editing(&t, "> ");
         type(&t, round == 0 ? "first \xc3\xa4\033\nsecond\n" : UP "!\n");
         wait_for(&t, "\033[?2004l");
-        wait_for(&t, "\033[?2004h");
-        wait_for(&t, "> ");
+        wait_for_editing(&t, "> ");
         if (round == 1) expect_last_message(&t, "first \xc3\xa4\r\nsecond!");
         type(&t, "\x04");
         assert_int_equal(close_terminal(&t), 0);
