@@ -10,6 +10,7 @@
  * fp32, fp16 or bf16 as stored; sums in fp32 or wider. The same bits on every run and for every number of threads.
  * A row's bits (a token's, in ATTENTION_PAGED) do not depend on the other rows of a call either: prefill in chunks,
  * decode and batches agree exactly within one set of kernels; sets of different vector widths differ in the last bits.
+ * The one exception: cuBLAS, which a GPU takes for products of many rows unless asked to be batch invariant.
  * Shapes are checked when the program is checked, so kernels trust them; nothing allocates: scratch comes from the
  * context. Below, n = all leading dimensions of a tensor multiplied; `in[i]`, `out[i]` in the order listed. */
 #ifndef BERTH_KERNELS_OPS_H

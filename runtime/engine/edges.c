@@ -111,7 +111,7 @@ static berth_status choose_edge(const chooser *c, int32_t from, int32_t to, bert
     if (can(*at, kind)) return BERTH_OK;
     static const char *const what[] = {
         "both are memory of the host; use local or staged", "one is memory of the host; use local or staged",
-        "both are on one GPU; use local or staged", "they are two GPUs; use staged or peer"};
+        "both are on one GPU; use local or staged", "they are two GPUs; use staged, peer or nccl"};
     return BERTH_FAIL(err, BERTH_UNSUPPORTED, "transport \"%s\" cannot carry what goes from device %s to device %s: %s",
                       (*at)->name, name_at(exec, from), name_at(exec, to), what[kind]);
 }

@@ -3,7 +3,8 @@
  *
  * Internal interface under the public API (runtime/api). A request is submitted with a sink and runs on its replica's
  * loop: its pictures are encoded and its prompt is computed in chunks beside the decode rows of others, one pass of one
- * program. A request's greedy tokens do not depend on what runs beside it. All calls are thread-safe. */
+ * program. A request's greedy tokens do not depend on what runs beside it; on GPUs that holds to the last bit of the
+ * logits with batch_invariant in the plan, else within the rounding of cuBLAS's products. All calls are thread-safe. */
 #ifndef BERTH_ENGINE_ENGINE_H
 #define BERTH_ENGINE_ENGINE_H
 

@@ -210,7 +210,7 @@ static void each_edge_takes_its_way(void **state)
         {"gpus=1", "cuda:0,cpu/mem=30MiB", NULL, "local", ""},
         {"gpus=2;peer=0", "cuda:0,cuda:1", "peer", NULL, "cannot reach"},
         {"gpus=2;lie.0.1=3", "cuda:0,cuda:1", "peer", NULL, "lie"},
-        {"gpus=2", "cuda:0,cuda:1", "local", NULL, "they are two GPUs; use staged or peer"},
+        {"gpus=2", "cuda:0,cuda:1", "local", NULL, "they are two GPUs; use staged, peer or nccl"},
         {"gpus=1", "cuda:0*2", "peer", NULL, "both are on one GPU"},
         {"gpus=1", "cuda:0,cpu/mem=30MiB", "peer", NULL, "one is memory of the host"},
         {"gpus=1", "cuda:0,cpu/mem=30MiB", "pigeon", NULL, "there are auto, local, staged, peer and nccl"},
