@@ -12,8 +12,8 @@
 
 #include "engine/arena.h"
 #include "engine/lane.h"
+#include "engine/load.h"
 #include "engine/plan.h"
-#include "engine/weights.h"
 #include "transport/transport.h"
 
 typedef struct berth_backend berth_backend;
@@ -78,9 +78,10 @@ struct berth_backend {
     /* u->info and u->backend are set, all else is zero: memory, and what loading needs. BERTH_DOES_NOT_FIT,
      * BERTH_OUT_OF_MEMORY, BERTH_DEVICE_ERROR, and what the memory source gives. */
     berth_status (*open)(berth_unit *u, const berth_unit_options *options, berth_error *err);
-    /* The wanted weights [n_params] come to lie on the unit, in `compute`. Errors: berth_weights_init's. */
+    /* The wanted weights [n_params] get their places on the unit, in `compute`; those that are not there yet are added to
+     * `load`, which brings them. Errors: those of berth_weights_init and berth_load_add. */
     berth_status (*load)(berth_unit *u, const berth_model_data *model, const bool *wanted, berth_dtype compute,
-                         const berth_load_watch *watch, berth_error *err);
+                         berth_load *load, berth_error *err);
     /* The lane's thread and those that help it. BERTH_DEVICE_ERROR, BERTH_OUT_OF_MEMORY. */
     berth_status (*start)(berth_unit *u, const berth_unit_options *options, berth_error *err);
     /* Ends the threads, which carry out what was added first. No run is in flight. Also where it never started. */

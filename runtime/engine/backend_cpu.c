@@ -30,9 +30,13 @@ static berth_status cpu_open(berth_unit *u, const berth_unit_options *o, berth_e
 }
 
 static berth_status cpu_load(berth_unit *u, const berth_model_data *model, const bool *wanted, berth_dtype compute,
-                             const berth_load_watch *watch, berth_error *err)
+                             berth_load *load, berth_error *err)
 {
-    return berth_weights_init(&u->weights, model, wanted, compute, &u->backend->weights, &u->arena, NULL, watch, err);
+    /* Readers on the device's own cores: what they touch first comes to lie near them. */
+    const berth_load_target here = {.name = u->info->name, .cores = u->info->cores, .n_cores = u->info->n_cores};
+    berth_status st = berth_weights_init(&u->weights, model, wanted, compute, &u->backend->weights, &u->arena,
+                                         berth_load_watched(load), err);
+    return st == BERTH_OK ? berth_load_add(load, &u->weights, &here, err) : st;
 }
 
 static berth_status cpu_start(berth_unit *u, const berth_unit_options *o, berth_error *err)

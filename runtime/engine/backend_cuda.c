@@ -15,8 +15,7 @@ enum {
     SPIN_NS = 50000, /* as a cpu lane's, backend_cpu.c */
     ASKS = 50,       /* some 50 us, see berth_gpu_event_wait_asking */
     FEW_CORES = 4,   /* with no more of them nobody spins: the lanes' threads are not all of a program's */
-    RING_SLOTS = 4,
-    RING_SLOT_BYTES = 4 << 20,
+    RING_SLOTS = 2,  /* of a reader: one is filled while the other is sent */
 };
 
 typedef struct cuda_unit {
@@ -24,7 +23,7 @@ typedef struct cuda_unit {
     berth_unit *unit; /* borrowed */
     berth_gpu *gpu;
     berth_gpu_code *code;
-    berth_gpu_stream *io; /* for loading, reading, writing */
+    berth_gpu_stream *io; /* for reading and writing */
     pthread_mutex_t io_lock;
     berth_relay *relay;     /* NULL: nobody sends here by way of the host */
     berth_gpu_group *group; /* borrowed: the engine's; NULL: no edge goes by NCCL */
@@ -102,37 +101,57 @@ static berth_status cuda_open(berth_unit *u, const berth_unit_options *o, berth_
     return st;
 }
 
-typedef struct loader {
-    cuda_unit *unit;
+/* A reader's way up: pinned slots, filled in turn, and a stream for what is sent. */
+typedef struct upload_lane {
     berth_gpu_ring *ring;
-} loader;
+    berth_gpu_stream *stream;
+} upload_lane;
 
-static berth_status next_piece(void *user, void **out, size_t *out_room, berth_error *err)
+static berth_status lane_close(void *lane, berth_error *err)
 {
-    const loader *l = user;
-    *out_room = RING_SLOT_BYTES;
-    return berth_gpu_ring_next(l->ring, out, err);
+    upload_lane *l = lane;
+    berth_status st = l->stream ? berth_gpu_stream_wait(l->stream, err) : BERTH_OK;
+    berth_gpu_ring_destroy(l->ring);
+    berth_gpu_stream_destroy(l->stream);
+    free(l);
+    return st;
 }
 
-static berth_status send_piece(void *user, void *dst, size_t bytes, berth_error *err)
+static berth_status lane_open(void *user, size_t piece_bytes, void **out_lane, berth_error *err)
 {
-    const loader *l = user;
-    return berth_gpu_ring_send(l->ring, l->unit->io, at_gpu(dst), bytes, err);
+    cuda_unit *c = user;
+    upload_lane *l = calloc(1, sizeof *l);
+    if (!l) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "pinned memory for loading");
+    berth_status st = berth_gpu_ring_create(c->gpu, RING_SLOTS, piece_bytes, &l->ring, err);
+    if (st == BERTH_OK) st = berth_gpu_stream_create(c->gpu, &l->stream, err);
+    if (st == BERTH_OK)
+        *out_lane = l;
+    else
+        (void)lane_close(l, NULL);
+    return st;
 }
+
+static berth_status lane_next(void *lane, void **out, berth_error *err)
+{
+    return berth_gpu_ring_next(((upload_lane *)lane)->ring, out, err);
+}
+
+static berth_status lane_send(void *lane, void *dst, size_t bytes, berth_error *err)
+{
+    const upload_lane *l = lane;
+    return berth_gpu_ring_send(l->ring, l->stream, at_gpu(dst), bytes, err);
+}
+
+static const berth_load_way upload = {.open = lane_open, .next = lane_next, .send = lane_send, .close = lane_close};
 
 static berth_status cuda_load(berth_unit *u, const berth_model_data *model, const bool *wanted, berth_dtype compute,
-                              const berth_load_watch *watch, berth_error *err)
+                              berth_load *load, berth_error *err)
 {
-    loader l = {.unit = own(u)};
-    const berth_weight_sender sender = {.next = next_piece, .send = send_piece, .user = &l};
-    berth_status st = berth_gpu_ring_create(l.unit->gpu, RING_SLOTS, RING_SLOT_BYTES, &l.ring, err);
-    if (st == BERTH_OK)
-        st = berth_weights_init(&u->weights, model, wanted, compute, &u->backend->weights, &u->arena, &sender, watch,
-                                err);
-    if (st == BERTH_OK) st = berth_gpu_stream_wait(l.unit->io, err);
-    berth_gpu_ring_destroy(l.ring);
-    if (st != BERTH_OK) berth_error_prefix(err, "weights of device %s: ", u->info->name);
-    return st;
+    const berth_load_target there = {
+        .name = u->info->name, .cores = u->info->cores, .n_cores = u->info->n_cores, .way = &upload, .user = own(u)};
+    berth_status st = berth_weights_init(&u->weights, model, wanted, compute, &u->backend->weights, &u->arena,
+                                         berth_load_watched(load), err);
+    return st == BERTH_OK ? berth_load_add(load, &u->weights, &there, err) : st;
 }
 
 static berth_status cuda_start(berth_unit *u, const berth_unit_options *o, berth_error *err)

@@ -61,14 +61,38 @@ static berth_status open_unit(berth_core *core, int32_t d, bool *wanted, berth_e
 
 static berth_status start_unit(berth_core *core, int32_t d, bool *wanted, berth_error *err)
 {
-    berth_unit *u = &core->exec.units[d];
-    const berth_core_plan *plan = core->plan;
-    berth_plan_wanted(plan, d, wanted);
-    const berth_load_watch watch = {load_progress, core};
+    berth_plan_wanted(core->plan, d, wanted);
     const berth_unit_options options = unit_options(core, d, wanted);
-    berth_status st = u->backend->load(u, plan->model, wanted, plan->compute[d], &watch, err);
+    return core->exec.units[d].backend->start(&core->exec.units[d], &options, err);
+}
+
+static berth_status add_to_load(berth_core *core, int32_t d, berth_load *load, bool *wanted, berth_error *err)
+{
+    berth_unit *u = &core->exec.units[d];
+    berth_plan_wanted(core->plan, d, wanted);
+    berth_status st = u->backend->load(u, core->plan->model, wanted, core->plan->compute[d], load, err);
     u->allocated.weights = u->weights.bytes;
-    return st == BERTH_OK ? u->backend->start(u, &options, err) : st;
+    return st;
+}
+
+/* All devices at the same time. */
+static berth_status load_weights(berth_core *core, bool *wanted, berth_error *err)
+{
+    const berth_core_options *o = &core->options;
+    const berth_load_options options = {.n_readers = o->n_readers,
+                                        .n_cores = core->plan->machine->n_cores_present,
+                                        .piece_bytes = o->piece_bytes,
+                                        .watch = {load_progress, core},
+                                        .threads = o->threads};
+    berth_load *load = NULL;
+    for (int32_t d = 0; d < core->exec.n_units; d++) core->load_total += core->plan->devices[d].weights;
+    berth_status st = berth_load_create(&options, &load, err);
+    for (int32_t d = 0; st == BERTH_OK && d < core->exec.n_units; d++) st = add_to_load(core, d, load, wanted, err);
+    if (st == BERTH_OK) st = berth_load_run(load, err);
+    berth_load_destroy(load);
+    /* what is rounded up for alignment is in the total, and nobody reads it */
+    if (st == BERTH_OK && core->load_done < core->load_total) load_progress(core, core->load_total - core->load_done);
+    return st;
 }
 
 static berth_status make_units(berth_core *core, berth_error *err)
@@ -79,11 +103,11 @@ static berth_status make_units(berth_core *core, berth_error *err)
     if (!core->exec.units) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d devices", (int)n);
     memset(core->exec.units, 0, (size_t)n * sizeof(berth_unit));
     core->exec.n_units = n;
-    for (int32_t d = 0; d < n; d++) core->load_total += plan->devices[d].weights;
     bool *wanted = calloc((size_t)n_params + 1, sizeof *wanted);
     berth_status st = wanted ? BERTH_OK : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d weights", (int)n_params);
     for (int32_t d = 0; st == BERTH_OK && d < n; d++) st = open_unit(core, d, wanted, err);
     if (st == BERTH_OK) st = berth_edges_choose(&core->exec, plan, core->options.transport, &core->notes, err);
+    if (st == BERTH_OK) st = load_weights(core, wanted, err);
     for (int32_t d = 0; st == BERTH_OK && d < n; d++) st = start_unit(core, d, wanted, err);
     free(wanted);
     return st;

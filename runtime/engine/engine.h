@@ -28,6 +28,8 @@ typedef struct berth_core_options {
     bool no_graphs;             /* GPUs: every op is launched by itself, also where sizes come again */
     bool nvtx;                  /* ranges of time for NVIDIA's tools; a note where no tool listens */
     berth_thread_watch threads; /* told of each thread: "lane cpu:0", "helper cpu:0", "loop 0"; zero = nobody */
+    int32_t n_readers;          /* that load the weights of a device; 0 = load.h's choice */
+    size_t piece_bytes;         /* that each reads at once; 0 = load.h's choice */
 } berth_core_options;
 
 /* Takes the plan (destroyed with the core, or at once on failure). BERTH_DOES_NOT_FIT when !plan->fits. Weights are

@@ -1,20 +1,14 @@
 #include "engine/weights.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/checked.h"
 
-enum {
-    READ_AHEAD = 64 << 20, /* asked for between two reports of progress */
-    WIDE = 4096,           /* values rounded at a time */
-};
-#define F16_MAX 65504.0f
+enum { READ_AHEAD = 64 << 20 }; /* asked for between two reports of progress */
 
 static berth_dtype dtype_on_device(const berth_param *p, berth_dtype compute)
 {
@@ -91,14 +85,14 @@ static berth_status map_shard(berth_weights *w, int32_t s, size_t first, size_t 
     return BERTH_OK;
 }
 
-/* One mapping a shard, over all that this device needs of it. */
+/* One mapping a shard, over all that is used of it in place. */
 static berth_status map_shards(berth_weights *w, const bool *wanted, berth_error *err)
 {
     for (int32_t s = 0; s < w->n_maps; s++) {
         size_t first = SIZE_MAX, end = 0;
         for (int32_t i = 0; i < berth_model_data_n_params(w->model); i++) {
             const berth_param *p = berth_model_data_param(w->model, i);
-            if (!wanted[i] || p->shard != s) continue;
+            if (!wanted[i] || p->shard != s || is_copied(p, w->compute, w->rules)) continue;
             if (p->offset < first) first = p->offset;
             if (p->offset + p->n_bytes > end) end = p->offset + p->n_bytes;
         }
@@ -109,162 +103,76 @@ static berth_status map_shards(berth_weights *w, const bool *wanted, berth_error
     return BERTH_OK;
 }
 
-/* What fp16 cannot hold, of n widened values. */
-static void find_too_large(const float *x, size_t n, int64_t *count, float *largest)
-{
-    for (size_t i = 0; i < n; i++) {
-        float size = fabsf(x[i]);
-        if (!(size > F16_MAX) || isinf(size)) continue; /* what is not finite in the file is found when it does harm */
-        (*count)++;
-        if (size > *largest) *largest = size;
-    }
-}
-
-/* What a parameter's values are while they are rounded. */
-typedef struct rounding {
-    const berth_param *p;
-    const uint8_t *at; /* as stored */
-    berth_dtype to;
-    int64_t n_too_large;
-    float largest;
-} rounding;
-
-/* Elements [first, first + n) in the device's dtype. */
-static void round_some(rounding *r, size_t first, size_t n, uint8_t *out)
-{
-    size_t from_size = berth_dtype_size(r->p->dtype), to_size = berth_dtype_size(r->to);
-    if (r->to == r->p->dtype) {
-        memcpy(out, r->at + first * from_size, n * from_size);
-        return;
-    }
-    float wide[WIDE];
-    for (size_t i = 0; i < n; i += WIDE) {
-        size_t m = n - i < WIDE ? n - i : WIDE;
-        berth_widen_f32(wide, r->at + (first + i) * from_size, r->p->dtype, m);
-        if (r->to == BERTH_F16) find_too_large(wide, m, &r->n_too_large, &r->largest);
-        berth_narrow_f32(out + i * to_size, wide, r->to, m);
-    }
-}
-
-static berth_status check_rounded(const rounding *r, const berth_arena *arena, berth_error *err)
-{
-    if (r->n_too_large == 0) return BERTH_OK;
-    return BERTH_FAIL(
-        err, BERTH_UNSUPPORTED,
-        "weight %s: %lld of its %zu values are over 65504 in magnitude (the largest is %g), which fp16, the dtype "
-        "of device %s, cannot hold; use dtype fp32, or a device with bf16",
-        r->p->tensor, (long long)r->n_too_large, n_elements(r->p), (double)r->largest, arena->name);
-}
-
 /* ---- placing ---------------------------------------------------------------------------------------------------- */
 
-typedef struct loading {
-    berth_weights *w;
-    berth_arena *arena;
-    const berth_weight_sender *sender;
-    const berth_load_watch *watch;
-} loading;
-
-static void tell(const loading *l, uint64_t bytes)
+static berth_status place_param(berth_weights *w, berth_arena *arena, int32_t i, berth_error *err)
 {
-    if (l->watch && l->watch->seen) l->watch->seen(l->watch->user, bytes);
-}
-
-static berth_status send_all(const loading *l, rounding *r, uint8_t *dst, berth_error *err)
-{
-    size_t size = berth_dtype_size(r->to), n = n_elements(r->p);
-    berth_status st = BERTH_OK;
-    for (size_t first = 0, m; st == BERTH_OK && first < n; first += m) {
-        void *piece;
-        size_t room;
-        m = n - first;
-        st = l->sender->next(l->sender->user, &piece, &room, err);
-        if (st != BERTH_OK) break;
-        if (m > room / size) m = room / size;
-        round_some(r, first, m, piece);
-        st = l->sender->send(l->sender->user, dst + first * size, m * size, err);
-        tell(l, m * size);
-    }
-    return st;
-}
-
-static berth_status place_param(const loading *l, int32_t i, berth_error *err)
-{
-    berth_weights *w = l->w;
     const berth_param *p = berth_model_data_param(w->model, i);
+    const uint64_t bytes = bytes_on_device(p, w->compute, w->rules);
+    w->bytes += bytes;
+    if (is_copied(p, w->compute, w->rules)) {
+        void *place;
+        berth_status st = berth_arena_take(arena, bytes, &place, err);
+        w->data[i] = place;
+        w->own_place[i] = st == BERTH_OK;
+        return st;
+    }
     if (p->shard < 0 || p->shard >= w->n_maps || !w->maps[p->shard].base)
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s: the model was opened without its weights", p->tensor);
-    const uint8_t *at = w->maps[p->shard].base + (p->offset - w->maps[p->shard].offset);
-    uint64_t bytes = bytes_on_device(p, w->compute, w->rules);
-    w->bytes += bytes;
-    if (!is_copied(p, w->compute, w->rules)) {
-        w->data[i] = at;
-        return berth_arena_charge(l->arena, p->n_bytes, err);
-    }
-    rounding r = {.p = p, .at = at, .to = dtype_on_device(p, w->compute)};
-    void *copy;
-    berth_status st = berth_arena_take(l->arena, bytes, &copy, err);
-    if (st != BERTH_OK) return st;
-    w->data[i] = copy;
-    if (l->sender)
-        st = send_all(l, &r, copy, err);
-    else
-        round_some(&r, 0, n_elements(p), copy);
-    return st == BERTH_OK ? check_rounded(&r, l->arena, err) : st;
+    w->data[i] = w->maps[p->shard].base + (p->offset - w->maps[p->shard].offset);
+    return berth_arena_charge(arena, p->n_bytes, err);
 }
 
 /* Starts reading what is not in memory yet. What is costs nothing here: its pages are entered when first touched, many
  * at a time. */
-static void read_ahead(const loading *l)
+static void read_ahead(const berth_weights *w, const berth_load_watch *watch)
 {
-    for (int32_t s = 0; s < l->w->n_maps; s++) {
-        const berth_weight_map *m = &l->w->maps[s];
+    for (int32_t s = 0; s < w->n_maps; s++) {
+        const berth_weight_map *m = &w->maps[s];
         for (size_t at = 0; at < m->length; at += READ_AHEAD) {
             size_t n = m->length - at < READ_AHEAD ? m->length - at : READ_AHEAD;
             madvise(m->base + at, n, MADV_WILLNEED); /* advice: a refusal changes nothing */
-            if (!l->sender) tell(l, n);
+            if (watch && watch->seen) watch->seen(watch->user, n);
         }
-    }
-}
-
-static void unmap(berth_weights *w)
-{
-    for (int32_t s = 0; w->maps && s < w->n_maps; s++) {
-        if (w->maps[s].base) munmap(w->maps[s].base, w->maps[s].length);
-        w->maps[s] = (berth_weight_map){0};
     }
 }
 
 berth_status berth_weights_init(berth_weights *w, const berth_model_data *model, const bool *wanted,
                                 berth_dtype compute, const berth_weight_rules *rules, berth_arena *arena,
-                                const berth_weight_sender *sender, const berth_load_watch *watch, berth_error *err)
+                                const berth_load_watch *watch, berth_error *err)
 {
-    const loading l = {.w = w, .arena = arena, .sender = sender, .watch = watch};
     *w =
         (berth_weights){.model = model, .compute = compute, .rules = rules, .n_maps = berth_model_data_n_shards(model)};
     int32_t n = berth_model_data_n_params(model);
     w->maps = calloc((size_t)w->n_maps + 1, sizeof *w->maps);
     w->data = calloc((size_t)n + 1, sizeof *w->data);
-    if (!w->maps || !w->data) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "table of %d weights", (int)n);
+    w->own_place = calloc((size_t)n + 1, sizeof *w->own_place);
+    if (!w->maps || !w->data || !w->own_place)
+        return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "table of %d weights", (int)n);
     berth_status st = map_shards(w, wanted, err);
-    if (st == BERTH_OK && sender) read_ahead(&l);
     for (int32_t i = 0; st == BERTH_OK && i < n; i++) {
         if (!wanted[i]) continue;
         int32_t twin = twin_before(model, wanted, i);
         if (twin >= 0 && w->data[twin])
             w->data[i] = w->data[twin];
         else
-            st = place_param(&l, i, err);
+            st = place_param(w, arena, i, err);
     }
-    if (st == BERTH_OK && !sender) read_ahead(&l);
-    if (st == BERTH_OK && rules->copies_all) unmap(w);
+    if (st == BERTH_OK) read_ahead(w, watch);
     return st;
 }
 
 void berth_weights_deinit(berth_weights *w)
 {
-    unmap(w);
+    for (int32_t s = 0; w->maps && s < w->n_maps; s++)
+        if (w->maps[s].base) munmap(w->maps[s].base, w->maps[s].length);
     free(w->maps);
     free(w->data);
+    free(w->own_place);
     *w = (berth_weights){0};
+}
+
+berth_dtype berth_weights_dtype(const berth_weights *w, const berth_param *p)
+{
+    return dtype_on_device(p, w->compute);
 }

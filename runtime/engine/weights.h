@@ -1,9 +1,9 @@
-/* weights.h - the weights that live on one device: mapped from their files and used in place, or copied to where the
- * device reads them.
+/* weights.h - where the weights of one device lie: mapped from their files and used in place, or in the device's arena,
+ * where load.h brings them.
  *
  * Each device maps what it needs for itself (so that its weights can be closed apart from another's), and all mappings
  * of a file share the page cache: two engines of one process, or of two, hold its bytes once. A tensor whose place in
- * the file is not a multiple of its element's size is copied into the device's arena instead. A file that is cut short
+ * the file is not a multiple of its element's size, or whose dtype the device changes, gets a place in the arena instead. A file that is cut short
  * by someone else while an engine lives ends in SIGBUS when its lost pages are touched, as with any mapping. */
 #ifndef BERTH_ENGINE_WEIGHTS_H
 #define BERTH_ENGINE_WEIGHTS_H
@@ -30,9 +30,10 @@ typedef struct berth_weight_map {
 
 typedef struct berth_weights {
     const berth_model_data *model; /* borrowed */
-    berth_weight_map *maps;        /* owned; [n_shards]; base NULL where the device needs nothing of it */
+    berth_weight_map *maps;        /* owned; [n_shards]; base NULL where nothing of it is used in place */
     int32_t n_maps;
     const void **data;               /* owned; [n_params]; NULL = not on this device */
+    bool *own_place;                 /* owned; [n_params] data is no mapping: its bytes are put there, see load.h */
     const berth_weight_rules *rules; /* borrowed */
     uint64_t bytes;                  /* of the parameters on this device, each stored one once */
     berth_dtype compute;             /* F16, BF16: weights stored otherwise are rounded to it; F32: read as stored */
@@ -44,20 +45,15 @@ typedef struct berth_weights {
 void berth_weights_measure(const berth_model_data *model, const bool *wanted, berth_dtype compute,
                            const berth_weight_rules *rules, uint64_t *out_bytes, uint64_t *out_copied);
 
-/* The way into memory that the host does not reach: pieces are made in `next`'s host memory and sent from there. */
-typedef struct berth_weight_sender {
-    berth_status (*next)(void *user, void **out, size_t *out_room, berth_error *err); /* room: at least 16 KiB */
-    berth_status (*send)(void *user, void *dst, size_t bytes, berth_error *err); /* the last `next`'s first bytes */
-    void *user;
-} berth_weight_sender;
-
-/* Maps the wanted parameters and charges those used in place to the arena; copies come out of it, through `sender` where
- * there is one (what was sent last may still be on its way; nothing stays mapped where all are copies). `watch` is told
- * of bytes as they are asked for or sent. Errors: the sender's, BERTH_BAD_FILE (a shard is shorter than when it was
- * opened), BERTH_IO_ERROR, BERTH_DOES_NOT_FIT, BERTH_UNSUPPORTED (a weight that fp16 cannot hold). */
+/* Gives every wanted parameter its place: a mapping of its file, charged to the arena, or memory of the arena, which
+ * nothing is written to yet. `watch` (may be NULL) is told of bytes used in place as they are asked for. Errors:
+ * BERTH_INVALID_ARGUMENT (the model has no weights), BERTH_BAD_FILE (a shard is shorter than when it was opened),
+ * BERTH_IO_ERROR, BERTH_DOES_NOT_FIT. */
 berth_status berth_weights_init(berth_weights *w, const berth_model_data *model, const bool *wanted,
                                 berth_dtype compute, const berth_weight_rules *rules, berth_arena *arena,
-                                const berth_weight_sender *sender, const berth_load_watch *watch, berth_error *err);
+                                const berth_load_watch *watch, berth_error *err);
 void berth_weights_deinit(berth_weights *w);
+
+berth_dtype berth_weights_dtype(const berth_weights *w, const berth_param *p); /* on the device */
 
 #endif
