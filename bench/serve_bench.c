@@ -5,7 +5,8 @@
  *
  * A random bf16 Qwen2, hidden 1024, on virtual devices of one core each. A case is measured in turns, so that a
  * disturbance meets all alike: A, one device with so many rows in a pass; the probe, two engines like A on a core each
- * that know nothing of each other, the most that two cores give here; B. A line gives medians of the rounds' ratios.
+ * that know nothing of each other, the most that two cores give here; B. Where one stream goes over two devices the
+ * probe is plain reading by two cores in turn (serve_turns.h). A line gives medians of the rounds' ratios.
  * Only the time in which every stream decodes counts (serve_load.h). Then a flood and a rest. Needs two cores. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,12 +14,14 @@
 
 #include "bench/engine_model.h"
 #include "bench/serve_load.h"
+#include "bench/serve_turns.h"
 
-enum { MOST_ROUNDS = 64 };
+enum { MOST_ROUNDS = 64, PASS_BYTES = 256 << 20 };
 
 typedef struct row { /* of the table: B against A, each stream of A's passes of `rows` rows */
     int32_t rows;
     serve_setting b;
+    bool in_turn; /* never two devices at once: the probe is two cores in turn */
 } row;
 
 static int ascending(const void *a, const void *b)
@@ -62,9 +65,10 @@ static void measure(const char *dir, const row *r, int32_t rounds, int32_t token
     }
     serve_start(&b, dir, &r->b, tokens, 0);
     serve_rate_alone(&b, 1, 4);
+    serve_turns *turns = r->in_turn ? serve_turns_create(PASS_BYTES) : NULL;
     for (int32_t k = 0; k < rounds; k++) {
         double one = serve_rate_alone(&both[k % 2], r->rows, tokens);
-        double two = rate_of_two(both, r->rows, tokens);
+        double two = turns ? one * serve_turns_ratio(turns, k % 2) : rate_of_two(both, r->rows, tokens);
         double now = serve_rate_alone(&b, r->b.streams, tokens);
         ratio[k] = now / one;
         probe[k] = two / one;
@@ -74,13 +78,14 @@ static void measure(const char *dir, const row *r, int32_t rounds, int32_t token
     }
     printf("%-54s %6.1f %6.1f  %5.3fx  %5.3fx  %5.3f  %.3f %%\n", r->b.name, best_a, best_b, median(ratio, rounds),
            median(probe, rounds), median(reached, rounds), scheduler_percent(&b));
+    serve_turns_free(turns);
     for (int i = 0; i < 2; i++) serve_stop(&both[i]);
     serve_stop(&b);
 }
 
 static const char two[] = "cpu:0/cores=0,cpu:1/cores=1";
 static const row rows[] = {
-    {1, {"in a row, 1 stream", two, "optimal", 1, 1, 1}},
+    {1, {"in a row, 1 stream", two, "optimal", 1, 1, 1}, .in_turn = true},
     {2, {"in a row, 4 streams in 2 passes of 2 rows", two, "optimal", 4, 2, 4}},
     {2, {"in a row, 6 streams in 3 passes of 2 rows", two, "optimal", 6, 3, 6}},
     {4, {"in a row, 8 streams in 2 passes of 4 rows", two, "optimal", 8, 2, 8}},
