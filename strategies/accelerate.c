@@ -398,6 +398,24 @@ static berth_status run(placer *p)
     return clean(p) ? BERTH_OK : no_memory(p);
 }
 
+berth_status berth_accelerate_strategy_named(const char *name, berth_accelerate_strategy *out, berth_error *err)
+{
+    static const struct {
+        const char *name;
+        berth_accelerate_strategy strategy;
+    } rows[] = {{"auto", BERTH_ACCELERATE_BALANCED},
+                {"balanced", BERTH_ACCELERATE_BALANCED},
+                {"balanced_low_0", BERTH_ACCELERATE_BALANCED_LOW_0},
+                {"sequential", BERTH_ACCELERATE_SEQUENTIAL}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (strcmp(rows[i].name, name) != 0) continue;
+        *out = rows[i].strategy;
+        return BERTH_OK;
+    }
+    return berth_refuse(err, BERTH_INVALID_ARGUMENT,
+                        "strategy \"%s\": accelerate has auto, balanced, balanced_low_0 and sequential", name);
+}
+
 berth_status berth_accelerate_place(const berth_accelerate_request *req, berth_accelerate_result *out, berth_error *err)
 {
     *out = (berth_accelerate_result){0};

@@ -16,6 +16,9 @@ typedef enum berth_accelerate_strategy {
     BERTH_ACCELERATE_BALANCED_LOW_0
 } berth_accelerate_strategy;
 
+/* By accelerate's own name; "auto" is balanced. BERTH_INVALID_ARGUMENT names those there are. */
+berth_status berth_accelerate_strategy_named(const char *name, berth_accelerate_strategy *out, berth_error *err);
+
 /* Whose budgets. transformers 5 has a copy of the planner that differs in what "leaf" and "largest" mean; the placer is
  * the same. */
 typedef enum berth_accelerate_flavour {

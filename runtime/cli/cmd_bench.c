@@ -9,6 +9,7 @@
 
 #include "base/status.h"
 #include "cli/bench.h"
+#include "image/image.h"
 
 enum { MAX_RATES = 256, CONTEXT_SLACK = 128, MAX_OUTPUTS = 2 };
 
@@ -78,13 +79,23 @@ static berth_status read_outputs(bench *b, berth_error *err)
     return st;
 }
 
+/* A picture that cannot be read is told before anything is measured. */
+static berth_status check_picture(const cli_args *a, berth_error *err)
+{
+    if (a->n_list[OPT_IMAGE] == 0) return BERTH_OK;
+    if (a->n_list[OPT_IMAGE] > 1) return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "one --image is enough to measure");
+    berth_image picture;
+    berth_status st = berth_image_load(a->list[OPT_IMAGE][0], NULL, &picture, err);
+    if (st == BERTH_OK) berth_image_deinit(&picture);
+    return st;
+}
+
 static berth_status read_options(const cli_args *a, bench *b, berth_error *err)
 {
     b->args = a;
     if (!a->set[OPT_MODEL])
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "no model given; -m DIR is required\nusage: %s",
                           cli_commands[CMD_BENCH].usage);
-    if (a->n_list[OPT_IMAGE] > 1) return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "one --image is enough to measure");
     if (a->set[OPT_DELAY] && !(a->real[OPT_DELAY] >= 0 && a->real[OPT_DELAY] <= 86400))
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--delay %s: expected seconds, 0 to 86400", a->text[OPT_DELAY]);
     berth_status st = read_outputs(b, err);
@@ -95,6 +106,7 @@ static berth_status read_options(const cli_args *a, bench *b, berth_error *err)
     }
     if (st == BERTH_OK) st = read_rates(b, err);
     if (st == BERTH_OK) st = read_tests(b, err);
+    if (st == BERTH_OK) st = check_picture(a, err);
     return st == BERTH_OK ? cli_placements_read(a, &b->placements, err) : st;
 }
 

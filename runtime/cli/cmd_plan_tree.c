@@ -46,25 +46,6 @@ static berth_status read_tree(const char *file, berth_tree *out, berth_error *er
     return st;
 }
 
-static berth_status read_strategy(const cli_args *a, berth_accelerate_strategy *out, berth_error *err)
-{
-    const char *name = a->set[OPT_STRATEGY] ? a->text[OPT_STRATEGY] : "auto";
-    static const struct {
-        const char *name;
-        berth_accelerate_strategy strategy;
-    } rows[] = {{"auto", BERTH_ACCELERATE_BALANCED},
-                {"balanced", BERTH_ACCELERATE_BALANCED},
-                {"balanced_low_0", BERTH_ACCELERATE_BALANCED_LOW_0},
-                {"sequential", BERTH_ACCELERATE_SEQUENTIAL}};
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (strcmp(rows[i].name, name) != 0) continue;
-        *out = rows[i].strategy;
-        return BERTH_OK;
-    }
-    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
-                      "--strategy %s: accelerate has auto, balanced, balanced_low_0 and sequential", name);
-}
-
 static berth_status read_classes(const char *list, tree_request *r, berth_error *err)
 {
     r->classes_text = strdup(list);
@@ -160,7 +141,8 @@ static berth_status read_request(const cli_args *a, tree_request *r, berth_error
                           "--bytes-per-weight %s: expected a number of bytes such as 2, 1 or 0.5",
                           a->text[OPT_BYTES_PER_WEIGHT]);
     r->dtype_bits = (int32_t)bits;
-    berth_status st = read_strategy(a, &r->strategy, err);
+    berth_status st =
+        berth_accelerate_strategy_named(a->set[OPT_STRATEGY] ? a->text[OPT_STRATEGY] : "auto", &r->strategy, err);
     if (st == BERTH_OK && a->set[OPT_NO_SPLIT]) st = read_classes(a->text[OPT_NO_SPLIT], r, err);
     if (st == BERTH_OK && a->set[OPT_MAX_MEMORY]) st = read_budgets(a->text[OPT_MAX_MEMORY], r, err);
     if (st == BERTH_OK && a->set[OPT_DEVICES]) st = find_budgets(a, r, err);

@@ -81,24 +81,6 @@ static int32_t collect_classes(const berth_strategy_input *in, const char **clas
 
 /* ---- its answer as a placement ----------------------------------------------------------------------------------- */
 
-static berth_status read_rule(const char *rule, berth_accelerate_strategy *out, berth_error *err)
-{
-    static const struct {
-        const char *name;
-        berth_accelerate_strategy strategy;
-    } rows[] = {{"auto", BERTH_ACCELERATE_BALANCED},
-                {"balanced", BERTH_ACCELERATE_BALANCED},
-                {"balanced_low_0", BERTH_ACCELERATE_BALANCED_LOW_0},
-                {"sequential", BERTH_ACCELERATE_SEQUENTIAL}};
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (strcmp(rows[i].name, rule) != 0) continue;
-        *out = rows[i].strategy;
-        return BERTH_OK;
-    }
-    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
-                      "strategy \"%s\": accelerate has auto, balanced, balanced_low_0 and sequential", rule);
-}
-
 /* Complete on the devices, or a refusal that names what was left out. */
 static berth_status check_complete(const berth_tree *t, const berth_accelerate_result *r, int32_t dtype_bits,
                                    const char *rule, berth_error *err)
@@ -190,7 +172,7 @@ berth_status berth_plan_accelerate(const berth_strategy_input *in, const char *r
     berth_accelerate_strategy strategy = BERTH_ACCELERATE_SEQUENTIAL;
     berth_tree tree = {0};
     berth_accelerate_result r = {0};
-    berth_status st = read_rule(rule, &strategy, err);
+    berth_status st = berth_accelerate_strategy_named(rule, &strategy, err);
     if (st == BERTH_OK) st = make_tree(in, &tree, err);
     const berth_accelerate_request request = {.tree = &tree,
                                               .strategy = strategy,

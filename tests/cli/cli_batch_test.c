@@ -390,11 +390,7 @@ static void broken_prompt_files_are_refused(void **state)
 
 /* ---- refusals ---------------------------------------------------------------------------------------------------- */
 
-static const struct {
-    const char *arguments;
-    int code;
-    const char *says;
-} refusals[] = {
+static const program_refusal refusals[] = {
     {"batch", 2, "-m DIR"},
     {"batch -m " NATIVE, 2, "--in FILE is required"},
     {"batch -m " NATIVE " --in nowhere.jsonl", 3, "nowhere.jsonl"},
@@ -418,13 +414,7 @@ static const struct {
 static void mistakes_are_refused_with_a_sentence(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
-        program_result r = program_expect(NULL, refusals[i].code, refusals[i].arguments);
-        if (strstr(r.err, refusals[i].says) == NULL)
-            fail_msg("berth %s: \"%s\" is not in:\n%s", refusals[i].arguments, refusals[i].says, r.err);
-        if (r.out_size != 0) fail_msg("berth %s: standard output has\n%s", refusals[i].arguments, r.out);
-        program_deinit(&r);
-    }
+    program_expect_refusals(refusals, sizeof refusals / sizeof refusals[0]);
 }
 
 static void a_full_disk_is_an_error(void **state)

@@ -259,11 +259,7 @@ static void serving_is_measured_in_vllms_words(void **state)
     berth_json_destroy(json);
 }
 
-static const struct {
-    const char *arguments;
-    int code;
-    const char *says;
-} refusals[] = {
+static const program_refusal refusals[] = {
     {"bench", 2, "-m DIR"},
     {"bench " NATIVE " -o xml", 2, "md, csv, json, jsonl or sql"},
     {"bench " NATIVE " -oe xml", 2, "--output-err xml: expected md, csv, json, jsonl or sql"},
@@ -298,12 +294,7 @@ static const struct {
 static void mistakes_are_refused_with_a_sentence(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
-        program_result r = program_expect(NULL, refusals[i].code, refusals[i].arguments);
-        if (strstr(r.err, refusals[i].says) == NULL)
-            fail_msg("berth %s: \"%s\" is not in:\n%s", refusals[i].arguments, refusals[i].says, r.err);
-        program_deinit(&r);
-    }
+    program_expect_refusals(refusals, sizeof refusals / sizeof refusals[0]);
 }
 
 int main(void)

@@ -140,21 +140,12 @@ static void nothing_and_an_unfinished_line_are_fine(void **state)
 static void wrong_options_are_refused(void **state)
 {
     (void)state;
-    static const struct {
-        const char *arguments;
-        int code;
-        const char *says;
-    } refusals[] = {{"chat", 2, "-m DIR"},
-                    {"chat -m " NATIVE " -i nowhere.png", 3, "nowhere.png"},
-                    {"chat -m " NATIVE " -p x", 2, "not an option of `berth chat`"},
-                    {"chat -m " GOLDEN "nowhere", 3, "nowhere"},
-                    {"chat -m " NATIVE " --devices cpu/mem=1KiB", 4, "not"}};
-    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
-        program_result r = program_expect(NULL, refusals[i].code, refusals[i].arguments);
-        if (strstr(r.err, refusals[i].says) == NULL)
-            fail_msg("berth %s: \"%s\" is not in:\n%s", refusals[i].arguments, refusals[i].says, r.err);
-        program_deinit(&r);
-    }
+    static const program_refusal refusals[] = {{"chat", 2, "-m DIR"},
+                                               {"chat -m " NATIVE " -i nowhere.png", 3, "nowhere.png"},
+                                               {"chat -m " NATIVE " -p x", 2, "not an option of `berth chat`"},
+                                               {"chat -m " GOLDEN "nowhere", 3, "nowhere"},
+                                               {"chat -m " NATIVE " --devices cpu/mem=1KiB", 4, "not"}};
+    program_expect_refusals(refusals, sizeof refusals / sizeof refusals[0]);
 }
 
 /* ---- a terminal -------------------------------------------------------------------------------------------------- */

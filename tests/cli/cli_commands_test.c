@@ -16,13 +16,7 @@
 
 /* ---- refusals ---------------------------------------------------------------------------------------------------- */
 
-typedef struct refusal {
-    const char *arguments;
-    int code;
-    const char *says; /* on standard error */
-} refusal;
-
-static const refusal refusals[] = {
+static const program_refusal refusals[] = {
     {"", 2, "no command given"},
     {"tokenise", 2, "did you mean \"tokenize\""},
     {"tokenize", 2, "-m DIR"},
@@ -75,14 +69,7 @@ static const refusal refusals[] = {
 static void mistakes_are_refused_with_a_sentence(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
-        const refusal *c = &refusals[i];
-        program_result r = program_expect(NULL, c->code, c->arguments);
-        if (strstr(r.err, c->says) == NULL) fail_msg("berth %s: \"%s\" is not in:\n%s", c->arguments, c->says, r.err);
-        if (strncmp(r.err, "berth: ", 7) != 0) fail_msg("berth %s: says\n%s", c->arguments, r.err);
-        if (r.out_size != 0) fail_msg("berth %s: standard output has\n%s", c->arguments, r.out);
-        program_deinit(&r);
-    }
+    program_expect_refusals(refusals, sizeof refusals / sizeof refusals[0]);
 }
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */

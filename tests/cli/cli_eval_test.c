@@ -174,11 +174,7 @@ static void a_named_prompt_says_which_fields_count(void **state)
     program_deinit(&r);
 }
 
-static const struct {
-    const char *arguments;
-    int code;
-    const char *says;
-} refusals[] = {
+static const program_refusal refusals[] = {
     {"eval", 2, "-m DIR"},
     {"eval " TINY, 2, "--labels FILE is required"},
     {"eval " TINY " --labels " GOLDEN "nowhere.jsonl", 3, "nowhere.jsonl"},
@@ -195,13 +191,7 @@ static const struct {
 static void mistakes_are_refused_with_a_sentence(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
-        program_result r = program_expect(NULL, refusals[i].code, refusals[i].arguments);
-        if (strstr(r.err, refusals[i].says) == NULL)
-            fail_msg("berth %s: \"%s\" is not in:\n%s", refusals[i].arguments, refusals[i].says, r.err);
-        if (r.out_size != 0) fail_msg("berth %s: standard output has\n%s", refusals[i].arguments, r.out);
-        program_deinit(&r);
-    }
+    program_expect_refusals(refusals, sizeof refusals / sizeof refusals[0]);
 }
 
 int main(void)

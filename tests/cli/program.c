@@ -123,6 +123,17 @@ void program_deinit(program_result *r)
     free(r->err);
 }
 
+void program_expect_refusals(const program_refusal *rows, size_t n)
+{
+    for (const program_refusal *c = rows; c < rows + n; c++) {
+        program_result r = program_expect(NULL, c->code, c->arguments);
+        if (strstr(r.err, c->says) == NULL) fail_msg("berth %s: \"%s\" is not in:\n%s", c->arguments, c->says, r.err);
+        if (strncmp(r.err, "berth: ", 7) != 0) fail_msg("berth %s: says\n%s", c->arguments, r.err);
+        if (r.out_size != 0) fail_msg("berth %s: standard output has\n%s", c->arguments, r.out);
+        program_deinit(&r);
+    }
+}
+
 int json_equal(const berth_json_node *a, const berth_json_node *b)
 {
     const berth_json_type type = berth_json_type_of(a);

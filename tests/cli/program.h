@@ -28,6 +28,14 @@ void program_deinit(program_result *r);
 /* Runs, checks the exit code, and shows both outputs when it is another. */
 program_result program_expect(const program_run *run, int code, const char *arguments);
 
+/* Each run ends with its code, says so on standard error behind "berth: ", and has nothing on standard output. */
+typedef struct program_refusal {
+    const char *arguments;
+    int code;
+    const char *says;
+} program_refusal;
+void program_expect_refusals(const program_refusal *rows, size_t n);
+
 char *test_read(const char *path, size_t *out_size); /* owned; fails the test when it cannot be read */
 char *test_folder(void);                             /* a new empty folder; static text, removed at exit */
 
