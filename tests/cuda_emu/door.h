@@ -21,12 +21,17 @@ typedef struct emu_span {
     size_t bytes;
 } emu_span;
 
+typedef void emu_want_fn(void *stream, const void *user, bool over, void *arg);
+
 typedef struct emu_work {
     const char *name;
     void *user;
     /* May it go now, as the first of its stream? NULL: yes. Asked often; false: others are waited for (the other ranks
      * of a collective). */
     bool (*ready)(void *user);
+    /* Calls `want` for each other piece of queued work that must be over, or at least have come to its turn, before this
+     * can go: by that one's stream and user. NULL: there is none. */
+    void (*needs)(const void *user, emu_want_fn *want, void *arg);
     /* Somebody waits, and nothing at all can go on until another thread queues something. True: something was changed
      * (an error noted), look again. NULL: wait. */
     bool (*stalled)(void *user);
@@ -68,6 +73,7 @@ typedef struct emu_door {
     int (*capability)(int gpu);
     int (*driver_version)(void);
     int (*cublaslt)(void); /* of the configuration */
+    bool (*lazy)(void);    /* work goes as late as it may (emu.h): what may be done ahead of its turn is done ahead */
 } emu_door;
 
 #endif

@@ -14,7 +14,9 @@
  *   cublaslt=1       0: cuBLASLt finds no algorithm for anything
  *   init=0           what cuInit returns                    seed=1      order of execution
  *   fail=12:700      the 12th call returns 700 (calls of cuGetErrorName and cuGetErrorString are not counted)
- *   skip_wait=3      the 3rd cuStreamWaitEvent does nothing, as if the program had left it out
+ *   lazy=0           1: nothing is carried out that nobody waits for, nor for a query
+ *   skip_wait=3      the 3rd cuStreamWaitEvent does nothing, as if the program had left it out; lazy=1, and what it would
+ *                    have waited for comes last of all that can go
  *   skip_copy=3      the 3rd copy that is carried out brings nothing
  *   exit=97          end the process with this status when it ends with leaks or misuse
  *

@@ -129,6 +129,30 @@ int emu_capture_record(emu_object *stream, emu_object *event)
     return 0;
 }
 
+/* Nodes come after earlier ones only, so one way back is enough. */
+static bool *all_before(const emu_nodes *all, const emu_point *point)
+{
+    bool *reached = allocated(calloc(all->n + 1, sizeof *reached));
+    for (size_t i = 0; i < point->n; i++) reached[point->nodes[i]] = true;
+    for (size_t i = all->n; i-- > 0;) {
+        for (size_t j = 0; reached[i] && j < all->nodes[i].n_after; j++) reached[all->nodes[i].after[j]] = true;
+    }
+    return reached;
+}
+
+/* Held is what the event comes after and the stream does not. */
+void emu_capture_hold(const emu_object *stream, const emu_object *event)
+{
+    emu_capture *c = emu_capture_of(event);
+    if (!c) return;
+    const bool is_of_it = stream->point.capture == c->id;
+    bool *held = all_before(c->nodes, &event->point);
+    bool *before = all_before(c->nodes, is_of_it ? &stream->point : &(emu_point){0});
+    for (size_t i = 0; i < c->nodes->n; i++) c->nodes->nodes[i].is_held = held[i] && !before[i];
+    free(held);
+    free(before);
+}
+
 int emu_capture_wait(emu_object *stream, const emu_object *event)
 {
     emu_capture *s = emu_capture_of(stream), *e = emu_capture_of(event);
@@ -238,19 +262,11 @@ EMU_API int cuStreamIsCapturing(berth_cu_stream handle, int *status)
     return emu_leave(code);
 }
 
-/* Every node comes before the point at which the origin is. Nodes come after earlier ones only, so one way back is
- * enough. */
+/* Every node comes before the point at which the origin is. */
 static bool is_joined(const emu_capture *c)
 {
-    const emu_nodes *all = c->nodes;
-    bool *reached = allocated(calloc(all->n + 1, sizeof *reached));
-    const emu_point *end = &c->origin->point;
-    for (size_t i = 0; i < end->n; i++) reached[end->nodes[i]] = true;
-    bool is_whole = true;
-    for (size_t i = all->n; i-- > 0;) {
-        is_whole = is_whole && reached[i];
-        for (size_t j = 0; j < all->nodes[i].n_after; j++) reached[all->nodes[i].after[j]] = true;
-    }
+    bool *reached = all_before(c->nodes, &c->origin->point), is_whole = true;
+    for (size_t i = 0; i < c->nodes->n; i++) is_whole = is_whole && reached[i];
     free(reached);
     return is_whole;
 }

@@ -68,6 +68,8 @@ static bool set_world(emu_config *c, const char *key, const char *value)
         c->seed = strtoull(value, NULL, 0);
     else if (strcmp(key, "exit") == 0)
         c->exit_code = atoi(value);
+    else if (strcmp(key, "lazy") == 0)
+        c->lazy = atoi(value);
     else if (strcmp(key, "skip_wait") == 0)
         c->skip_wait = strtoull(value, NULL, 0);
     else if (strcmp(key, "skip_copy") == 0)

@@ -107,4 +107,5 @@ EMU_API const emu_door emu_door_of_driver = {
     .capability = capability,
     .driver_version = driver_version,
     .cublaslt = cublaslt,
+    .lazy = emu_is_lazy,
 };

@@ -17,7 +17,7 @@ enum { EMU_MAX_GPUS = 8, EMU_RED = 0xFD, EMU_FRESH = 0xCD };
 typedef struct emu_config {
     int n_gpus, driver, init, cublaslt;
     uint64_t seed, fail_call, skip_wait, skip_copy;
-    int fail_code, exit_code;
+    int fail_code, exit_code, lazy;
     struct {
         int capability, mode, busy, host_gbps, peer[EMU_MAX_GPUS], lie[EMU_MAX_GPUS], peer_gbps[EMU_MAX_GPUS];
         uint64_t memory, context_memory;
@@ -73,6 +73,7 @@ typedef struct emu_node { /* of a graph: goes when the nodes before it are over 
     emu_op op;
     size_t *after; /* [n_after] */
     size_t n_after;
+    bool is_held; /* a wait for it was left out */
 } emu_node;
 
 typedef struct emu_nodes { /* what a graph and its executables share */
@@ -102,6 +103,10 @@ typedef struct emu_capture {
     emu_nodes *nodes;
 } emu_capture;
 
+/* Whom something must be carried out for: somebody waits; what a wait that was left out waited for; the stream that
+ * would have waited. */
+typedef enum emu_wish { EMU_FOR_WAITER, EMU_FOR_HELD, EMU_FOR_HASTY, EMU_N_WISHES } emu_wish;
+
 typedef enum emu_kind {
     EMU_CONTEXT = 1,
     EMU_STREAM,
@@ -125,6 +130,7 @@ typedef struct emu_object {
     /* stream */
     bool non_blocking, is_null;
     emu_op *head, *tail;
+    uint64_t wanted[EMU_N_WISHES]; /* number of the last op that must be */
     /* stream, event */
     emu_point point;
     /* event; executable graph: of its last launch */
@@ -159,6 +165,9 @@ typedef struct emu_world {
     } * pinned;
     size_t n_pinned;
     uint64_t random, seq, generation, last_capture;
+    emu_mark *held;    /* what the wait that was left out waited for; NULL = none */
+    emu_object *hasty; /* the stream it was left out of; NULL: none was */
+    uint64_t n_asked;  /* queries in vain since something was queued or carried out */
     bool initialised;
     emu_report report;
 } emu_world;
@@ -199,8 +208,11 @@ emu_image_range *emu_open_ranges(const emu_object *context, size_t *out_n);
 
 /* emu_queue.c */
 int emu_enqueue(emu_object *stream, const emu_op *op); /* takes what the op owns; into the capture if there is one */
-bool emu_step(void);                                   /* one op, chosen by chance; false: none can go on */
-void emu_drain_stream(const emu_object *stream);
+bool emu_step(void);                                   /* one op; false: none can go on */
+bool emu_is_lazy(void);
+void emu_ask(void);                               /* a query: asking again and again comes to an end */
+void emu_hold(emu_object *hasty, emu_mark *mark); /* a wait of this stream is left out */
+void emu_drain_stream(emu_object *stream);
 void emu_drain_context(const emu_object *context);
 void emu_wait_mark(emu_mark *mark);
 void emu_drop(const emu_object *context); /* queued work of a dead context */
@@ -212,6 +224,13 @@ bool emu_any_queued(bool (*test)(const emu_op *op, const void *arg), const void 
 /* Queued work that reads or writes [base, base + bytes); gpu -1 = host. A launch does when a word of its arguments points
  * there; one that comes there by other ways faults, as memory that was freed is not opened for it. */
 bool emu_in_use(int gpu, const uint8_t *base, size_t bytes);
+
+/* emu_want.c: what must be carried out first, and all that it needs; `seq`: of the last op of the stream */
+void emu_want_nothing(emu_wish wish);
+void emu_want(emu_wish wish, emu_object *stream, uint64_t seq);
+void emu_want_mark(emu_wish wish, const emu_mark *mark);
+void emu_want_context(emu_wish wish, const emu_object *context);
+bool emu_is_wanted(emu_wish wish, const emu_object *stream); /* its head */
 
 /* emu_run.c: what an op does, when it may go, and how long it takes on the emulated clock */
 int emu_perform(const emu_op *op, void *user); /* 0, or what the context dies of */
@@ -225,8 +244,9 @@ int emu_unsafe(const char *call);
 int emu_refuse_captured(const emu_object *stream, const char *call); /* the same for one stream */
 int emu_capture_record(emu_object *stream, emu_object *event);
 int emu_capture_wait(emu_object *stream, const emu_object *event);
-void emu_capture_forget(emu_object *o); /* it is destroyed */
-bool emu_capture_fail(void);            /* this thread's captures are void now; false: it has none */
+void emu_capture_hold(const emu_object *stream, const emu_object *event); /* a wait in a capture is left out */
+void emu_capture_forget(emu_object *o);                                   /* it is destroyed */
+bool emu_capture_fail(void); /* this thread's captures are void now; false: it has none */
 void emu_capture_spoil(const emu_object *context);
 void emu_capture_drop_all(void);
 void emu_nodes_release(emu_nodes *nodes);

@@ -146,7 +146,8 @@ static bool can_exchange(const nccl_exchange *x)
 static void send_ahead(nccl_launch *l)
 {
     for (int i = 0; i < l->n_parts; i++) {
-        if (l->parts[i].from && nccl_random() % 2) take_side(side_of(l->parts[i].exchange, &l->parts[i]));
+        if (l->parts[i].from && (nccl.door->lazy() || nccl_random() % 2))
+            take_side(side_of(l->parts[i].exchange, &l->parts[i]));
     }
 }
 
@@ -169,6 +170,20 @@ static bool ready(void *user)
         return false; /* all sides have the same chance to go first when they are asked again */
     }
     return can_go(l);
+}
+
+/* The other sides, and the communicator's launch before. */
+static void needs(const void *user, emu_want_fn *want, void *arg)
+{
+    const nccl_launch *l = user;
+    if (l->before && !l->before->is_over) want(l->before->stream, l->before, true, arg);
+    for (int i = 0; i < l->n_parts; i++) {
+        const nccl_exchange *x = l->parts[i].exchange;
+        for (int s = 0; s < x->n_sides; s++) {
+            const nccl_launch *other = x->sides[s].launch;
+            if (other && other != l && other->is_queued && !other->is_over) want(other->stream, other, false, arg);
+        }
+    }
 }
 
 /* Something that only an abort ends: a hanging exchange, a side whose GPU died, or whose communicator was aborted
@@ -275,7 +290,8 @@ static int join(nccl_launch *l, nccl_part *p)
 
 int nccl_queue(nccl_launch *l)
 {
-    emu_work work = {.name = "NCCL", .user = l, .ready = ready, .stalled = stalled, .run = run, .end = end};
+    emu_work work = {
+        .name = "NCCL", .user = l, .ready = ready, .needs = needs, .stalled = stalled, .run = run, .end = end};
     int code = 0;
     l->before = l->comm->last;
     l->comm->last = l;

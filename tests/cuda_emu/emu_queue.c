@@ -3,7 +3,11 @@
  * A stream is a list of ops. The head of any stream may go next, unless it waits for an event's record that is not
  * over, or the legacy default stream of its context comes between (CUDA Driver API, "Stream synchronization behavior":
  * work there waits for all earlier work of blocking streams, and they for it). Which one goes is drawn by lot, and
- * nothing goes before somebody must know: the worst timing that a program may meet. */
+ * nothing goes before somebody must know: the worst timing that a program may meet.
+ *
+ * A lazy emulator goes further: of all that is queued it carries out only what those need who wait. So what a wait
+ * that is left out waited for is over only where it would be in every order; from then on all else goes before it, and
+ * if the wait was needed, something goes wrong, whatever the seed and the threads' timing. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +42,7 @@ int emu_enqueue(emu_object *stream, const emu_op *op)
     }
     copy->seq = ++emu.seq;
     copy->next = NULL;
+    emu.n_asked = 0;
     if (stream->tail)
         stream->tail->next = copy;
     else
@@ -93,15 +98,30 @@ static void visit_next(visitor *visit, void *arg)
     }
 }
 
+typedef enum among { AMONG_ALL, AMONG_WANTED, AMONG_HASTY, AMONG_NOT_HELD } among;
+
 typedef struct lot {
+    among among;
     emu_object *stream;
     size_t node;
     uint64_t n;
 } lot;
 
+static bool is_among(const lot *l, const emu_object *stream, size_t node)
+{
+    const emu_run *run = stream->head->run;
+    switch (l->among) {
+    case AMONG_WANTED: return emu_is_wanted(EMU_FOR_WAITER, stream);
+    case AMONG_HASTY: return emu_is_wanted(EMU_FOR_HASTY, stream);
+    case AMONG_NOT_HELD: return !emu_is_wanted(EMU_FOR_HELD, stream) && !(run && run->nodes->nodes[node].is_held);
+    default: return true;
+    }
+}
+
 static void draw(emu_object *stream, size_t node, const emu_op *op, void *user, void *arg)
 {
     lot *l = arg;
+    if (!is_among(l, stream, node)) return;
     if (op->kind == EMU_WAIT && !op->mark->done) return;
     if (op->kind == EMU_WORK && op->work.ready && !op->work.ready(user)) return;
     if (emu_random() % ++l->n != 0) return;
@@ -125,6 +145,7 @@ static void carry_out(emu_object *stream, size_t node)
     void *user = run ? run->users[node] : op->work.user;
     emu_object *context = op->context;
     const int code = emu_perform(op, user);
+    emu.n_asked = 0;
     if (!run) {
         pop(stream);
     } else {
@@ -139,12 +160,61 @@ static void carry_out(emu_object *stream, size_t node)
     emu_changed();
 }
 
-bool emu_step(void)
+/* One op; false: none of these can go on. */
+static bool step(among whom)
 {
-    lot l = {0};
+    lot l = {.among = whom};
     visit_next(draw, &l);
     if (l.stream) carry_out(l.stream, l.node);
     return l.stream != NULL;
+}
+
+bool emu_is_lazy(void)
+{
+    return emu.config.lazy || emu.config.skip_wait;
+}
+
+enum { PATIENCE = 4096 };
+
+void emu_ask(void)
+{
+    if (emu_is_lazy() && ++emu.n_asked < PATIENCE) return;
+    step(AMONG_ALL);
+}
+
+void emu_hold(emu_object *hasty, emu_mark *mark)
+{
+    emu.hasty = hasty;
+    if (!mark || mark->done) return;
+    mark->refs++;
+    emu.held = mark;
+}
+
+/* Work that comes to its turn is known to have come, whether or not it may go: others may be waiting for that. */
+static void come(emu_object *stream, size_t node, const emu_op *op, void *user, void *arg)
+{
+    (void)stream;
+    (void)node;
+    (void)arg;
+    if (op->kind == EMU_WORK && op->work.ready) op->work.ready(user);
+}
+
+/* Past a wait that was left out all else goes before what is held, and of that first what the hasty stream needs to
+ * do its harm. */
+static bool step_past_held(void)
+{
+    visit_next(come, NULL);
+    emu_want_nothing(EMU_FOR_HELD);
+    if (emu.held) emu_want_mark(EMU_FOR_HELD, emu.held);
+    if (step(AMONG_NOT_HELD)) return true;
+    emu_want_nothing(EMU_FOR_HASTY);
+    if (emu.hasty) emu_want(EMU_FOR_HASTY, emu.hasty, UINT64_MAX);
+    return step(AMONG_HASTY);
+}
+
+bool emu_step(void)
+{
+    return (emu.hasty && step_past_held()) || step(AMONG_ALL);
 }
 
 typedef struct hold_up {
@@ -161,10 +231,26 @@ static void ask(emu_object *stream, size_t node, const emu_op *op, void *user, v
     if (op->work.stalled && op->work.stalled(user)) h->changed = true;
 }
 
-/* Something goes on, now or when another thread queues what is waited for; events alone never need that. */
-static void go_on(void)
+typedef struct waiter { /* what is waited for: one of these */
+    emu_object *stream;
+    const emu_object *context;
+    const emu_mark *mark;
+} waiter;
+
+static bool step_lazily(const waiter *w)
 {
-    if (emu_step()) return;
+    if (emu.hasty && step_past_held()) return true;
+    emu_want_nothing(EMU_FOR_WAITER);
+    if (w->stream) emu_want(EMU_FOR_WAITER, w->stream, UINT64_MAX);
+    if (w->context) emu_want_context(EMU_FOR_WAITER, w->context);
+    if (w->mark) emu_want_mark(EMU_FOR_WAITER, w->mark);
+    return step(AMONG_WANTED);
+}
+
+/* Something goes on, now or when another thread queues what is waited for; events alone never need that. */
+static void go_on(const waiter *w)
+{
+    if ((emu_is_lazy() && step_lazily(w)) || step(AMONG_ALL)) return;
     hold_up h = {0};
     visit_next(ask, &h);
     if (h.changed) return;
@@ -176,9 +262,9 @@ static void go_on(void)
     abort();
 }
 
-void emu_drain_stream(const emu_object *stream)
+void emu_drain_stream(emu_object *stream)
 {
-    while (stream->head) go_on();
+    while (stream->head) go_on(&(waiter){.stream = stream});
 }
 
 static bool has_work(const emu_object *context)
@@ -191,13 +277,13 @@ static bool has_work(const emu_object *context)
 
 void emu_drain_context(const emu_object *context)
 {
-    while (has_work(context)) go_on();
+    while (has_work(context)) go_on(&(waiter){.context = context});
 }
 
 void emu_wait_mark(emu_mark *mark)
 {
     mark->refs++; /* its event may be recorded again meanwhile */
-    while (!mark->done) go_on();
+    while (!mark->done) go_on(&(waiter){.mark = mark});
     emu_mark_release(mark);
 }
 

@@ -81,7 +81,7 @@ EMU_API int cuStreamQuery(berth_cu_stream handle)
     if (code == 0) code = emu_refuse_captured(s, "cuStreamQuery");
     if (code == 0) code = emu_unsafe("cuStreamQuery");
     if (code == 0 && s->head) {
-        emu_step(); /* so that asking again and again comes to an end */
+        emu_ask();
         code = s->context->error;
         if (code == 0 && s->head) code = BERTH_CU_NOT_READY;
     }
@@ -154,7 +154,11 @@ EMU_API int cuStreamWaitEvent(berth_cu_stream stream, berth_cu_event handle, uns
     emu_object *e = code == 0 ? emu_find(handle, EMU_EVENT) : NULL;
     if (code == 0 && !e) code = BERTH_CU_INVALID_HANDLE;
     if (code == 0 && flags) code = BERTH_CU_INVALID_VALUE;
-    if (code == 0 && ++emu.report.n_waits == emu.config.skip_wait) return emu_leave(0);
+    if (code == 0 && ++emu.report.n_waits == emu.config.skip_wait) {
+        emu_capture_hold(s, e);
+        emu_hold(s, e->mark);
+        return emu_leave(0);
+    }
     if (code == 0) code = e->point.capture || emu_capture_of(s) ? emu_capture_wait(s, e) : await(s, e);
     return emu_leave(code);
 }
@@ -186,7 +190,7 @@ EMU_API int cuEventQuery(berth_cu_event handle)
     int code = emu_enter();
     emu_object *e = NULL;
     if (code == 0) code = event_of(handle, "cuEventQuery", &e);
-    if (code == 0 && e->mark && !e->mark->done) emu_step();
+    if (code == 0 && e->mark && !e->mark->done) emu_ask();
     if (code == 0) code = e->context->error;
     if (code == 0 && e->mark && !e->mark->done) code = BERTH_CU_NOT_READY;
     return emu_leave(code);

@@ -71,6 +71,7 @@ void emu_stop(void)
         if (o->alive) emu_end(o);
         free(o);
     }
+    if (emu.held) emu_mark_release(emu.held);
     free(emu.objects);
     free(emu.streams);
     for (int g = 0; g < emu.config.n_gpus; g++) {
