@@ -132,14 +132,14 @@ tokenizer() { # DIR: any tokenizer will do: ids are noise
     done
 }
 
-measure_load() { # NAME DIR: from the start of the process to the first token, less that token's own time
-    bytes=$(wc -c <"$2/model.safetensors")
+measure_load() { # NAME DIR TITLE: what reading the weights took, and the whole from the start of the process, less the first token's own time
     begin=$(date +%s%N)
     step "$1: load, $3" "$berth" run -q --json -m "$2" --devices "$devices" -p a -n 1 --ignore-stop || return
     end=$(date +%s%N)
-    load=$(awk -v a="$begin" -v b="$end" -v first="$(number total)" 'BEGIN { printf "%.3f", (b - a) / 1e9 - first / 1e3 }')
-    rate=$(awk -v b="$bytes" -v s="$load" 'BEGIN { printf "%.6g", b / s }')
-    say "" "$bytes bytes in $load s: $(awk -v r="$rate" 'BEGIN { printf "%.2f", r / 1e9 }') GB/s, $(percent "$rate" "$(figure "$work/probe" upload)") of the pinned upload (the process's start is in it)"
+    all=$(awk -v a="$begin" -v b="$end" -v first="$(number total)" 'BEGIN { printf "%.3f", (b - a) / 1e9 - first / 1e3 }')
+    bytes=$(number load_bytes) load=$(number load_ms)
+    rate=$(awk -v b="$bytes" -v ms="$load" 'BEGIN { printf "%.6g", ms > 0 ? b / (ms / 1e3) : 0 }')
+    say "" "$bytes bytes in $load ms: $(awk -v r="$rate" 'BEGIN { printf "%.2f", r / 1e9 }') GB/s, $(percent "$rate" "$(figure "$work/probe" upload)") of the pinned upload; from the start of the process until it is ready $all s"
 }
 
 measure() { # SIZE

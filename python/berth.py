@@ -95,11 +95,13 @@ berth_plan_limits = _struct("berth_plan_limits", (c_size_t, "struct_size"), (c_i
 berth_engine_options = _struct(
     "berth_engine_options", (c_size_t, "struct_size"), (c_int32, "strict"), (c_char_p, "transport"), (_ProgressFn, "progress"),
     (c_void_p, "progress_user"), (c_int32, "queue", "host_threads"), (c_int, "order"), (c_int32, "no_prefix_cache"),
-    (c_int64, "consumer_bytes", "nvtx"))
+    (c_int64, "consumer_bytes", "nvtx", "time_copies"))
 berth_stats = _struct(
     "berth_stats", (c_size_t, "struct_size"), (c_int32, "n_waiting", "n_running", "n_sessions"),
     (c_int64, "n_submitted", "n_finished", "n_refused", "n_encode_passes", "n_step_passes", "n_tiles", "n_tiles_reused",
-     "n_prompt_tokens", "n_reused_tokens", "n_new_tokens", "kv_tokens", "kv_used", "kv_cached", "loop_ns", "busy_ns"))
+     "n_prompt_tokens", "n_reused_tokens", "n_new_tokens", "kv_tokens", "kv_used", "kv_cached", "loop_ns", "busy_ns",
+     "load_ns", "load_bytes"))
+berth_edge = _struct("berth_edge", (c_size_t, "struct_size"), (c_char_p, "transport", "note"))
 berth_content = _struct("berth_content", (c_int, "kind"), (c_char_p, "data"), (c_size_t, "size"), (c_int32, "width", "height"))
 berth_turn = _struct("berth_turn", (c_char_p, "role"), (POINTER(berth_content), "content"), (c_int32, "n_content"))
 berth_token = _struct("berth_token", (c_int32, "id", "index"), (c_void_p, "text"), (c_size_t, "text_size"), (c_int64, "at_ns"),
@@ -116,7 +118,7 @@ berth_result = _struct(
     "berth_result", (c_size_t, "struct_size"), (c_char_p, "text"), (POINTER(c_int32), "token_ids"),
     (c_int32, "n_tokens", "n_prompt_tokens", "n_tiles", "replica"), (c_char_p, "finish_reason"), (berth_timings, "timings"),
     (POINTER(c_uint64), "edge_bytes"), (c_int32, "n_devices", "n_reused_tokens", "n_drafted", "n_accepted"),
-    (c_int64, "queue_ns", "decode_image_ns", "tiles_ns", "project_ns"))
+    (c_int64, "queue_ns", "decode_image_ns", "tiles_ns", "project_ns"), (POINTER(c_uint64), "edge_ns"))
 berth_completion = _struct(
     "berth_completion", (c_size_t, "struct_size"), (c_int, "kind"), (c_uint64, "id"), (c_void_p, "user"), (berth_token, "token"),
     (c_int, "status"), (POINTER(berth_result), "result"), (POINTER(berth_error), "error"), (c_void_p, "memory"))
@@ -124,7 +126,7 @@ berth_session_info = _struct("berth_session_info", (c_size_t, "struct_size"), (c
 
 STRUCTS = {kind.__name__: kind for kind in (
     berth_error, berth_runtime_options, berth_model_options, berth_plan_options, berth_plan_device, berth_plan_module,
-    berth_plan_copy, berth_plan_sizes, berth_plan_limits, berth_engine_options, berth_stats, berth_content, berth_turn, berth_token, berth_request,
+    berth_plan_copy, berth_plan_sizes, berth_plan_limits, berth_engine_options, berth_stats, berth_edge, berth_content, berth_turn, berth_token, berth_request,
     berth_timings, berth_result, berth_completion, berth_session_info)}
 
 _H, _OUT, _ERR = c_void_p, POINTER(c_void_p), POINTER(berth_error)  # a handle; where one (or a text) is put; the error
@@ -170,6 +172,7 @@ FUNCTIONS = {
     "berth_engine_destroy": (None, [_H]),
     "berth_engine_plan": (c_void_p, [_H]),
     "berth_engine_get_stats": (c_int, [_H, POINTER(berth_stats), _ERR]),
+    "berth_engine_get_edge": (c_int, [_H, c_int32, c_int32, POINTER(berth_edge), _ERR]),
     "berth_request_init": (None, [POINTER(berth_request)]),
     "berth_engine_run": (c_int, [_H, POINTER(berth_request), POINTER(berth_result), _ERR]),
     "berth_result_deinit": (None, [POINTER(berth_result)]),
@@ -611,8 +614,8 @@ Token.__doc__ = "One generated token: `text` is what may be shown now, and may b
 
 Result = collections.namedtuple(
     "Result", "text token_ids finish_reason n_tokens n_prompt_tokens n_tiles replica timings edge_bytes n_reused_tokens n_drafted "
-    "n_accepted queue_ns decode_image_ns tiles_ns project_ns")
-Result.__doc__ = "A request's answer and numbers: fields of berth_result; `timings` a dict, `edge_bytes` rows [from][to]."
+    "n_accepted queue_ns decode_image_ns tiles_ns project_ns edge_ns")
+Result.__doc__ = "A request's answer and numbers: fields of berth_result; `timings` a dict, `edge_bytes` and `edge_ns` rows [from][to]."
 
 Completion = collections.namedtuple("Completion", "kind id user token result error")
 Completion.__doc__ = 'What a Queue gives: kind "token" with a Token, or "end" with a Result or, where it failed, a BerthError.'
@@ -624,10 +627,10 @@ def _token(t):
 
 def _result(r):
     n = r.n_devices + 1
-    edges = [r.edge_bytes[row * n:(row + 1) * n] for row in range(n)] if r.edge_bytes else []
+    edges, times = ([per[row * n:(row + 1) * n] for row in range(n)] if per else [] for per in (r.edge_bytes, r.edge_ns))
     return Result(_text(r.text), r.token_ids[:r.n_tokens] if r.token_ids else [], _text(r.finish_reason), r.n_tokens,
                   r.n_prompt_tokens, r.n_tiles, r.replica, _fields(r.timings), edges, r.n_reused_tokens, r.n_drafted, r.n_accepted,
-                  r.queue_ns, r.decode_image_ns, r.tiles_ns, r.project_ns)
+                  r.queue_ns, r.decode_image_ns, r.tiles_ns, r.project_ns, times)
 
 
 class Cancel:
@@ -942,6 +945,10 @@ class Engine(_Handle):
     def stats(self):
         """Counts and times since the engine was made, as a dict."""
         return self._filled(berth_stats, "berth_engine_get_stats")
+
+    def edge(self, source, target):
+        """The way from a device to another (n_devices: the host), as a dict: `transport`, and in `note` why not a better one."""
+        return self._filled(berth_edge, "berth_engine_get_edge", source, target)
 
 
 class Session(_Handle):

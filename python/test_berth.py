@@ -300,6 +300,8 @@ class Engines(unittest.TestCase):
         self.assertEqual((result.finish_reason, result.n_prompt_tokens), ("stop", self.row(1)["n_prompt"]))
         self.assertGreater(result.timings["total_ns"], result.timings["first_token_ns"])
         self.assertEqual([len(row) for row in result.edge_bytes], [3] * 3)
+        self.assertEqual([[n > 0 for n in row] for row in result.edge_bytes], [[ns > 0 for ns in row] for row in result.edge_ns])
+        self.assertEqual(self.engine.edge(2, 0), {"transport": "local", "note": ""})
         self.assertTrue(0 < result.decode_image_ns + result.tiles_ns <= result.timings["image_ns"])
         self.assertTrue(0 < result.project_ns < result.timings["encode_ns"])
 

@@ -268,10 +268,13 @@ static void core_end(void *user, berth_status st, berth_core_result *take_result
 static void end_early(berth_call *c, berth_finish finish)
 {
     const size_t n = (size_t)c->engine->n_devices + 1;
-    berth_core_result result = {.finish = finish, .edge_bytes = calloc(n * n, sizeof *result.edge_bytes)};
+    berth_core_result result = {.finish = finish, .edge_bytes = calloc(2 * n * n, sizeof *result.edge_bytes)};
     berth_error why = {0};
     berth_status st = BERTH_OK;
-    if (result.edge_bytes == NULL) st = BERTH_FAIL(&why, BERTH_OUT_OF_MEMORY, "no memory for a result");
+    if (result.edge_bytes != NULL)
+        result.edge_ns = result.edge_bytes + n * n;
+    else
+        st = BERTH_FAIL(&why, BERTH_OUT_OF_MEMORY, "no memory for a result");
     berth_core_unreserve(c->engine->core);
     end_call(c, st, &result, &why);
 }

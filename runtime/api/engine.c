@@ -57,6 +57,13 @@ static void log_notes(const berth_engine *e)
         berth_log(e->head.rt, BERTH_LOG_WARNING, "%.*s", (int)n, at);
         at += n + (at[n] != '\0');
     }
+    const int32_t n = e->n_devices;
+    for (int32_t i = 0; i < n * n; i++) {
+        const char *note = berth_core_edge_note(e->core, i / n, i % n);
+        if (note == NULL || strstr(berth_core_notes(e->core), note) != NULL) continue;
+        berth_log(e->head.rt, BERTH_LOG_INFO, "%s -> %s: %s", e->plan->machine.devices[i / n].name,
+                  e->plan->machine.devices[i % n].name, note);
+    }
 }
 
 static berth_status load(berth_engine *e, berth_error *err)
@@ -71,6 +78,7 @@ static berth_status load(berth_engine *e, berth_error *err)
                                      .longest_first = o->order == BERTH_ORDER_LONGEST,
                                      .no_prefix_cache = o->no_prefix_cache != 0,
                                      .nvtx = o->nvtx != 0,
+                                     .time_copies = o->time_copies != 0,
                                      .memory = {rt->allocate, rt->release, rt->memory_user},
                                      .threads = watch_of(e)};
     berth_core_plan *plan = e->plan->owned;
@@ -249,7 +257,27 @@ berth_status berth_engine_get_stats(berth_engine *engine, berth_stats *out, bert
                               .kv_used = s.kv_used * block,
                               .kv_cached = s.kv_cached * block,
                               .loop_ns = s.loop_ns,
-                              .busy_ns = s.busy_ns};
+                              .busy_ns = s.busy_ns,
+                              .load_ns = s.load_ns,
+                              .load_bytes = s.load_bytes};
+    berth_output_write(out, &full, sizeof full);
+    return BERTH_OK;
+}
+
+berth_status berth_engine_get_edge(berth_engine *engine, int32_t from, int32_t to, berth_edge *out, berth_error *err)
+{
+    if (!berth_handle_is(engine, BERTH_HANDLE_ENGINE))
+        return berth_handle_refuse("berth_engine_get_edge", BERTH_HANDLE_ENGINE, err);
+    const int32_t n = engine->n_devices;
+    if (out == NULL || from < 0 || from > n || to < 0 || to > n)
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                          "berth_engine_get_edge: edge %d to %d; give indices from 0 to %d (the host), and an out",
+                          (int)from, (int)to, (int)n);
+    berth_status st = berth_output_check(out, sizeof(size_t), "berth_edge", err);
+    if (st != BERTH_OK) return st;
+    const char *transport = berth_core_edge(engine->core, from, to);
+    const char *note = berth_core_edge_note(engine->core, from, to);
+    const berth_edge full = {.transport = transport != NULL ? transport : "", .note = note != NULL ? note : ""};
     berth_output_write(out, &full, sizeof full);
     return BERTH_OK;
 }

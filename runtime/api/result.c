@@ -60,6 +60,7 @@ static void fill(berth_call *c)
     r->finish_reason = c->cut >= 0 ? finish_name(BERTH_FINISH_CALLER) : finish_name(core->finish);
     r->timings = timings_of(c);
     r->edge_bytes = core->edge_bytes;
+    r->edge_ns = core->edge_ns;
     r->n_devices = c->engine->n_devices;
     r->n_reused_tokens = core->n_reused;
     r->n_drafted = core->n_drafted;
@@ -69,7 +70,7 @@ static void fill(berth_call *c)
     r->project_ns = core->timing.project_ns;
     r->queue_ns = c->core_ns > 0 ? c->core_ns - c->submitted_ns + core->timing.queue_ns : r->timings.total_ns;
     core->ids = NULL;
-    core->edge_bytes = NULL;
+    core->edge_bytes = core->edge_ns = NULL;
 }
 
 /* What was said and answered; nothing of a request that ended before its first token. */
@@ -107,7 +108,7 @@ void berth_result_deinit(berth_result *r)
     berth_output_read(&full, sizeof full, r);
     free(full.text);
     free(full.token_ids);
-    free(full.edge_bytes);
+    free(full.edge_bytes); /* edge_ns lies behind them */
     full = (berth_result){0};
     berth_output_write(r, &full, sizeof full);
 }

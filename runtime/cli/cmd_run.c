@@ -29,19 +29,38 @@ static int32_t on_token(void *user, const berth_token *token)
 
 /* ---- result ---------------------------------------------------------------------------------------------------------- */
 
-static void put_edges(berth_buffer *b, const berth_plan *plan, const uint64_t *edges)
+/* Time only where it was taken, a note only where there is one. */
+static void put_edges(berth_buffer *b, berth_engine *engine, const berth_result *r)
 {
-    const int32_t n = berth_plan_n_devices(plan) + 1;
+    const berth_plan *plan = berth_engine_plan(engine);
+    const int32_t n = r->n_devices + 1;
     bool first = true;
     berth_buffer_puts(b, "[");
     for (int32_t i = 0; i < n * n; i++) {
-        if (edges[i] == 0) continue;
-        berth_buffer_printf(b, "%s{\"from\": \"%s\", \"to\": \"%s\", \"bytes\": %" PRIu64 "}", first ? "" : ", ",
-                            cli_device_name(plan, i / n == n - 1 ? -1 : i / n),
-                            cli_device_name(plan, i % n == n - 1 ? -1 : i % n), edges[i]);
+        berth_edge edge = {.struct_size = sizeof edge};
+        if (r->edge_bytes[i] == 0 || berth_engine_get_edge(engine, i / n, i % n, &edge, NULL) != BERTH_OK) continue;
+        berth_buffer_printf(b, "%s{\"from\": \"%s\", \"to\": \"%s\", \"bytes\": %" PRIu64 ", \"transport\": \"%s\"",
+                            first ? "" : ", ", cli_device_name(plan, i / n == n - 1 ? -1 : i / n),
+                            cli_device_name(plan, i % n == n - 1 ? -1 : i % n), r->edge_bytes[i], edge.transport);
+        if (r->edge_ns[i] > 0)
+            berth_buffer_printf(b, ", \"ms\": %.6f, \"gb_per_s\": %.6g", (double)r->edge_ns[i] / 1e6,
+                                (double)r->edge_bytes[i] / (double)r->edge_ns[i]);
+        if (edge.note[0]) {
+            berth_buffer_puts(b, ", \"note\": ");
+            berth_buffer_json_string(b, edge.note, strlen(edge.note));
+        }
+        berth_buffer_puts(b, "}");
         first = false;
     }
     berth_buffer_puts(b, "]");
+}
+
+/* What was read of the weights when the engine was made. */
+static void put_load(berth_buffer *b, berth_engine *engine)
+{
+    berth_stats s = {.struct_size = sizeof s};
+    if (berth_engine_get_stats(engine, &s, NULL) != BERTH_OK) return;
+    berth_buffer_printf(b, ", \"load_bytes\": %" PRId64 ", \"load_ms\": %.3f", s.load_bytes, (double)s.load_ns / 1e6);
 }
 
 /* Of a device that is no GPU nothing is measured. */
@@ -71,8 +90,9 @@ static void put_placement(berth_buffer *b, const berth_plan *plan, int32_t repli
     berth_free(map);
 }
 
-static void result_json(berth_buffer *b, const berth_plan *plan, const berth_result *r)
+static void result_json(berth_buffer *b, berth_engine *engine, const berth_result *r)
 {
+    const berth_plan *plan = berth_engine_plan(engine);
     berth_buffer_puts(b, "{\"text\": ");
     berth_buffer_json_string(b, r->text, strlen(r->text));
     berth_buffer_puts(b, ", \"token_ids\": [");
@@ -91,7 +111,8 @@ static void result_json(berth_buffer *b, const berth_plan *plan, const berth_res
     berth_buffer_printf(b,
                         "\"first_token\": %.3f, \"total\": %.3f}, \"edges\": ", (double)r->timings.first_token_ns / 1e6,
                         (double)r->timings.total_ns / 1e6);
-    put_edges(b, plan, r->edge_bytes);
+    put_edges(b, engine, r);
+    put_load(b, engine);
     berth_buffer_puts(b, "}\n");
 }
 
@@ -148,8 +169,19 @@ static void show_memory(const berth_plan *plan, berth_buffer *b)
     }
 }
 
-static void show_after(const cli_args *a, const berth_plan *plan, const berth_result *r)
+static void show_load(berth_engine *engine, berth_buffer *b)
 {
+    berth_stats s = {.struct_size = sizeof s};
+    char text[24], detail[96];
+    if (berth_engine_get_stats(engine, &s, NULL) != BERTH_OK || s.load_bytes == 0 || s.load_ns == 0) return;
+    snprintf(detail, sizeof detail, "%s of weights, %.2f GB/s; before the request",
+             berth_format_bytes((uint64_t)s.load_bytes, text, sizeof text), (double)s.load_bytes / (double)s.load_ns);
+    show_stage(b, "loading", s.load_ns, detail);
+}
+
+static void show_after(const cli_args *a, berth_engine *engine, const berth_result *r)
+{
+    const berth_plan *plan = berth_engine_plan(engine);
     const cli_style style = cli_style_of(a, STDERR_FILENO);
     berth_buffer b = {0};
     char detail[96], of_stage[CLI_N_STAGES][96] = {{0}};
@@ -161,23 +193,24 @@ static void show_after(const cli_args *a, const berth_plan *plan, const berth_re
     snprintf(of_stage[CLI_DECODE], sizeof detail, "%d tokens, %.0f tokens/s", (int)r->n_tokens,
              per_second(r->n_tokens - 1, stages[CLI_DECODE]));
     berth_buffer_putc(&b, '\n');
+    show_load(engine, &b);
     for (int i = 0; i < CLI_N_STAGES; i++) show_stage(&b, cli_stage_titles[i], stages[i], of_stage[i]);
     snprintf(detail, sizeof detail, "first token after %.2f ms; ended by %s", (double)r->timings.first_token_ns / 1e6,
              r->finish_reason);
     show_stage(&b, "total", r->timings.total_ns, detail);
     show_memory(plan, &b);
     berth_buffer_puts(&b, "\n  moved between memories\n");
-    cli_render_edges(plan, r->edge_bytes, style, &b);
+    cli_render_edges(engine, r, style, &b);
     show(&b);
 }
 
 /* ---- command --------------------------------------------------------------------------------------------------------- */
 
-static berth_status finish(const cli_args *a, const berth_plan *plan, const berth_result *r, streamer *s,
+static berth_status finish(const cli_args *a, berth_engine *engine, const berth_result *r, streamer *s,
                            berth_error *err)
 {
     berth_buffer json = {0};
-    if (a->set[OPT_JSON] || a->set[OPT_REPORT]) result_json(&json, plan, r);
+    if (a->set[OPT_JSON] || a->set[OPT_REPORT]) result_json(&json, engine, r);
     berth_status st = json.failed ? BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for the result's JSON") : BERTH_OK;
     if (st == BERTH_OK && a->set[OPT_JSON]) s->failed = !cli_write(json.data, json.len);
     if (st == BERTH_OK && a->set[OPT_REPORT]) st = berth_file_write(a->text[OPT_REPORT], json.data, json.len, err);
@@ -189,7 +222,7 @@ static berth_status finish(const cli_args *a, const berth_plan *plan, const bert
     const size_t len = strlen(r->text);
     if (s->print && !s->failed && len > s->shown) s->failed = !cli_write(r->text + s->shown, len - s->shown);
     if (s->print && !s->failed) s->failed = !cli_puts("\n");
-    if (a->set[OPT_SHOW]) show_after(a, plan, r);
+    if (a->set[OPT_SHOW]) show_after(a, engine, r);
     return BERTH_OK;
 }
 
@@ -202,7 +235,7 @@ static berth_status answer(const cli_args *a, const cli_conversation *c, berth_e
     request.on_token_user = s;
     berth_result result = {.struct_size = sizeof result};
     berth_status st = berth_engine_run(engine, &request, &result, err);
-    if (st == BERTH_OK) st = finish(a, berth_engine_plan(engine), &result, s, err);
+    if (st == BERTH_OK) st = finish(a, engine, &result, s, err);
     berth_result_deinit(&result);
     return st;
 }

@@ -155,6 +155,8 @@ const cli_option_row cli_options[OPT_COUNT] = {
                     "make other devices' memory unreadable while an op runs (slow)"},
     [OPT_NVTX] = {"nvtx", 0, CLI_FLAG, GROUP_PLACEMENT, NULL, 0, 0, ENGINES,
                   "name each op on a GPU, with its requests, for NVIDIA's tools (under nsys)"},
+    [OPT_TIME_COPIES] = {"time-copies", 0, CLI_FLAG, GROUP_PLACEMENT, NULL, 0, 0, C(RUN),
+                         "time copies on GPUs too, for --json; --show does (some microseconds a copy)"},
     [OPT_INPUTS] = {"inputs", 0, CLI_TEXT, GROUP_VALUES, "FILE", 0, 0, C(TRACE),
                     "safetensors with input_ids and pixel_values"},
     [OPT_OUT] = {"out", 'o', CLI_TEXT, GROUP_VALUES, "FILE", 0, 0, C(TRACE) | C(PREPROCESS) | C(BATCH),

@@ -83,6 +83,7 @@ typedef enum cli_option {
     OPT_BATCH_INVARIANT,
     OPT_STRICT,
     OPT_NVTX,
+    OPT_TIME_COPIES,
     /* trace, tokenize, preprocess */
     OPT_INPUTS,
     OPT_OUT,

@@ -331,19 +331,37 @@ void cli_render_paths(const berth_plan *plan, int32_t replica, cli_style style, 
     if (last != NULL) berth_buffer_putc(out, '\n');
 }
 
-void cli_render_edges(const berth_plan *plan, const uint64_t *edge_bytes, cli_style style, berth_buffer *out)
+static void put_edge_name(const berth_plan *plan, int32_t i, cli_style style, char *out, size_t room)
 {
     const int32_t n = berth_plan_n_devices(plan) + 1;
-    int column = 0;
-    bool any = false;
+    const int32_t from = i / n == n - 1 ? -1 : i / n, to = i % n == n - 1 ? -1 : i % n;
+    snprintf(out, room, "%s%s%s", cli_device_name(plan, from), style.is_ascii ? "->" : "\u2192",
+             cli_device_name_after(plan, from, to));
+}
+
+void cli_render_edges(berth_engine *engine, const berth_result *r, cli_style style, berth_buffer *out)
+{
+    const berth_plan *plan = berth_engine_plan(engine);
+    const int32_t n = r->n_devices + 1;
+    char name[96], text[24];
+    int width = 0;
     for (int32_t i = 0; i < n * n; i++) {
-        if (edge_bytes[i] == 0) continue;
-        const int32_t from = i / n == n - 1 ? -1 : i / n, to = i % n == n - 1 ? -1 : i % n;
-        char text[24], edge[96];
-        snprintf(edge, sizeof edge, "%s%s%s %s", cli_device_name(plan, from), style.is_ascii ? "->" : "\u2192",
-                 cli_device_name_after(plan, from, to), berth_format_bytes(edge_bytes[i], text, sizeof text));
-        put_part(any ? ", " : "  ", edge, false, &column, style, out);
-        any = true;
+        put_edge_name(plan, i, style, name, sizeof name);
+        if (r->edge_bytes[i] > 0 && cli_columns(name) > width) width = cli_columns(name);
     }
-    if (any) berth_buffer_putc(out, '\n');
+    berth_buffer notes = {0};
+    for (int32_t i = 0; i < n * n; i++) {
+        berth_edge edge = {.struct_size = sizeof edge};
+        if (r->edge_bytes[i] == 0 || berth_engine_get_edge(engine, i / n, i % n, &edge, NULL) != BERTH_OK) continue;
+        put_edge_name(plan, i, style, name, sizeof name);
+        berth_buffer_printf(out, "  %s%*s  %10s  %-6s", name, width - cli_columns(name), "",
+                            berth_format_bytes(r->edge_bytes[i], text, sizeof text), edge.transport);
+        if (r->edge_ns[i] > 0)
+            berth_buffer_printf(out, "  %9.3f ms  %8.3f GB/s", (double)r->edge_ns[i] / 1e6,
+                                (double)r->edge_bytes[i] / (double)r->edge_ns[i]);
+        berth_buffer_putc(out, '\n');
+        if (edge.note[0]) berth_buffer_printf(&notes, "  %s: %s\n", name, edge.note);
+    }
+    if (notes.data) berth_buffer_puts(out, notes.data);
+    berth_buffer_deinit(&notes);
 }

@@ -27,8 +27,9 @@ void cli_render_strip(const berth_plan *plan, int32_t replica, cli_style style, 
 /* Where pixels, image features, hidden states and logits cross between memories. */
 void cli_render_paths(const berth_plan *plan, int32_t replica, cli_style style, berth_buffer *out);
 
-/* Bytes moved per edge in a run, in one list. */
-void cli_render_edges(const berth_plan *plan, const uint64_t *edge_bytes, cli_style style, berth_buffer *out);
+/* What moved over each edge in a request, its way, and how long that took where it is known: a row an edge, and below
+ * them why some have no better way. */
+void cli_render_edges(berth_engine *engine, const berth_result *r, cli_style style, berth_buffer *out);
 
 /* Does the replica hold any part on that device? */
 bool cli_is_in_replica(const berth_plan *plan, int32_t replica, int32_t device);

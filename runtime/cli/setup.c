@@ -263,6 +263,7 @@ berth_status cli_engine_open(const cli_args *a, cli_setup *s, berth_engine **out
         .struct_size = sizeof options,
         .strict = a->set[OPT_STRICT],
         .nvtx = a->set[OPT_NVTX],
+        .time_copies = a->set[OPT_TIME_COPIES] || (a->command == CMD_RUN && a->set[OPT_SHOW]),
         .transport = a->set[OPT_TRANSPORT] ? a->text[OPT_TRANSPORT] : NULL,
         .progress = isatty(STDERR_FILENO) && !a->set[OPT_QUIET] ? show_progress : stop_if_asked,
     };

@@ -57,7 +57,8 @@ static berth_status allocate(berth_active *a, berth_error *err)
     a->tile_state = calloc(tiles + 1, sizeof *a->tile_state);
     a->inv_freq = calloc(half + 1, sizeof *a->inv_freq);
     a->result.ids = calloc((size_t)a->limit + 1, sizeof *a->result.ids);
-    a->result.edge_bytes = calloc(units * units, sizeof *a->result.edge_bytes);
+    a->result.edge_bytes = calloc(2 * units * units, sizeof *a->result.edge_bytes);
+    a->result.edge_ns = a->result.edge_bytes ? a->result.edge_bytes + units * units : NULL;
     if (!a->ids || !a->keys || !a->tile_blocks || !a->tile_state || !a->inv_freq || !a->result.ids ||
         !a->result.edge_bytes)
         return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a request of %zu tokens", n);

@@ -21,6 +21,12 @@ typedef struct berth_stream berth_stream; /* work in order on a unit that queues
 typedef struct berth_mark berth_mark;     /* a point in a stream's work */
 typedef struct berth_graph berth_graph;   /* work captured once, queued again and again */
 
+typedef enum berth_mark_use {
+    BERTH_MARK_FOR_STREAMS,
+    BERTH_MARK_FOR_HOST, /* the host waits for it too, asleep unless it is almost over */
+    BERTH_MARK_TIMED     /* its time can be asked for; streams wait for it as well */
+} berth_mark_use;
+
 /* A device while an engine lives. Must not move in memory once it is open. */
 typedef struct berth_unit {
     berth_lane lane;
@@ -110,14 +116,15 @@ struct berth_backend {
     void (*stream_destroy)(berth_stream *s);                        /* NULL is fine; waits for its work */
     berth_status (*stream_wait)(berth_stream *s, berth_error *err); /* the host waits for all that was queued */
 
-    /* `for_host`: the host waits for it too, asleep unless it is almost over. */
-    berth_status (*mark_create)(berth_unit *u, bool for_host, berth_mark **out, berth_error *err);
+    berth_status (*mark_create)(berth_unit *u, berth_mark_use use, berth_mark **out, berth_error *err);
     void (*mark_destroy)(berth_mark *m); /* NULL is fine */
     /* The point that `s`, of the mark's unit, has come to. On an error it marks nothing new. */
     berth_status (*mark_set)(berth_mark *m, berth_stream *s, berth_error *err);
     /* What `s`, of any unit of the kind, queues from now on waits for the mark as it was set last. */
     berth_status (*mark_await)(berth_mark *m, berth_stream *s, berth_error *err);
     berth_status (*mark_wait)(berth_mark *m, berth_error *err); /* the host waits; from any thread */
+    /* Nanoseconds between two timed marks of one unit that were set and are over. */
+    berth_status (*mark_elapsed)(berth_mark *from, berth_mark *to, int64_t *out_ns, berth_error *err);
 
     /* What the thread queues on `s` between the two is not carried out but becomes a graph, whatever went wrong in
      * between; only `run` is called meanwhile. All four NULL: it cannot. */

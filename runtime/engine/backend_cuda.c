@@ -288,14 +288,16 @@ static berth_status cuda_stream_wait(berth_stream *s, berth_error *err)
     return berth_gpu_stream_wait(s->gpu, err);
 }
 
-static berth_status cuda_mark_create(berth_unit *u, bool for_host, berth_mark **out, berth_error *err)
+static berth_status cuda_mark_create(berth_unit *u, berth_mark_use use, berth_mark **out, berth_error *err)
 {
     *out = NULL;
     berth_mark *m = calloc(1, sizeof *m);
     if (!m) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a mark of device %s", u->info->name);
     m->on = own(u);
     m->n_asks = u->spin_ns > 0 ? ASKS : 0;
-    berth_status st = berth_gpu_event_create_as(own(u)->gpu, for_host ? BERTH_GPU_EVENT_SLEEPS : 0, &m->event, err);
+    static const uint32_t uses[] = {
+        [BERTH_MARK_FOR_HOST] = BERTH_GPU_EVENT_SLEEPS, [BERTH_MARK_TIMED] = BERTH_GPU_EVENT_TIMED};
+    berth_status st = berth_gpu_event_create_as(own(u)->gpu, uses[use], &m->event, err);
     if (st != BERTH_OK) {
         free(m);
         return st;
@@ -326,6 +328,11 @@ static berth_status cuda_mark_wait(berth_mark *m, berth_error *err)
 {
     berth_status st = berth_gpu_event_wait_asking(m->event, m->n_asks, err);
     return st == BERTH_OK && m->on->group ? berth_gpu_group_state(m->on->group, err) : st;
+}
+
+static berth_status cuda_mark_elapsed(berth_mark *from, berth_mark *to, int64_t *out_ns, berth_error *err)
+{
+    return berth_gpu_event_elapsed(from->event, to->event, out_ns, err);
 }
 
 static berth_status cuda_capture_begin(berth_stream *s, berth_error *err)
@@ -392,6 +399,7 @@ const berth_backend berth_backend_cuda = {
     .mark_set = cuda_mark_set,
     .mark_await = cuda_mark_await,
     .mark_wait = cuda_mark_wait,
+    .mark_elapsed = cuda_mark_elapsed,
     .capture_begin = cuda_capture_begin,
     .capture_end = cuda_capture_end,
     .graph_launch = cuda_graph_launch,

@@ -82,7 +82,9 @@ static berth_status make_notes(berth_bound *b, const berth_exec *exec, berth_err
     for (int32_t i = 0; st == BERTH_OK && i < p->n_ops; i++) {
         berth_unit *u = &exec->units[p->ops[i].device];
         if (b->wakes[i] && u->backend->queues)
-            st = u->backend->mark_create(u, b->wakes[i] & ~exec->queueing, &b->notes[i].mark, err);
+            st =
+                u->backend->mark_create(u, b->wakes[i] & ~exec->queueing ? BERTH_MARK_FOR_HOST : BERTH_MARK_FOR_STREAMS,
+                                        &b->notes[i].mark, err);
     }
     return st;
 }
@@ -162,6 +164,8 @@ berth_status berth_bound_init(berth_bound *b, const berth_program *program, cons
     if (st == BERTH_OK && (exec->queueing & b->lanes) && !exec->no_graphs)
         st = berth_replay_init(&b->replay, program, exec->units, exec->n_units, b->lane_ops, b->lane_first, b->wakes,
                                err);
+    if (st == BERTH_OK && (exec->queueing & b->lanes) && exec->times_copies)
+        st = berth_copy_times_init(&b->times, program, exec->units, err);
     if (st == BERTH_OK) find_expects(b, exec->n_units);
     return st;
 }
@@ -170,6 +174,7 @@ void berth_bound_deinit(berth_bound *b)
 {
     berth_replay_deinit(&b->replay);
     destroy_notes(b);
+    berth_copy_times_deinit(&b->times);
     if (b->pinner)
         b->pinner->backend->unpin(b->pinner, b->host);
     else if (b->host)

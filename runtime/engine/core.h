@@ -103,7 +103,7 @@ typedef struct berth_pass { /* one of those that may be in flight, with memory o
     int32_t *feature_rows;
     const float *logits, *stats; /* step's outputs in host memory */
     berth_run *run;
-    uint64_t *edge_bytes;      /* owned; of the pass under way */
+    uint64_t *edge_bytes;      /* owned; [2][n_edges] of the pass under way, and behind them nanoseconds */
     berth_pass_item *items;    /* owned; [max(n_seqs, tiles)] */
     berth_batch_item *batch;   /* owned; [n_seqs] */
     berth_block_table *tables; /* owned; [n_seqs] feature blocks of each item */
@@ -248,10 +248,11 @@ struct berth_core {
     _Atomic bool is_ending;
     _Atomic uint64_t nonce; /* for pictures without digests */
     _Atomic int32_t n_sessions;
-    pthread_mutex_t strict_turn; /* strict mode: one pass at a time in the whole engine */
-    pthread_mutex_t lost_lock;   /* why_lost */
-    berth_error why_lost;        /* of the first loss; status BERTH_OK: none */
-    uint64_t load_done, load_total;
+    pthread_mutex_t strict_turn;                /* strict mode: one pass at a time in the whole engine */
+    pthread_mutex_t lost_lock;                  /* why_lost */
+    berth_error why_lost;                       /* of the first loss; status BERTH_OK: none */
+    uint64_t load_done, load_total, load_bytes; /* bytes: read, not used in place */
+    int64_t load_ns;
     berth_gauge gauges[BERTH_MAX_DEVICES];
     bool tells_tools;   /* NVTX ranges were asked for, and somebody listens */
     berth_buffer notes; /* lines for the user */

@@ -36,6 +36,21 @@ const berth_transport *berth_edge_transport(const berth_exec *exec, int32_t from
     return exec->edges ? exec->edges[from * side(exec) + to] : NULL;
 }
 
+const char *berth_edge_note(const berth_exec *exec, int32_t from, int32_t to)
+{
+    return exec->edge_notes ? exec->edge_notes[from * side(exec) + to] : NULL;
+}
+
+void berth_edges_free(berth_exec *exec)
+{
+    const int32_t n = side(exec) * side(exec);
+    for (int32_t e = 0; exec->edge_notes && e < n; e++) free(exec->edge_notes[e]);
+    free(exec->edge_notes);
+    free(exec->edges);
+    exec->edge_notes = NULL;
+    exec->edges = NULL;
+}
+
 static void find_used(chooser *c, const berth_program *p)
 {
     int32_t n = c->exec->n_units;
@@ -79,9 +94,25 @@ static bool is_the_pairs(berth_status st)
     return st == BERTH_UNSUPPORTED || st == BERTH_MISMATCH;
 }
 
-static berth_status choose_between(const chooser *c, berth_unit *from, berth_unit *to, const berth_transport **out,
-                                   berth_error *err)
+/* Says of edge e why it is staged: the driver has no peer access, which is no news, or has one that lies, which is. */
+static berth_status note_staged(const chooser *c, int32_t e, const berth_error *why, berth_error *err)
 {
+    const bool lies = why->status == BERTH_MISMATCH;
+    const int32_t n = side(c->exec);
+    const size_t told = lies ? strlen(why->message) : strcspn(why->message, ";"); /* behind it: what to do */
+    berth_buffer b = {0};
+    berth_buffer_printf(&b, "%s%.*s; staged is used", lies ? "the driver says peer access, but the proof failed: " : "",
+                        (int)told, why->message);
+    char *note = c->exec->edge_notes[e] = berth_buffer_take(&b);
+    if (!note) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "a note on an edge");
+    if (lies) berth_buffer_printf(c->notes, "%s -> %s: %s\n", name_at(c->exec, e / n), name_at(c->exec, e % n), note);
+    return BERTH_OK;
+}
+
+static berth_status choose_between(const chooser *c, int32_t e, berth_error *err)
+{
+    const berth_transport **out = &c->exec->edges[e];
+    berth_unit *from = unit_at(c->exec, e / side(c->exec)), *to = unit_at(c->exec, e % side(c->exec));
     const berth_transport *t = c->want;
     *out = t ? t : berth_transport_find("peer");
     if (t && !t->reaches) return BERTH_OK;
@@ -94,9 +125,8 @@ static berth_status choose_between(const chooser *c, berth_unit *from, berth_uni
         if (err) *err = why;
         return st;
     }
-    if (st == BERTH_MISMATCH) berth_buffer_printf(c->notes, "%s; what goes there is staged\n", why.message);
     *out = berth_transport_find("staged");
-    return BERTH_OK;
+    return note_staged(c, e, &why, err);
 }
 
 static berth_status choose_edge(const chooser *c, int32_t from, int32_t to, berth_error *err)
@@ -107,7 +137,8 @@ static berth_status choose_edge(const chooser *c, int32_t from, int32_t to, bert
     berth_edge_kind kind = kind_of(a, b);
     *at = c->want ? c->want : berth_transport_find("local");
     if ((!a || !b) && !can(*at, kind)) *at = berth_transport_find("local"); /* the host is reached in one way only */
-    if (kind == BERTH_EDGE_BETWEEN && (!c->want || can(c->want, kind))) return choose_between(c, a, b, at, err);
+    if (kind == BERTH_EDGE_BETWEEN && (!c->want || can(c->want, kind)))
+        return choose_between(c, from * side(exec) + to, err);
     if (can(*at, kind)) return BERTH_OK;
     static const char *const what[] = {
         "both are memory of the host; use local or staged", "one is memory of the host; use local or staged",
@@ -185,9 +216,11 @@ berth_status berth_edges_choose(berth_exec *exec, const berth_core_plan *plan, c
         return BERTH_INVALID_ARGUMENT;
     }
     exec->edges = calloc(n * n, sizeof(berth_transport *));
+    exec->edge_notes = calloc(n * n, sizeof(char *));
     c.used = calloc(n * n, sizeof *c.used);
-    berth_status st =
-        exec->edges && c.used ? choose(&c, err) : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%zu edges", n * n);
+    berth_status st = exec->edges && exec->edge_notes && c.used
+                          ? choose(&c, err)
+                          : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%zu edges", n * n);
     free(c.used);
     return st;
 }

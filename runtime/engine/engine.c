@@ -88,7 +88,10 @@ static berth_status load_weights(berth_core *core, bool *wanted, berth_error *er
     for (int32_t d = 0; d < core->exec.n_units; d++) core->load_total += core->plan->devices[d].weights;
     berth_status st = berth_load_create(&options, &load, err);
     for (int32_t d = 0; st == BERTH_OK && d < core->exec.n_units; d++) st = add_to_load(core, d, load, wanted, err);
+    const int64_t began = berth_now_ns();
     if (st == BERTH_OK) st = berth_load_run(load, err);
+    if (load) core->load_bytes = berth_load_bytes(load);
+    core->load_ns = core->load_bytes > 0 ? berth_now_ns() - began : 0;
     berth_load_destroy(load);
     /* what is rounded up for alignment is in the total, and nobody reads it */
     if (st == BERTH_OK && core->load_done < core->load_total) load_progress(core, core->load_total - core->load_done);
@@ -120,7 +123,7 @@ static void destroy_units(berth_exec *exec)
     for (int32_t d = 0; d < exec->n_units; d++)
         if (exec->units[d].backend) exec->units[d].backend->close(&exec->units[d]);
     free(exec->units);
-    free(exec->edges);
+    berth_edges_free(exec);
     berth_cuda_close(exec->cuda);
 }
 
@@ -377,6 +380,7 @@ static berth_status build_core(berth_core *core, berth_error *err)
     }
     choose_transport(core);
     core->exec.no_graphs = core->options.no_graphs;
+    core->exec.times_copies = core->options.time_copies;
     berth_status st = open_driver(core, err);
     if (st != BERTH_OK) return st;
     listen(core);
@@ -466,6 +470,11 @@ const char *berth_core_edge(const berth_core *core, int32_t from, int32_t to)
 {
     const berth_transport *t = berth_edge_transport(&core->exec, from, to);
     return t ? t->name : NULL;
+}
+
+const char *berth_core_edge_note(const berth_core *core, int32_t from, int32_t to)
+{
+    return berth_edge_note(&core->exec, from, to);
 }
 
 berth_device_bytes berth_core_allocated(const berth_core *core, int32_t device)

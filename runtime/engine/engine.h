@@ -28,6 +28,7 @@ typedef struct berth_core_options {
     bool no_graphs;             /* GPUs: every op is launched by itself, also where sizes come again */
     bool nvtx;                  /* ranges of time for NVIDIA's tools; a note where no tool listens */
     berth_thread_watch threads; /* told of each thread: "lane cpu:0", "helper cpu:0", "loop 0"; zero = nobody */
+    bool time_copies;           /* GPUs: copies are timed, at some microseconds each; elsewhere they always are */
     int32_t n_readers;          /* that load the weights of a device; 0 = load.h's choice */
     size_t piece_bytes;         /* that each reads at once; 0 = load.h's choice */
 } berth_core_options;
@@ -45,6 +46,7 @@ const char *berth_core_notes(const berth_core *core);
 
 /* The transport of an edge between two devices (index n_devices = the host); NULL: no copy of the plan uses it. */
 const char *berth_core_edge(const berth_core *core, int32_t from, int32_t to);
+const char *berth_core_edge_note(const berth_core *core, int32_t from, int32_t to); /* edges.h's; NULL: none */
 
 /* Bytes really allocated on device d, in the plan's categories; equal to the plan's. */
 berth_device_bytes berth_core_allocated(const berth_core *core, int32_t device);
@@ -82,6 +84,7 @@ typedef struct berth_core_result {
     berth_core_timing timing;
     uint64_t *edge_bytes; /* owned; [(n_devices + 1)^2], row = from, column = to, index n_devices = host. A pass that
                            * carried several requests is shared out by their tokens (encode: tiles) */
+    uint64_t *edge_ns;    /* as edge_bytes and behind them in their memory: how long those copies took */
     int32_t replica;
     int32_t n_reused;  /* prompt tokens whose KV was there already */
     int32_t n_drafted; /* speculation: tokens proposed, and of them accepted */
@@ -191,6 +194,7 @@ typedef struct berth_core_stats { /* of the whole engine, since its creation; su
     int64_t kv_blocks, kv_used, kv_cached; /* used: by running requests; cached: idle, may be taken */
     int64_t loop_ns;                       /* the loops' own processor time: forming passes, sampling, telling */
     int64_t busy_ns;                       /* with at least one pass in flight, sum over replicas */
+    int64_t load_ns, load_bytes; /* reading the weights that are not used in place; bytes where devices have them */
 } berth_core_stats;
 void berth_core_get_stats(berth_core *core, berth_core_stats *out);
 

@@ -99,10 +99,17 @@ static void carry_copy(op_step *s)
         c.open = strict_open;
         c.open_user = exec->strict;
     }
-    s->status = unit->backend->copy(unit, r->shares[op->device].stream, transport_of(exec, c.from, c.to),
-                                    unit_of(exec, c.from), unit_of(exec, c.to), &c, &s->error);
+    berth_stream *stream = r->shares[op->device].stream;
+    int64_t began = berth_now_ns();
+    s->status = berth_copy_times_begin(&r->bound->times, s->op, stream, &s->error);
+    if (s->status == BERTH_OK)
+        s->status = unit->backend->copy(unit, stream, transport_of(exec, c.from, c.to), unit_of(exec, c.from),
+                                        unit_of(exec, c.to), &c, &s->error);
+    if (s->status == BERTH_OK) s->status = berth_copy_times_end(&r->bound->times, s->op, stream, &s->error);
     int32_t n = exec->n_units, row = c.from < 0 ? n : c.from, column = c.to < 0 ? n : c.to;
-    if (r->options.edge_bytes) r->options.edge_bytes[row * (n + 1) + column] += c.bytes; /* an edge is one lane's */
+    int32_t edge = row * (n + 1) + column; /* one lane's */
+    if (r->options.edge_bytes) r->options.edge_bytes[edge] += c.bytes;
+    if (r->options.edge_ns && !stream) r->options.edge_ns[edge] += (uint64_t)(berth_now_ns() - began);
 }
 
 static void carry_out(void *arg)
@@ -363,6 +370,18 @@ static void see_timed(berth_share *base)
     if (!atomic_load(&r->failed)) r->marked_ns = berth_now_ns();
 }
 
+/* On the waiter, when all of the share is over, or failed: a failed run's times are only forgotten. */
+static void take_times(lane_share *s)
+{
+    berth_run *r = s->run;
+    const berth_bound *b = r->bound;
+    berth_error err = {0};
+    berth_status st =
+        berth_copy_times_take(&b->times, b->lane_ops + b->lane_first[s->device], n_items(s), r->exec->n_units,
+                              atomic_load(&r->failed) ? NULL : r->options.edge_ns, &err);
+    if (st != BERTH_OK) note_failure(r, st, &err);
+}
+
 static void see_end(berth_share *base)
 {
     lane_share *s = ((const berth_note *)(void *)base)->share;
@@ -374,6 +393,7 @@ static void see_end(berth_share *base)
         (void)r->exec->units[s->device].backend->stream_wait(s->stream, NULL);
         atomic_store_explicit(&s->over, s->end.upto, memory_order_release);
     }
+    take_times(s);
     let_go(r);
 }
 
@@ -524,8 +544,8 @@ static berth_status make_share(berth_run *r, int32_t d, bool has_ops, berth_erro
     s->device = d;
     if (!queues || !has_ops) return BERTH_OK;
     berth_status st = u->backend->stream_create(u, &s->stream, err);
-    if (st == BERTH_OK) st = u->backend->mark_create(u, true, &s->end.mark, err);
-    return st == BERTH_OK ? u->backend->mark_create(u, true, &s->timed.mark, err) : st;
+    if (st == BERTH_OK) st = u->backend->mark_create(u, BERTH_MARK_FOR_HOST, &s->end.mark, err);
+    return st == BERTH_OK ? u->backend->mark_create(u, BERTH_MARK_FOR_HOST, &s->timed.mark, err) : st;
 }
 
 berth_status berth_run_create(berth_exec *exec, uint64_t lanes, berth_run **out, berth_error *err)

@@ -16,6 +16,7 @@
 
 #include <pthread.h>
 
+#include "engine/copy_times.h"
 #include "engine/replay.h"
 #include "engine/strict.h"
 
@@ -26,9 +27,11 @@ typedef struct berth_exec {
     const berth_transport *transport; /* of every edge that has no other */
     const berth_transport *
         *edges;             /* owned; [(n_units + 1)^2], row = from, the host last; NULL, or NULL entries: edges.h */
+    char **edge_notes;      /* owned; as edges: why one has no better transport; NULL entries: nothing to say */
     uint64_t queueing;      /* bit d: unit d queues */
     berth_gpu_group *group; /* owned; NULL: no edge goes by NCCL */
     bool no_graphs;         /* every op is launched by itself */
+    bool times_copies;      /* also those that are queued */
     berth_cuda *cuda;       /* owned; NULL: no unit is a GPU */
     berth_strict *strict;   /* NULL = not strict */
     pthread_mutex_t strict_lock; /* held while one op runs in strict mode */
@@ -55,6 +58,7 @@ typedef struct berth_bound {
     int32_t *lane_index; /* owned; [n_ops] place in its lane */
     uint64_t *wakes;     /* owned; [n_ops] bit d: an op of lane d waits for this one */
     berth_replay replay;
+    berth_copy_times times;
     berth_note *notes; /* owned; [n_ops] with a mark where a queueing lane's op wakes others; NULL: no lane queues */
     uint64_t lanes;    /* bit d: has ops on lane d */
     const berth_exec *exec; /* borrowed */
@@ -97,6 +101,7 @@ void berth_run_destroy(berth_run *r);
 typedef struct berth_run_options {
     const berth_watch *watch;
     uint64_t *edge_bytes; /* [(n_units + 1)^2] grows by what copies moved; runs of one program in flight may share it */
+    uint64_t *edge_ns;    /* as edge_bytes, by how long they took; what was queued only where times_copies */
     /* An earlier run of the same program, maybe still in flight (a prompt's chunk before this one): on each lane, this
      * run's i-th op comes after that one's i-th. It may be finished and started again meanwhile. */
     const berth_run *after;

@@ -105,6 +105,11 @@ berth_status berth_load_add(berth_load *l, const berth_weights *w, const berth_l
     return BERTH_OK;
 }
 
+uint64_t berth_load_bytes(const berth_load *l)
+{
+    return l->done;
+}
+
 const berth_load_watch *berth_load_watched(const berth_load *l)
 {
     return &l->options.watch;

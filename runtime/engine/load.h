@@ -52,6 +52,8 @@ berth_status berth_load_add(berth_load *l, const berth_weights *w, const berth_l
  * weight that fp16 cannot hold), BERTH_OUT_OF_MEMORY, BERTH_DEVICE_ERROR (no thread). */
 berth_status berth_load_run(berth_load *l, berth_error *err);
 
+uint64_t berth_load_bytes(const berth_load *l); /* read so far; not while it runs */
+
 /* The watch, for bytes that need no reading. */
 const berth_load_watch *berth_load_watched(const berth_load *l);
 

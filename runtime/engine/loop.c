@@ -175,8 +175,9 @@ static void end_waiting(berth_replica *r, berth_job *job)
         .finish = berth_job_cancelled(job) ? BERTH_FINISH_CANCELLED : BERTH_FINISH_DEADLINE,
         .replica = r->index,
         .ids = calloc(1, sizeof *result.ids),
-        .edge_bytes = calloc(n, sizeof *result.edge_bytes),
+        .edge_bytes = calloc(2 * n, sizeof *result.edge_bytes),
     };
+    if (result.edge_bytes) result.edge_ns = result.edge_bytes + n;
     berth_error err = {0};
     berth_status st = BERTH_OK;
     result.timing.total_ns = result.timing.queue_ns = berth_now_ns() - job->submitted_ns;

@@ -20,7 +20,7 @@ berth_status berth_pass_init(berth_pass *p, berth_replica *r, berth_error *err)
     const berth_plan_config *c = &r->core->plan->config;
     size_t n_seqs = (size_t)c->n_seqs, n_items = c->tiles > c->n_seqs ? (size_t)c->tiles : n_seqs;
     p->replica = r;
-    p->edge_bytes = calloc(n_edges(r->core), sizeof *p->edge_bytes);
+    p->edge_bytes = calloc(2 * n_edges(r->core), sizeof *p->edge_bytes);
     p->items = calloc(n_items, sizeof *p->items);
     p->batch = calloc(n_seqs, sizeof *p->batch);
     p->tables = calloc(n_seqs, sizeof *p->tables);
@@ -135,10 +135,12 @@ static void note_start(berth_pass *p)
 berth_status berth_pass_start(berth_pass *p, const berth_pass *after, const berth_watch *watch, berth_error *err)
 {
     berth_sizes sizes;
-    memset(p->edge_bytes, 0, n_edges(p->replica->core) * sizeof *p->edge_bytes);
+    const size_t n = n_edges(p->replica->core);
+    memset(p->edge_bytes, 0, 2 * n * sizeof *p->edge_bytes);
     if (watch) p->watch = *watch;
     const berth_run_options options = {.watch = watch ? &p->watch : NULL,
                                        .edge_bytes = p->edge_bytes,
+                                       .edge_ns = p->edge_bytes + n,
                                        .after = after ? after->run : NULL,
                                        .notify = &p->replica->wake,
                                        .label = p->replica->core->tells_tools ? p->label : NULL,
@@ -155,10 +157,10 @@ berth_status berth_pass_start(berth_pass *p, const berth_pass *after, const bert
     return st;
 }
 
-/* Each request's part of the bytes, by its tiles or tokens; what does not divide goes to the last. */
-static void share_out_bytes(const berth_pass *p)
+/* Each request's part of the bytes and times, by its tiles or tokens; what does not divide goes to the last. */
+static void share_out_edges(const berth_pass *p)
 {
-    size_t n = n_edges(p->replica->core);
+    size_t n = 2 * n_edges(p->replica->core);
     for (size_t e = 0; e < n; e++) {
         uint64_t total = p->edge_bytes[e], given = 0;
         if (total == 0) continue;
@@ -185,6 +187,6 @@ berth_status berth_pass_finish(berth_pass *p, berth_error *err)
         p->items[i].who->n_passes[p->which]++;
     }
     berth_count(p->which == BERTH_ENCODE ? &r->n_encode_passes : &r->n_step_passes, 1);
-    share_out_bytes(p);
+    share_out_edges(p);
     return st;
 }

@@ -6,6 +6,8 @@ void berth_core_get_stats(berth_core *core, berth_core_stats *out)
 {
     *out = (berth_core_stats){.n_sessions = atomic_load(&core->n_sessions),
                               .kv_blocks = (int64_t)core->plan->n_blocks * core->n_replicas,
+                              .load_ns = core->load_ns,
+                              .load_bytes = (int64_t)core->load_bytes,
                               .n_waiting = berth_job_queue_waiting(&core->queue)};
     berth_job_queue_counts(&core->queue, &out->n_submitted, &out->n_refused);
     for (int32_t i = 0; i < core->n_replicas; i++) {

@@ -175,6 +175,12 @@ static bool engine_stats(world *w, void *h)
     berth_stats out = {.struct_size = sizeof out};
     return is_refused(berth_engine_get_stats(h, &out, &last), &last);
 }
+static bool engine_edge(world *w, void *h)
+{
+    (void)w;
+    berth_edge out = {.struct_size = sizeof out};
+    return is_refused(berth_engine_get_edge(h, 0, 1, &out, &last), &last);
+}
 static bool engine_run(world *w, void *h)
 {
     berth_result out = {.struct_size = sizeof out};
@@ -309,6 +315,7 @@ static const struct {
     {"plan_destroy", PLAN, plan_destroy},
     {"engine_plan", ENGINE, engine_plan},
     {"engine_get_stats", ENGINE, engine_stats},
+    {"engine_get_edge", ENGINE, engine_edge},
     {"engine_run", ENGINE, engine_run},
     {"engine_submit", ENGINE, engine_submit},
     {"engine_submit's queue", QUEUE, engine_submit_queue},
@@ -401,6 +408,10 @@ static void missing_outputs_are_refused(void **state)
     assert_int_equal(berth_plan_explain(w.alive[PLAN], 0, NULL, 0, &text, &e), refused);
     assert_int_equal(berth_plan_explain(w.alive[PLAN], 0, "lm_head", 0, NULL, &e), refused);
     assert_int_equal(berth_engine_get_stats(w.alive[ENGINE], NULL, &e), refused);
+    berth_edge edge = {.struct_size = sizeof edge};
+    assert_int_equal(berth_engine_get_edge(w.alive[ENGINE], 0, 0, NULL, &e), refused);
+    assert_int_equal(berth_engine_get_edge(w.alive[ENGINE], -1, 0, &edge, &e), refused);
+    assert_int_equal(berth_engine_get_edge(w.alive[ENGINE], 0, 99, &edge, &e), refused);
     assert_int_equal(berth_engine_run(w.alive[ENGINE], &w.a.request, NULL, &e), refused);
     berth_result r = {.struct_size = sizeof r};
     assert_int_equal(berth_engine_run(w.alive[ENGINE], NULL, &r, &e), refused);
@@ -467,6 +478,8 @@ static void wrong_struct_sizes_are_refused(void **state)
         assert_int_equal(berth_queue_next(w.alive[QUEUE], 0, &c, &e), BERTH_INVALID_ARGUMENT);
         berth_stats stats = {.struct_size = size};
         assert_int_equal(berth_engine_get_stats(w.alive[ENGINE], &stats, &e), BERTH_INVALID_ARGUMENT);
+        berth_edge edge = {.struct_size = size};
+        assert_int_equal(berth_engine_get_edge(w.alive[ENGINE], 0, 0, &edge, &e), BERTH_INVALID_ARGUMENT);
         berth_session_info info = {.struct_size = size};
         assert_int_equal(berth_session_get_info(w.alive[SESSION], &info, &e), BERTH_INVALID_ARGUMENT);
         berth_plan_device device = {.struct_size = size};

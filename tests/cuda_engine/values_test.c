@@ -201,7 +201,7 @@ static void each_edge_takes_its_way(void **state)
     } cases[] = {
         {"gpus=2", "cuda:0,cuda:1", NULL, "peer", ""},
         {"gpus=2;peer=0", "cuda:0,cuda:1", NULL, "staged", ""},
-        {"gpus=2;lie.0.1=1", "cuda:0,cuda:1", NULL, "staged", "copies from cuda:0 to cuda:1 lie"},
+        {"gpus=2;lie.0.1=1", "cuda:0,cuda:1", NULL, "staged", "the proof failed: copies from cuda:0 to cuda:1 lie"},
         {"gpus=2;lie.1.0=1", "cuda:0,cuda:1", NULL, "peer", ""},
         {"gpus=2", "cuda:0,cuda:1", "staged", "staged", ""},
         {"gpus=2", "cuda:0,cuda:1", "nccl", "nccl", ""},
@@ -231,6 +231,60 @@ static void each_edge_takes_its_way(void **state)
         const char *way = st == BERTH_OK ? berth_core_edge(e.core, 0, 1) : NULL;
         if (st == BERTH_OK && (!way || strcmp(way, cases[i].way) != 0)) fail_msg("case %zu: %s", i, way ? way : "none");
         if (!strstr(said, cases[i].words) || (!*cases[i].words && *said)) fail_msg("case %zu: \"%s\"", i, said);
+        golden_stop(&e);
+        world_is_empty(cases[i].world);
+    }
+    golden_close(&g);
+}
+
+/* An edge says why it has no better way, and how long its copies took: what is queued only when that was asked for. */
+static void edges_tell_their_way_and_time(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *world, *devices, *note; /* of the edge from the first device to the second */
+        bool time_copies;
+    } cases[] = {
+        {"gpus=2;peer_gbps=1", "cuda:0,cuda:1", NULL, true},
+        {"gpus=2;peer=0", "cuda:0,cuda:1", "cuda:0 cannot reach the memory of cuda:1; staged is used", true},
+        {"gpus=2;lie.0.1=1", "cuda:0,cuda:1", "the driver says peer access, but the proof failed: copies from cuda:0",
+         false},
+        {"gpus=1", "cuda:0*2", NULL, true},
+        {"gpus=1", "cuda:0,cpu/mem=30MiB", NULL, false},
+        {"gpus=1", "cpu/mem=30MiB,cuda:0", NULL, true},
+    };
+    golden_model g;
+    golden_open(&g, "qwen2-text");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        golden_engine e;
+        berth_error err = {0};
+        char world[128];
+        snprintf(world, sizeof world, "%s;mem=32MiB;seed=%d", cases[i].world, (int)i);
+        world_reset(world);
+        golden_must(golden_plan(&e, &g, cases[i].devices, "balanced", &fp32, &err), &err, cases[i].devices);
+        const berth_core_options options = {.time_copies = cases[i].time_copies};
+        golden_must(golden_start(&e, &options, &err), &err, cases[i].devices);
+        const char *note = berth_core_edge_note(e.core, 0, 1);
+        if (!note != !cases[i].note || (note && !strstr(note, cases[i].note))) fail_msg("case %zu: \"%s\"", i, note);
+        berth_core_request q = golden_request(&g.cases[0], 2);
+        berth_core_result r;
+        golden_must(berth_core_run(e.core, &q, &r, &err), &err, "run");
+        bool any = false;
+        for (int k = 0; k < 9; k++) {
+            const bool has_gpu = (k / 3 < 2 && e.machine.devices[k / 3].kind == BERTH_DEVICE_CUDA) ||
+                                 (k % 3 < 2 && e.machine.devices[k % 3].kind == BERTH_DEVICE_CUDA);
+            const bool by_cpu =
+                k % 3 < 2 && e.machine.devices[k % 3].kind == BERTH_DEVICE_CPU; /* reads what a GPU has */
+            const bool timed = cases[i].time_copies || !has_gpu || by_cpu;
+            if ((r.edge_ns[k] > 0) != (r.edge_bytes[k] > 0 && timed))
+                fail_msg("case %zu, edge %d: %llu bytes, %llu ns", i, k, (unsigned long long)r.edge_bytes[k],
+                         (unsigned long long)r.edge_ns[k]);
+            /* the emulated clock: 5 us a copy, and the bytes at their link's rate */
+            if (i == 0 && k == 1) assert_true(r.edge_ns[k] >= 5000 + r.edge_bytes[k]);
+            any = any || r.edge_ns[k] > 0;
+        }
+        assert_true(any || !cases[i].time_copies);
+        berth_core_result_deinit(&r);
         golden_stop(&e);
         world_is_empty(cases[i].world);
     }
@@ -281,11 +335,9 @@ static void steps_are_replayed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(traced_values_are_the_cpus),
-        cmocka_unit_test(the_first_bad_op_is_named),
-        cmocka_unit_test(saved_sessions_go_on_elsewhere),
-        cmocka_unit_test(each_edge_takes_its_way),
-        cmocka_unit_test(steps_are_replayed),
+        cmocka_unit_test(traced_values_are_the_cpus),     cmocka_unit_test(the_first_bad_op_is_named),
+        cmocka_unit_test(saved_sessions_go_on_elsewhere), cmocka_unit_test(each_edge_takes_its_way),
+        cmocka_unit_test(edges_tell_their_way_and_time),  cmocka_unit_test(steps_are_replayed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -229,6 +229,7 @@ static void edges_carry_what_the_program_says(void **state)
     golden_must(berth_core_run(s.e.core, &q, &result, &err), &err, "run");
     for (int i = 0; i < 16; i++) {
         assert_int_equal(result.edge_bytes[i], a[i] + b[i]);
+        assert_int_equal(result.edge_ns[i] > 0, result.edge_bytes[i] > 0);
         sum += result.edge_bytes[i];
     }
     assert_true(sum > 0);

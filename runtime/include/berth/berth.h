@@ -298,6 +298,8 @@ typedef struct berth_engine_options {
     /* nonzero: NVTX ranges for NVIDIA's tools, of each op queued on a GPU (op, value with its layer, device, requests) and of
      * each pass; GPU work is then not replayed as graphs. Where no tool listens: a warning, and nothing more */
     int64_t nvtx;
+    /* nonzero: copies that are queued on GPUs are timed too (berth_result.edge_ns); some microseconds each */
+    int64_t time_copies;
 } berth_engine_options;
 
 /* Loads the model under the plan; the plan belongs to the engine from the call on, on failure too. Errors:
@@ -320,9 +322,22 @@ typedef struct berth_stats { /* since the engine was made, all replicas together
     int64_t n_new_tokens;                       /* generated */
     int64_t kv_tokens, kv_used, kv_cached; /* tokens: capacity; held by running requests and sessions; kept for reuse */
     int64_t loop_ns, busy_ns;              /* the scheduler's own work; time with a pass in flight */
+    /* weights that no device uses in place in their files: how long reading them all took, and their bytes on the devices */
+    int64_t load_ns, load_bytes;
 } berth_stats;
 /* Counts and times so far; they are read one after the other, while work goes on. */
 BERTH_API berth_status berth_engine_get_stats(berth_engine *engine, berth_stats *out, berth_error *err);
+
+/* The way that bytes take from one memory to another. */
+typedef struct berth_edge {
+    size_t struct_size;
+    const char *transport; /* "local", "staged", "peer", "nccl"; "": no copy of the plan goes there */
+    const char *note;      /* why it has no better one, where a better one was tried; "" */
+} berth_edge;
+/* Devices by their index in the plan; n_devices is the host. Strings are valid while the engine lives. Errors:
+ * BERTH_INVALID_ARGUMENT. */
+BERTH_API berth_status berth_engine_get_edge(berth_engine *engine, int32_t from, int32_t to, berth_edge *out,
+                                             berth_error *err);
 
 /* ---- requests --------------------------------------------------------------------------------------------------- */
 
@@ -417,6 +432,8 @@ typedef struct berth_result {
     int64_t decode_image_ns;       /* of timings.image_ns: reading and decoding pictures */
     int64_t tiles_ns;              /* of timings.image_ns: scaling pictures and cutting tiles */
     int64_t project_ns;            /* of timings.encode_ns: behind the vision tower's last op, in the projector */
+    /* as edge_bytes: what those copies took; of copies queued on GPUs only with time_copies of berth_engine_options, else 0 */
+    uint64_t *edge_ns;
 } berth_result;
 
 /* Runs one request to its end; the calling thread waits. Errors: BERTH_INVALID_ARGUMENT (options, roles, over the
