@@ -10,11 +10,13 @@
 
 #include "cuda/code.h"
 #include "engine/backend_cuda.h"
+#include "machine/machine.h"
 
 enum {
     SPIN_NS = 50000, /* as a cpu lane's, backend_cpu.c */
     ASKS = 50,       /* some 50 us, see berth_gpu_event_wait_asking */
     FEW_CORES = 4,   /* with no more of them nobody spins: the lanes' threads are not all of a program's */
+    MOST_NEAR = 512, /* cores */
     RING_SLOTS = 2,  /* of a reader: one is filled while the other is sent */
 };
 
@@ -25,8 +27,9 @@ typedef struct cuda_unit {
     berth_gpu_code *code;
     berth_gpu_stream *io; /* for reading and writing */
     pthread_mutex_t io_lock;
-    berth_relay *relay;     /* NULL: nobody sends here by way of the host */
-    berth_gpu_group *group; /* borrowed: the engine's; NULL: no edge goes by NCCL */
+    int32_t near[MOST_NEAR]; /* the cores that the GPU is near to */
+    berth_relay *relay;      /* NULL: nobody sends here by way of the host */
+    berth_gpu_group *group;  /* borrowed: the engine's; NULL: no edge goes by NCCL */
 } cuda_unit;
 
 struct berth_stream {
@@ -147,8 +150,14 @@ static const berth_load_way upload = {.open = lane_open, .next = lane_next, .sen
 static berth_status cuda_load(berth_unit *u, const berth_model_data *model, const bool *wanted, berth_dtype compute,
                               berth_load *load, berth_error *err)
 {
-    const berth_load_target there = {
-        .name = u->info->name, .cores = u->info->cores, .n_cores = u->info->n_cores, .way = &upload, .user = own(u)};
+    /* Pinned memory comes to lie near the cores that first write it, so they are to be near the GPU. */
+    cuda_unit *c = own(u);
+    berth_load_target there = {
+        .name = u->info->name, .cores = u->info->cores, .n_cores = u->info->n_cores, .way = &upload, .user = c};
+    if (there.n_cores == 0) {
+        there.n_cores = berth_cores_near("", berth_gpu_about(c->gpu)->pci, c->near, MOST_NEAR);
+        there.cores = there.n_cores > 0 ? c->near : NULL;
+    }
     berth_status st = berth_weights_init(&u->weights, model, wanted, compute, &u->backend->weights, &u->arena,
                                          berth_load_watched(load), err);
     return st == BERTH_OK ? berth_load_add(load, &u->weights, &there, err) : st;

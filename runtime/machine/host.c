@@ -132,6 +132,25 @@ static berth_status read_affinity(berth_host *host, berth_error *err)
     return BERTH_FAIL(err, BERTH_IO_ERROR, "the operating system lists no core that this process may use");
 }
 
+int32_t berth_cores_near(const char *root, const char *pci, int32_t *out, int32_t room)
+{
+    char path[PATH_SIZE], name[32], text[8192];
+    size_t i = 0;
+    for (; pci[i] && i + 1 < sizeof name; i++)
+        name[i] = (char)(pci[i] >= 'A' && pci[i] <= 'F' ? pci[i] - 'A' + 'a' : pci[i]); /* as sysfs writes it */
+    name[i] = '\0';
+    snprintf(path, sizeof path, "%s/sys/bus/pci/devices/%s/local_cpulist", root, name);
+    berth_host host = {0};
+    if (!name[0] || !berth_read_small(path, text, sizeof text) || read_affinity(&host, NULL) != BERTH_OK) return 0;
+    const int32_t n = berth_kernel_list(text, out, room);
+    int32_t kept = 0;
+    for (int32_t k = 0; k < n; k++)
+        if (bsearch(&(berth_core){.number = out[k]}, host.cores, (size_t)host.n_cores, sizeof *host.cores, by_number))
+            out[kept++] = out[k];
+    free(host.cores);
+    return kept;
+}
+
 /* ---- memory ---- */
 
 /* The text between the n-th and the next blank of a line (fields count from 0); false when the line is shorter or the field longer. */

@@ -105,6 +105,10 @@ bool berth_machine_settle_links(berth_machine *m);
 /* Device index by name ("cpu:1"), bare number ("1"), or -1. */
 int32_t berth_machine_find(const berth_machine *m, const char *name);
 
+/* Cores that this process may use and that the PCI device ("0000:3B:00.0") is near to, ascending, in out[room]; 0 where the
+ * kernel does not say. `root` is put before paths; "" = this computer. */
+int32_t berth_cores_near(const char *root, const char *pci, int32_t *out, int32_t room);
+
 /* What this computer has, for `berth devices`: one line a fact. */
 typedef struct berth_computer {
     char cpu_model[96];

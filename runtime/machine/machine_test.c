@@ -361,6 +361,25 @@ static void cores_are_ordered_by_place(void **state)
     remove_root(root);
 }
 
+static void cores_near_a_gpu_are_those_of_its_bus(void **state)
+{
+    (void)state;
+    int32_t cores[16];
+    char *root = make_root(), mine[16];
+    berth_machine m;
+    assert_int_equal(berth_machine_parse("cpu", &m, NULL), BERTH_OK);
+    snprintf(mine, sizeof mine, "%d,4000\n", (int)m.devices[0].cores[0]); /* the other is not ours */
+    put(root, "/sys/bus/pci/devices/0000:3b:00.0/local_cpulist", mine);
+    put(root, "/sys/bus/pci/devices/0000:5e:00.0/local_cpulist", "\n");
+    assert_int_equal(berth_cores_near(root, "0000:3B:00.0", cores, 16), 1);
+    assert_int_equal(cores[0], m.devices[0].cores[0]);
+    assert_int_equal(berth_cores_near(root, "0000:5E:00.0", cores, 16), 0);
+    assert_int_equal(berth_cores_near(root, "0000:AF:00.0", cores, 16), 0);
+    assert_int_equal(berth_cores_near(root, "", cores, 16), 0);
+    berth_machine_deinit(&m);
+    remove_root(root);
+}
+
 static void kernel_lists(void **state)
 {
     (void)state;
@@ -405,6 +424,7 @@ int main(void)
         cmocka_unit_test(devices_are_found_by_name_and_index),
         cmocka_unit_test(cgroup_limits),
         cmocka_unit_test(cores_are_ordered_by_place),
+        cmocka_unit_test(cores_near_a_gpu_are_those_of_its_bus),
         cmocka_unit_test(kernel_lists),
         cmocka_unit_test(this_computer),
     };
