@@ -134,25 +134,41 @@ void berth_widen_f32(float *dst, const void *src, berth_dtype dtype, size_t n)
     if (dtype == BERTH_F32 && dst != src && n) memcpy(dst, src, n * sizeof *dst);
 }
 
-/* ---- rounding of arrays: without branches, so that compilers make vectors of it ---- */
+/* ---- rounding of arrays: four elements at a time, without branches ---- */
 
-static uint16_t round_bf16(uint32_t u)
+static u32x4 choose(u32x4 mask, u32x4 yes, u32x4 no)
 {
-    uint32_t rounded = (u + 0x7FFF + (u >> 16 & 1)) >> 16, nan = u >> 16 | 0x40;
-    return (uint16_t)((u & 0x7FFFFFFF) > 0x7F800000 ? nan : rounded);
+    return (yes & mask) | (no & ~mask);
 }
 
-/* A result under 2^-14 is the low bits of |f| + 0.5, where one unit in the last place is 2^-24: the addition rounds to
- * nearest even. */
-static uint16_t round_f16(uint32_t u)
+/* As berth_f32_to_bf16. */
+static u32x4 round_bf16(u32x4 u)
 {
-    uint32_t sign = u >> 16 & 0x8000, magnitude = u & 0x7FFFFFFF;
-    uint32_t normal = (magnitude - (112u << 23) + 0xFFF + (magnitude >> 13 & 1)) >> 13;
-    uint32_t small = bits_of(float_of(magnitude < 0x38800000 ? magnitude : 0) + 0.5f) - 0x3F000000;
-    uint32_t h = magnitude < 0x38800000 ? small : normal;
-    h = magnitude >= 0x477FF000 ? 0x7C00 : h;
-    h = magnitude > 0x7F800000 ? 0x7E00 | (magnitude >> 13 & 0x3FF) : h;
-    return (uint16_t)(sign | h);
+    const i32x4 order = (i32x4)(u & 0x7FFFFFFF);
+    const u32x4 is_nan = (u32x4)(order > 0x7F800000);
+    return choose(is_nan, u >> 16 | 0x40, (u + 0x7FFF + (u >> 16 & 1)) >> 16);
+}
+
+/* As berth_f32_to_f16. A result under 2^-14 is the low bits of |f| + 0.5, where one unit in the last place is 2^-24: the
+ * addition rounds to nearest even. */
+static u32x4 round_f16(u32x4 u)
+{
+    const u32x4 sign = u >> 16 & 0x8000, magnitude = u & 0x7FFFFFFF;
+    const i32x4 order = (i32x4)magnitude;
+    const u32x4 is_small = (u32x4)(order < 0x38800000), is_large = (u32x4)(order >= 0x477FF000);
+    const u32x4 is_nan = (u32x4)(order > 0x7F800000);
+    const u32x4 normal = (magnitude - (112u << 23) + 0xFFF + (magnitude >> 13 & 1)) >> 13;
+    const u32x4 small = (u32x4)((f32x4)(magnitude & is_small) + 0.5f) - 0x3F000000;
+    const u32x4 large = choose(is_nan, (magnitude >> 13 & 0x3FF) | 0x7E00, (u32x4){0x7C00, 0x7C00, 0x7C00, 0x7C00});
+    return sign | choose(is_large, large, choose(is_small, small, normal));
+}
+
+static void narrow_four(char *out, const float *src, berth_dtype dtype)
+{
+    u32x4 u;
+    memcpy(&u, src, sizeof u);
+    const u16x4 h = __builtin_convertvector(dtype == BERTH_BF16 ? round_bf16(u) : round_f16(u), u16x4);
+    memcpy(out, &h, sizeof h);
 }
 
 void berth_narrow_f32(void *dst, const float *src, berth_dtype dtype, size_t n)
@@ -160,8 +176,13 @@ void berth_narrow_f32(void *dst, const float *src, berth_dtype dtype, size_t n)
     char *out = dst;
     if (dtype == BERTH_F32 && dst != src && n) memcpy(dst, src, n * sizeof *src);
     if (dtype == BERTH_F32) return;
-    for (size_t i = 0; i < n; i++) {
-        uint16_t h = dtype == BERTH_BF16 ? round_bf16(bits_of(src[i])) : round_f16(bits_of(src[i]));
+    size_t i = 0;
+    if (dtype == BERTH_BF16)
+        for (; i + 4 <= n; i += 4) narrow_four(out + 2 * i, src + i, BERTH_BF16);
+    else
+        for (; i + 4 <= n; i += 4) narrow_four(out + 2 * i, src + i, BERTH_F16);
+    for (; i < n; i++) {
+        uint16_t h = dtype == BERTH_BF16 ? berth_f32_to_bf16(src[i]) : berth_f32_to_f16(src[i]);
         memcpy(out + 2 * i, &h, sizeof h);
     }
 }

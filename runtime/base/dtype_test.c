@@ -145,6 +145,29 @@ static void dtype_narrows_to_nearest_even(void **state)
     }
 }
 
+/* Arrays of any length, from any float's bits (every upper half, and lower halves about the ties), as one by one. */
+static void dtype_narrows_arrays_alike(void **state)
+{
+    (void)state;
+    static const uint32_t low[] = {0, 1, 0x0FFF, 0x1000, 0x1001, 0x2000, 0x7FFF, 0x8000, 0x8001, 0xEFFF, 0xFFFF};
+    enum { LOWS = sizeof low / sizeof *low };
+    float x[LOWS];
+    uint16_t half[LOWS + 1], brain[LOWS + 1];
+    for (uint32_t high = 0; high < 0x10000; high++) {
+        const size_t n = high % (LOWS + 1);
+        for (size_t i = 0; i < n; i++) x[i] = float_of(high << 16 | low[(i + high / 12) % LOWS]);
+        half[n] = brain[n] = 0xA5A5;
+        berth_narrow_f32(half, x, BERTH_F16, n);
+        berth_narrow_f32(brain, x, BERTH_BF16, n);
+        for (size_t i = 0; i < n; i++) {
+            if (half[i] != berth_f32_to_f16(x[i]) || brain[i] != berth_f32_to_bf16(x[i]))
+                fail_msg("%08x: %04x and %04x", (unsigned)bits_of(x[i]), half[i], brain[i]);
+        }
+        assert_int_equal(half[n], 0xA5A5);
+        assert_int_equal(brain[n], 0xA5A5);
+    }
+}
+
 static void dtype_tables(void **state)
 {
     (void)state;
@@ -168,6 +191,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dtype_widens_every_16_bit_value),
         cmocka_unit_test(dtype_narrows_to_nearest_even),
+        cmocka_unit_test(dtype_narrows_arrays_alike),
         cmocka_unit_test(dtype_tables),
     };
     return cmocka_run_group_tests_name("dtype", tests, NULL, NULL);
