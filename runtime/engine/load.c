@@ -9,9 +9,9 @@
 #include "engine/pieces.h"
 
 enum {
-    MOST_READERS = 8, /* of a device: one core copies some 5 to 10 GB/s out of the page cache, and a link of today takes
-                       * 12 to 60 (predicted, docs/gpus.md) */
-    PIECE_BYTES = 4 << 20,
+    MOST_READERS = 12,     /* of a device: a core copies some 5 to 10 GB/s out of the page cache, and a link of today
+                            * takes 12 to 55 (predicted, docs/gpus.md) */
+    PIECE_BYTES = 2 << 20, /* copies of that size reach a link's rate, and all slots fit into a server's last cache */
     LEAST_PIECE = 16,
     TELL_BYTES = 32 << 20,   /* read between two reports of progress */
     AHEAD_BYTES = 256 << 20, /* a cold file is asked for so far ahead of its readers */

@@ -16,10 +16,10 @@
 typedef struct berth_load berth_load;
 
 typedef struct berth_load_options { /* zero means the default */
-    int32_t n_readers;  /* of a device; 0 = its cores, shared with the other devices, 8 at most; 1: the calling thread
+    int32_t n_readers;  /* of a device; 0 = its cores, shared with the other devices, 12 at most; 1: the calling thread
                         * reads, one device after the other */
     int32_t n_cores;    /* that this process may use */
-    size_t piece_bytes; /* read and sent at once; 0 = 4 MiB */
+    size_t piece_bytes; /* read and sent at once; 0 = 2 MiB */
     berth_load_watch watch; /* told of bytes that have been read */
     berth_thread_watch threads;
 } berth_load_options;

@@ -140,12 +140,21 @@ static void find_too_large(const float *x, size_t n, berth_too_large *out)
     }
 }
 
-/* Where nothing is too large, which is nearly always, one pass without branches tells. */
-static bool has_too_large(const float *x, size_t n)
+/* Where nothing is too large, which is nearly always, one look without branches tells; what is not finite counts here. */
+static bool may_be_too_large(const float *x, size_t n)
 {
-    bool any = false;
-    for (size_t i = 0; i < n; i++) any |= fabsf(x[i]) > F16_MAX;
-    return any;
+    typedef int32_t four __attribute__((vector_size(16)));
+    const four most = {0x477FE000, 0x477FE000, 0x477FE000, 0x477FE000}; /* the bits of 65504 */
+    four any = {0};
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        four bits;
+        memcpy(&bits, x + i, sizeof bits);
+        any |= (bits & 0x7FFFFFFF) > most;
+    }
+    bool found = any[0] | any[1] | any[2] | any[3];
+    for (; i < n; i++) found |= !(fabsf(x[i]) <= F16_MAX);
+    return found;
 }
 
 static void round_some(const uint8_t *from, berth_dtype stored, uint8_t *out, berth_dtype to, size_t n,
@@ -155,7 +164,7 @@ static void round_some(const uint8_t *from, berth_dtype stored, uint8_t *out, be
     for (size_t i = 0; i < n; i += WIDE) {
         const size_t m = n - i < WIDE ? n - i : WIDE;
         berth_widen_f32(wide, from + i * berth_dtype_size(stored), stored, m);
-        if (to == BERTH_F16 && has_too_large(wide, m)) find_too_large(wide, m, too_large);
+        if (to == BERTH_F16 && may_be_too_large(wide, m)) find_too_large(wide, m, too_large);
         berth_narrow_f32(out + i * berth_dtype_size(to), wide, to, m);
     }
 }

@@ -334,7 +334,8 @@ static void weights_at_odd_places_are_used_all_the_same(void **state)
         golden_open_at(&g, models[i], dir);
         assert_int_equal(berth_model_data_param(g.data, 0)->offset % 2, 1);
         golden_must(golden_plan(&e, &g, "cpu*2", "balanced", NULL, &err), &err, "plan");
-        golden_must(golden_start(&e, &(berth_core_options){.strict = i == 1}, &err), &err, "start");
+        const berth_core_options options = {.strict = i == 1, .n_readers = 3, .piece_bytes = 512};
+        golden_must(golden_start(&e, &options, &err), &err, "start");
         for (int32_t d = 0; d < 2; d++) {
             berth_device_bytes got = berth_core_allocated(e.core, d);
             assert_memory_equal(&got, &e.plan->devices[d], sizeof got);
