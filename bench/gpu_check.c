@@ -58,7 +58,8 @@ static void narrow(berth_tensor *t, berth_dtype dtype)
 static bool is_activation(const berth_op_call *call, int32_t i)
 {
     if (call->in[i].dtype != BERTH_F32 || berth_op_infos[call->kind].weights >> i & 1) return false;
-    return call->kind != BERTH_OP_ROPE_TABLE && !(call->kind == BERTH_OP_ROPE && i == 1);
+    return call->kind != BERTH_OP_ROPE_TABLE && !(call->kind == BERTH_OP_ROPE && i == 1) &&
+           !(call->kind == BERTH_OP_LOGIT_BEST && i == 2);
 }
 
 /* ---- on the GPU --------------------------------------------------------------------------------------------------- */
@@ -148,7 +149,9 @@ static void check_case(checking *k, const berth_op_case *c, berth_dtype dtype)
         if (is_owned[i]) narrow(&call.in[i], dtype);
     }
     call.out.data = state;
-    narrow(&call.out, c->kind == BERTH_OP_ROPE_TABLE || c->kind == BERTH_OP_LOGIT_STATS ? BERTH_F32 : dtype);
+    const bool exact =
+        c->kind == BERTH_OP_ROPE_TABLE || c->kind == BERTH_OP_LOGIT_STATS || c->kind == BERTH_OP_LOGIT_BEST;
+    narrow(&call.out, exact ? BERTH_F32 : dtype);
     void *got = on_gpu(k, &call);
     k->n_cases++;
     if (got) {

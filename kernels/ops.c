@@ -24,6 +24,7 @@ const berth_op_info berth_op_infos[BERTH_OP_KIND_COUNT] = {
     [BERTH_OP_KV_APPEND] = {"kv_append", 3, 3, -1, true},
     [BERTH_OP_ATTENTION_PAGED] = {"attention_paged", 5, 5, -1, false},
     [BERTH_OP_LOGIT_STATS] = {"logit_stats", 1, 1, -1, false},
+    [BERTH_OP_LOGIT_BEST] = {"logit_best", 3, 3, -1, false},
     [BERTH_OP_CONVERT] = {"convert", 1, 1, -1, false},
 };
 
@@ -82,6 +83,12 @@ berth_op_cost berth_op_cost_of(const berth_op_call *shapes)
         cost.bytes_read = bytes(&in[0]) + elements(&shapes->out) * (double)berth_dtype_size(in[1].dtype);
         break;
     case BERTH_OP_GATHER_ROWS: cost.bytes_read = bytes(&in[1]) + bytes(&shapes->out); break;
+    case BERTH_OP_LOGIT_BEST: { /* rows that are asked for; an exponential each, and comparing */
+        double seen = elements(&in[1]) * (double)berth_tensor_last(&in[0]);
+        cost.flops = 24.0 * seen;
+        cost.bytes_read = bytes(&in[1]) + bytes(&in[2]) + seen * (double)berth_dtype_size(in[0].dtype);
+        break;
+    }
     case BERTH_OP_SCATTER_ROWS:
         cost.bytes_read = bytes(&in[0]) + 2.0 * bytes(&in[2]) +
                           elements(&in[2]) * (double)berth_tensor_last(&in[1]) * (double)berth_dtype_size(in[1].dtype);

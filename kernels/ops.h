@@ -108,6 +108,12 @@ typedef enum berth_op_kind {
      * are 0. */
     BERTH_OP_LOGIT_STATS,
 
+    /* in: logits [n, V], rows i32 [m], scales fp32 [m]; out: fp32 [m, BERTH_LOGIT_BEST]: of row rows[i], what a sampler needs
+     * to choose among its largest logits, see berth_logit_best. Values in descending order, of equal ones the lower index
+     * first; zeros may lose their sign. Where V < BERTH_BEST the rest are -infinity with index -1. The sum is within 4e-6
+     * of its size. A row that holds NaN, or a scale that makes them, gives anything. */
+    BERTH_OP_LOGIT_BEST,
+
     /* in: x, fp32, fp16 or bf16; out: y, the same shape in another of these, each element rounded to nearest even. Any
      * device widens what it cannot compute with. */
     BERTH_OP_CONVERT,
@@ -124,6 +130,16 @@ typedef enum berth_logit_stat {
     BERTH_STAT_ARGMAX,
     BERTH_LOGIT_STATS = 8
 } berth_logit_stat;
+
+/* Columns of LOGIT_BEST: the sum over the row of exp((x - largest) * scales[i]), zeros, BERTH_BEST values, their indices.
+ * 128: transformers' own top-k is 50, and a penalty moves some of the best behind others. */
+typedef enum berth_logit_best {
+    BERTH_BEST_SUM,
+    BERTH_BEST = 128,
+    BERTH_BEST_VALUES = 8,
+    BERTH_BEST_IDS = BERTH_BEST_VALUES + BERTH_BEST,
+    BERTH_LOGIT_BEST = BERTH_BEST_IDS + BERTH_BEST
+} berth_logit_best;
 
 typedef struct berth_op_attrs {
     float eps;

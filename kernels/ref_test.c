@@ -370,6 +370,33 @@ static void logit_stats_by_hand(void **state)
     }
 }
 
+static void logit_best_by_hand(void **state)
+{
+    (void)state;
+    berth_bed b;
+    berth_bed_init(&b, BERTH_OP_LOGIT_BEST, 1);
+    const float x[] = {9, 9, 9, 9, 1, 3, -2, 3}, scales[] = {1, 0.5f};
+    set(berth_bed_activation(&b, 0, 0, BERTH_DIMS(2, 4)), x, 8);
+    int32_t *rows = berth_bed_ints(&b, BERTH_DIMS(2));
+    rows[0] = 1, rows[1] = 1;
+    set(berth_bed_activation(&b, 0, 0, BERTH_DIMS(2)), scales, 2);
+    berth_bed_out(&b, BERTH_DIMS(2, BERTH_LOGIT_BEST));
+    float *y = run(&b);
+    static const float values[] = {3, 3, 1, -2}, ids[] = {1, 3, 0, 2};
+    static const double sums[] = {2.1420732301, 2.4499644401}; /* 2 + e^-2 + e^-5, 2 + e^-1 + e^-2.5 */
+    for (int t = 0; t < 2; t++) {
+        const float *of = y + t * BERTH_LOGIT_BEST;
+        assert_true(fabs((double)of[BERTH_BEST_SUM] - sums[t]) < 1e-6);
+        for (int i = 1; i < BERTH_BEST_VALUES; i++) assert_true(of[i] == 0);
+        for (int k = 0; k < BERTH_BEST; k++) {
+            assert_true(of[BERTH_BEST_VALUES + k] == (k < 4 ? values[k] : -INFINITY));
+            assert_true(of[BERTH_BEST_IDS + k] == (k < 4 ? ids[k] : -1));
+        }
+    }
+    free(y);
+    berth_bed_deinit(&b);
+}
+
 /* Costs of a linear and of an attention, counted by hand. */
 static void costs_by_hand(void **state)
 {
@@ -413,6 +440,7 @@ int main(void)
         cmocka_unit_test(rows_go_where_they_are_named),
         cmocka_unit_test(sums_by_hand),
         cmocka_unit_test(logit_stats_by_hand),
+        cmocka_unit_test(logit_best_by_hand),
         cmocka_unit_test(costs_by_hand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #define ROUNDING         3e-7 /* a few fp32 roundings */
 #define SUM_TOLERANCE    2e-6 /* fp32 sums of up to some thousand terms in lanes */
 #define GELU_TOLERANCE   1e-6 /* ops.h */
+#define BEST_TOLERANCE   4e-6 /* ops.h; indices of these rows differ by more */
 #define WEIGHT_TOLERANCE 3e-6 /* attention: a sum in the scores, an exp, another sum */
 
 /* ---- builders; the meaning of p stands beside each -------------------------------------------------------------- */
@@ -204,6 +205,26 @@ static void build_logit_stats(berth_bed *b, const int64_t *p, berth_dtype dtype)
     berth_bed_out(b, BERTH_DIMS(p[0], BERTH_LOGIT_STATS));
 }
 
+/* rows, v, rows asked for, kind: 1 = many ties, 2 = ascending, 3 = the best stand together, 4 = all alike but one, 5 = zeros of both signs */
+static void build_logit_best(berth_bed *b, const int64_t *p, berth_dtype dtype)
+{
+    (void)dtype;
+    int64_t n = p[0] * p[1];
+    float *x = berth_bed_activation(b, -9, 9, BERTH_DIMS(p[0], p[1]));
+    for (int64_t i = 0; i < n; i++) {
+        int64_t at = i % p[1];
+        if (p[3] == 1) x[i] = (float)(int)x[i];
+        if (p[3] == 2) x[i] = (float)at / (float)p[1] * 8 - 4;
+        if (p[3] == 3 && at >= 300 && at < 420) x[i] += 20;
+        if (p[3] == 4) x[i] = at == p[1] - 1 ? 2.5f : 1.5f;
+        if (p[3] == 5) x[i] = at % 3 == 0 ? -1.0f : at % 3 == 1 ? -0.0f : 0.0f;
+    }
+    int32_t *rows = berth_bed_ints(b, BERTH_DIMS(p[2]));
+    float *scales = berth_bed_activation(b, 0.5f, 2, BERTH_DIMS(p[2]));
+    for (int64_t i = 0; i < p[2]; i++) rows[i] = (int32_t)((p[0] - 1 - i % p[0])), scales[i] *= i == 1 ? 10 : 1;
+    berth_bed_out(b, BERTH_DIMS(p[2], BERTH_LOGIT_BEST));
+}
+
 /* ---- cases ------------------------------------------------------------------------------------------------------ */
 
 #define LINEAR(rows, in, out, bias, dtype)                                                                             \
@@ -340,6 +361,16 @@ const berth_op_case berth_op_cases[] = {
     {"logit_stats all -inf", BERTH_OP_LOGIT_STATS, build_logit_stats, {1, 37, 4}, BERTH_F32, EXACT},
     {"logit_stats all NaN", BERTH_OP_LOGIT_STATS, build_logit_stats, {1, 37, 5}, BERTH_F32, EXACT},
     {"logit_stats constant", BERTH_OP_LOGIT_STATS, build_logit_stats, {1, 64, 6}, BERTH_F32, EXACT},
+    {"logit_best 1", BERTH_OP_LOGIT_BEST, build_logit_best, {1, 1, 1, 0}, BERTH_F32, BEST_TOLERANCE},
+    {"logit_best few", BERTH_OP_LOGIT_BEST, build_logit_best, {3, 101, 2, 0}, BERTH_F32, BEST_TOLERANCE},
+    {"logit_best none", BERTH_OP_LOGIT_BEST, build_logit_best, {3, 101, 0, 0}, BERTH_F32, BEST_TOLERANCE},
+    {"logit_best 128", BERTH_OP_LOGIT_BEST, build_logit_best, {2, 128, 2, 1}, BERTH_F32, BEST_TOLERANCE},
+    {"logit_best plain", BERTH_OP_LOGIT_BEST, build_logit_best, {5, 20011, 3, 0}, BERTH_F32, BEST_TOLERANCE},
+    {"logit_best ties", BERTH_OP_LOGIT_BEST, build_logit_best, {1, 16411, 2, 1}, BERTH_F32, BEST_TOLERANCE},
+    {"logit_best ascending", BERTH_OP_LOGIT_BEST, build_logit_best, {1, 40008, 1, 2}, BERTH_F32, BEST_TOLERANCE},
+    {"logit_best together", BERTH_OP_LOGIT_BEST, build_logit_best, {2, 8200, 2, 3}, BERTH_F32, BEST_TOLERANCE},
+    {"logit_best constant", BERTH_OP_LOGIT_BEST, build_logit_best, {1, 9000, 1, 4}, BERTH_F32, BEST_TOLERANCE},
+    {"logit_best zeros", BERTH_OP_LOGIT_BEST, build_logit_best, {1, 701, 1, 5}, BERTH_F32, BEST_TOLERANCE},
 };
 const size_t berth_n_op_cases = sizeof berth_op_cases / sizeof berth_op_cases[0];
 

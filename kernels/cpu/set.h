@@ -4,6 +4,7 @@
 #include "kernels/cpu/attention_paged.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/linear.h"
+#include "kernels/cpu/logit_best.h"
 #include "kernels/cpu/logit_stats.h"
 #include "kernels/cpu/norm.h"
 
@@ -32,6 +33,7 @@ const berth_kernels BERTH_SET = {
             [BERTH_OP_KV_APPEND] = berth_cpu_kv_append,
             [BERTH_OP_ATTENTION_PAGED] = attention_paged,
             [BERTH_OP_LOGIT_STATS] = logit_stats,
+            [BERTH_OP_LOGIT_BEST] = logit_best,
         },
     .workspace =
         {
@@ -42,5 +44,6 @@ const berth_kernels BERTH_SET = {
             [BERTH_OP_ATTENTION_FULL] = attention_full_workspace,
             [BERTH_OP_SCALE_ADD] = scale_add_workspace,
             [BERTH_OP_ATTENTION_PAGED] = attention_paged_workspace,
+            [BERTH_OP_LOGIT_BEST] = logit_best_workspace,
         },
 };

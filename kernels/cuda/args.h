@@ -114,6 +114,17 @@ typedef struct berth_cuda_logit_seen {
     float low, high;
 } berth_cuda_logit_seen;
 
+/* Of the rows a.rows names: y [rows, BERTH_CUDA_BEST_ROW]. */
+typedef struct berth_cuda_logit_best {
+    berth_cuda_in x;
+    const int *rows;
+    const float *scales;
+    float *y;
+    unsigned long long *keys; /* [rows, n_parts, BERTH_CUDA_BEST] of scratch */
+    float *seen;              /* [rows, n_parts, 2] of scratch: a part's largest logit, the sum of its exponentials */
+    int v, n_parts;
+} berth_cuda_logit_best;
+
 typedef struct berth_cuda_attention_full {
     berth_cuda_in q, k, v;
     berth_cuda_out o;
@@ -147,6 +158,13 @@ enum {
 enum { BERTH_CUDA_TILE = 32, BERTH_CUDA_MAX_HEAD = 128 };
 /* Logits of a row that one block takes. */
 enum { BERTH_CUDA_LOGITS = 8192 };
+/* Columns of LOGIT_BEST: what stands before the values, values (as many are indices), all; parts of a row at most. */
+enum {
+    BERTH_CUDA_BEST_HEAD = 8,
+    BERTH_CUDA_BEST = 128,
+    BERTH_CUDA_BEST_ROW = BERTH_CUDA_BEST_HEAD + 2 * BERTH_CUDA_BEST,
+    BERTH_CUDA_BEST_PARTS = 64
+};
 /* Query heads that one block of the decode carries at a time. */
 enum { BERTH_CUDA_HEADS = 8 };
 

@@ -10,6 +10,9 @@
 _Static_assert((int)BERTH_F32 == BERTH_CUDA_F32 && (int)BERTH_F16 == BERTH_CUDA_F16 &&
                    (int)BERTH_BF16 == BERTH_CUDA_BF16,
                "kernels are given a berth_dtype");
+_Static_assert((int)BERTH_BEST == BERTH_CUDA_BEST && (int)BERTH_BEST_VALUES == BERTH_CUDA_BEST_HEAD &&
+                   (int)BERTH_LOGIT_BEST == BERTH_CUDA_BEST_ROW && (int)BERTH_BEST_SUM == 0,
+               "LOGIT_BEST's columns");
 
 berth_cuda_in berth_cuda_input(const berth_tensor *t)
 {
@@ -140,11 +143,44 @@ static int32_t logit_stats(const berth_op_call *call, berth_cuda_launch *out)
     return 2;
 }
 
+static size_t best_keys(const berth_op_call *call)
+{
+    return (size_t)berth_tensor_elements(&call->in[1]) * logit_parts(call) * BERTH_CUDA_BEST;
+}
+
+static int32_t logit_best(const berth_op_call *call, berth_cuda_launch *out)
+{
+    const berth_tensor *x = &call->in[0];
+    const uint32_t parts = logit_parts(call), rows = (uint32_t)berth_tensor_elements(&call->in[1]);
+    /* a list of keys as long as 128 threads can fill it, and 32 words */
+    const uint32_t shared = BERTH_CUDA_BEST * (BERTH_CUDA_LOGITS / BERTH_CUDA_THREADS) * sizeof(uint64_t) + 128;
+    berth_cuda_logit_best args = {.x = berth_cuda_input(x),
+                                  .rows = call->in[1].data,
+                                  .scales = call->in[2].data,
+                                  .y = call->out.data,
+                                  .keys = call->workspace,
+                                  .v = (int)berth_tensor_last(x),
+                                  .n_parts = (int)parts};
+    if (call->out.dtype != BERTH_F32 || call->in[2].dtype != BERTH_F32) return -1;
+    if (rows > 65535 || parts > BERTH_CUDA_BEST_PARTS) return -1;
+    if (args.keys) args.seen = (float *)(void *)(args.keys + best_keys(call));
+    berth_cuda_name(&out[0], "logit_best_parts");
+    berth_cuda_launch_3d(&out[0], (const uint32_t[]){parts, rows, 1}, BERTH_CUDA_THREADS, shared, &args, sizeof args);
+    berth_cuda_name(&out[1], "logit_best_join");
+    berth_cuda_launch_3d(&out[1], (const uint32_t[]){rows, 1, 1}, BERTH_CUDA_THREADS, shared, &args, sizeof args);
+    return 2;
+}
+
 size_t berth_cuda_workspace(const berth_op_call *shapes)
 {
-    if (shapes->kind == BERTH_OP_ATTENTION_PAGED) return berth_cuda_attention_workspace(shapes);
-    if (shapes->kind != BERTH_OP_LOGIT_STATS) return 0;
-    return (size_t)berth_tensor_rows(&shapes->in[0]) * logit_parts(shapes) * sizeof(berth_cuda_logit_seen);
+    switch (shapes->kind) {
+    case BERTH_OP_ATTENTION_PAGED: return berth_cuda_attention_workspace(shapes);
+    case BERTH_OP_LOGIT_STATS:
+        return (size_t)berth_tensor_rows(&shapes->in[0]) * logit_parts(shapes) * sizeof(berth_cuda_logit_seen);
+    case BERTH_OP_LOGIT_BEST:
+        return best_keys(shapes) * sizeof(uint64_t) + best_keys(shapes) / BERTH_CUDA_BEST * 2 * sizeof(float);
+    default: return 0;
+    }
 }
 
 int32_t berth_cuda_launches(const berth_op_call *call, int32_t capability,
@@ -164,6 +200,7 @@ int32_t berth_cuda_launches(const berth_op_call *call, int32_t capability,
     case BERTH_OP_ROPE: return rope(call, out);
     case BERTH_OP_ROPE_TABLE: return rope_table(call, out);
     case BERTH_OP_LOGIT_STATS: return logit_stats(call, out);
+    case BERTH_OP_LOGIT_BEST: return logit_best(call, out);
     case BERTH_OP_ATTENTION_FULL:
     case BERTH_OP_ATTENTION_PAGED: return berth_cuda_attention_launches(call, capability, out);
     case BERTH_OP_COPY:

@@ -26,6 +26,7 @@ static const berth_kernels ref_kernels = {
             [BERTH_OP_KV_APPEND] = berth_ref_kv_append,
             [BERTH_OP_ATTENTION_PAGED] = berth_ref_attention_paged,
             [BERTH_OP_LOGIT_STATS] = berth_ref_logit_stats,
+            [BERTH_OP_LOGIT_BEST] = berth_ref_logit_best,
         },
     .workspace =
         {

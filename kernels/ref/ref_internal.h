@@ -57,5 +57,6 @@ void berth_ref_store_rows(const berth_op_call *call);
 void berth_ref_rope_table(const berth_op_call *call);
 void berth_ref_rope(const berth_op_call *call);
 void berth_ref_logit_stats(const berth_op_call *call);
+void berth_ref_logit_best(const berth_op_call *call);
 
 #endif

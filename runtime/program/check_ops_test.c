@@ -47,6 +47,7 @@ static const row rows[] = {
      "x:t,4,8",
      {.n_heads = 4, .n_kv_heads = 2, .head_dim = 8, .block = 16, .scale = 0.5f}},
     {BERTH_OP_LOGIT_STATS, {"x:l,100?"}, "x:l,8", {0}},
+    {BERTH_OP_LOGIT_BEST, {"x:l?,100?", "i:b", "x:b"}, "x:b,264", {0}},
     {BERTH_OP_CONVERT, {"w:t,8"}, "x:t,8", {0}},
 };
 enum { N_ROWS = sizeof rows / sizeof rows[0] };
@@ -59,6 +60,7 @@ static berth_symbol symbol_of(char c)
     case 'T': return BERTH_SYM_TILES;
     case 'r': return BERTH_SYM_IMAGE_ROWS;
     case 'l': return BERTH_SYM_LOGITS;
+    case 'b': return BERTH_SYM_BEST;
     default: return BERTH_SYM_ONE;
     }
 }
@@ -99,7 +101,7 @@ typedef struct made {
 
 static made make(const row *r)
 {
-    berth_sizes bounds = {.value = {1, 4, 16, 32, 2, 8, 3}};
+    berth_sizes bounds = {.value = {1, 4, 16, 32, 2, 8, 3, 2}};
     made m = {.p = berth_program_create("test", &bounds)};
     berth_op op = {.kind = r->kind, .attrs = r->attrs, .node = -1, .layer = -1};
     for (; op.n_in < BERTH_OP_INPUTS && r->in[op.n_in]; op.n_in++) {

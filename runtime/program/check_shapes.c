@@ -237,6 +237,13 @@ static bool logit_stats_ok(const shapes *s)
     return dims(x, 2) && dims(y, 2) && equal(x->dims[0], y->dims[0]) && is(y->dims[1], BERTH_LOGIT_STATS);
 }
 
+static bool logit_best_ok(const shapes *s)
+{
+    const berth_value *x = s->in[0], *rows = s->in[1], *y = s->out;
+    return dims(x, 2) && dims(rows, 1) && same(rows, s->in[2]) && dims(y, 2) && equal(y->dims[0], rows->dims[0]) &&
+           is(y->dims[1], BERTH_LOGIT_BEST);
+}
+
 /* dtypes, a letter an operand: x a float the device computes in (check.c), f fp32, w a float of any width (as
  * stored), i int32, * any (a copy: all the same). */
 typedef struct rule {
@@ -269,6 +276,7 @@ static const rule rules[BERTH_OP_KIND_COUNT] = {
     [BERTH_OP_KV_APPEND] = {"xxi", 'x', false, kv_append_ok},
     [BERTH_OP_ATTENTION_PAGED] = {"xxiii", 'x', false, attention_paged_ok},
     [BERTH_OP_LOGIT_STATS] = {"f", 'f', false, logit_stats_ok},
+    [BERTH_OP_LOGIT_BEST] = {"fif", 'f', false, logit_best_ok},
     [BERTH_OP_CONVERT] = {"w", 'x', false, single_ok},
 };
 

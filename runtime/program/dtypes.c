@@ -13,7 +13,8 @@ static berth_precision output_precision(const berth_program *p, const berth_op *
 {
     switch (op->kind) {
     case BERTH_OP_ROPE_TABLE:
-    case BERTH_OP_LOGIT_STATS: return BERTH_PRECISION_EXACT;
+    case BERTH_OP_LOGIT_STATS:
+    case BERTH_OP_LOGIT_BEST: return BERTH_PRECISION_EXACT;
     case BERTH_OP_VISION_EMBED:
     case BERTH_OP_SCALE_ADD:
     case BERTH_OP_ADD:
@@ -38,7 +39,7 @@ static void widen_operands(berth_program *p, const berth_op *op)
         berth_value *v = &p->values[op->in[k]];
         if (v->kind != BERTH_VALUE_ACTIVATION) continue;
         if (adds && v->precision == BERTH_PRECISION_NARROW) v->precision = BERTH_PRECISION_STREAM;
-        if (op->kind == BERTH_OP_LOGIT_STATS) v->precision = BERTH_PRECISION_EXACT;
+        if (op->kind == BERTH_OP_LOGIT_STATS || op->kind == BERTH_OP_LOGIT_BEST) v->precision = BERTH_PRECISION_EXACT;
     }
 }
 

@@ -10,7 +10,7 @@
 const char *berth_word_symbol(berth_symbol s)
 {
     static const char *const names[BERTH_SYM_COUNT] = {"1",    "tiles",      "features", "tokens",
-                                                       "seqs", "image_rows", "logits"};
+                                                       "seqs", "image_rows", "logits",   "best"};
     return (unsigned)s < BERTH_SYM_COUNT ? names[s] : "?";
 }
 
@@ -179,6 +179,7 @@ static void json_value(const berth_program *p, const berth_pass_env *env, int32_
         json_text(out, "module", berth_word_path(env, v->node));
     }
     if (v->is_output) berth_buffer_puts(out, ", \"output\": true");
+    if (v->is_kept) berth_buffer_puts(out, ", \"kept\": true");
     if (v->is_traced) berth_buffer_puts(out, ", \"traced\": true");
     berth_buffer_printf(out, ", \"bytes\": %zu", v->bytes);
     if (v->kind == BERTH_VALUE_ACTIVATION || v->kind == BERTH_VALUE_INPUT)

@@ -29,6 +29,7 @@ typedef enum berth_symbol {
     BERTH_SYM_SEQS,       /* sequences in this step */
     BERTH_SYM_IMAGE_ROWS, /* rows of this step that are image features */
     BERTH_SYM_LOGITS,     /* rows whose logits are wanted */
+    BERTH_SYM_BEST,       /* of those, rows whose best logits a sampler looks at */
     BERTH_SYM_COUNT
 } berth_symbol;
 
@@ -72,6 +73,8 @@ typedef enum berth_input_key {
     BERTH_INPUT_IMAGE_SRC,    /* i32 [n_image_rows]: row in the feature store */
     BERTH_INPUT_IMAGE_DST,    /* i32 [n_image_rows]: row of this step */
     BERTH_INPUT_LOGIT_ROWS,   /* i32 [n_logits]: rows of this step whose logits are wanted */
+    BERTH_INPUT_BEST_ROWS,    /* i32 [n_best]: rows of the logits whose best are wanted */
+    BERTH_INPUT_BEST_SCALES,  /* f32 [n_best]: 1 / temperature of each */
     BERTH_INPUT_COUNT
 } berth_input_key;
 
@@ -93,6 +96,7 @@ typedef struct berth_value {
     berth_dim dims[BERTH_VALUE_DIMS];
     berth_partiality partiality;
     bool is_output; /* wanted in host memory when the run is over */
+    bool is_kept;   /* stays where it was made until the run is over: the host may read it there then */
     bool is_traced; /* one of the names users compare: berth trace writes it by default */
     int32_t param;  /* WEIGHT: index in the model's parameters; else -1 */
     berth_state_key state;

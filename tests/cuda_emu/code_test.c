@@ -76,7 +76,8 @@ static size_t tensor_bytes(const berth_tensor *t)
 static bool is_narrowed(const berth_op_call *call, int32_t i)
 {
     if (call->in[i].dtype != BERTH_F32 || berth_op_infos[call->kind].weights >> i & 1) return false;
-    return call->kind != BERTH_OP_ROPE_TABLE && !(call->kind == BERTH_OP_ROPE && i == 1);
+    return call->kind != BERTH_OP_ROPE_TABLE && !(call->kind == BERTH_OP_ROPE && i == 1) &&
+           !(call->kind == BERTH_OP_LOGIT_BEST && i == 2);
 }
 
 static void narrow_tensor(berth_tensor *t, berth_dtype dtype, void **owned)
@@ -104,7 +105,8 @@ static void host_call_init(host_call *h, const berth_op_case *c, berth_dtype dty
     h->call.attrs = &h->bed.attrs;
     for (int32_t i = 0; i < h->call.n_in; i++)
         if (is_narrowed(&h->bed.call, i)) narrow_tensor(&h->call.in[i], dtype, &h->owned[i]);
-    const bool exact = c->kind == BERTH_OP_ROPE_TABLE || c->kind == BERTH_OP_LOGIT_STATS;
+    const bool exact =
+        c->kind == BERTH_OP_ROPE_TABLE || c->kind == BERTH_OP_LOGIT_STATS || c->kind == BERTH_OP_LOGIT_BEST;
     h->call.out.data = h->state;
     narrow_tensor(&h->call.out, exact ? BERTH_F32 : dtype, &h->owned[BERTH_OP_INPUTS]);
 }

@@ -32,7 +32,8 @@ size_t tensor_bytes(const berth_tensor *t)
 static bool is_activation(const berth_op_call *call, int32_t i)
 {
     if (call->in[i].dtype != BERTH_F32 || berth_op_infos[call->kind].weights >> i & 1) return false;
-    return call->kind != BERTH_OP_ROPE_TABLE && !(call->kind == BERTH_OP_ROPE && i == 1);
+    return call->kind != BERTH_OP_ROPE_TABLE && !(call->kind == BERTH_OP_ROPE && i == 1) &&
+           !(call->kind == BERTH_OP_LOGIT_BEST && i == 2);
 }
 
 /* k and v share a dtype. */
@@ -44,7 +45,7 @@ static berth_dtype dtype_of(const berth_op_call *call, dtype_mix mix, int32_t i)
 
 static bool has_fp32_output(berth_op_kind kind)
 {
-    return kind == BERTH_OP_ROPE_TABLE || kind == BERTH_OP_LOGIT_STATS;
+    return kind == BERTH_OP_ROPE_TABLE || kind == BERTH_OP_LOGIT_STATS || kind == BERTH_OP_LOGIT_BEST;
 }
 
 void device_call_init(device_call *d, const berth_bed *b, const float *state, dtype_mix mix)
