@@ -3,23 +3,11 @@
  * gives other probabilities at low temperatures). A removed token's score is -inf. Source: transformers
  * generation/logits_process.py (RepetitionPenalty, Temperature, TopK, TopP, MinP); Blackman & Vigna 2019, xoshiro256++.
  * */
-#include "engine/sampler.h"
+#include "engine/sampler_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct berth_sampler {
-    berth_sampling rule;
-    int32_t vocab;
-    uint64_t rng[4];
-    int32_t n_seen;
-    int32_t *seen;    /* [vocab] ids the penalty counts, once each */
-    uint8_t *is_seen; /* [vocab] */
-    float *scores;    /* [vocab] */
-    float *probs;     /* [vocab]; also the heap of top-k */
-    int32_t *order;   /* [vocab] candidates of top-p */
-};
 
 /* ---- options ---------------------------------------------------------------------------------------------------- */
 
@@ -123,7 +111,7 @@ void berth_sampler_see(berth_sampler *s, int32_t id)
 
 /* ---- processors ------------------------------------------------------------------------------------------------- */
 
-static int32_t argmax(const float *x, int32_t n)
+int32_t berth_sampler_argmax(const float *x, int32_t n)
 {
     int32_t best = 0;
     for (int32_t i = 1; i < n; i++)
@@ -131,29 +119,34 @@ static int32_t argmax(const float *x, int32_t n)
     return best;
 }
 
+float berth_sampler_penalised(const berth_sampler *s, float x)
+{
+    return x < 0 ? x * s->rule.repetition_penalty : x / s->rule.repetition_penalty;
+}
+
 static void penalise(berth_sampler *s)
 {
-    float r = s->rule.repetition_penalty;
-    if (r == 1.0f) return;
+    if (s->rule.repetition_penalty == 1.0f) return;
     for (int32_t i = 0; i < s->n_seen; i++) {
         float *x = &s->scores[s->seen[i]];
-        *x = *x < 0 ? *x * r : *x / r;
+        *x = berth_sampler_penalised(s, *x);
     }
 }
 
 /* A temperature so low that the best score overflows leaves the best ones only. */
-static void cool(berth_sampler *s)
+bool berth_sampler_cool(berth_sampler *s)
 {
     float t = s->rule.temperature;
-    if (t == 1.0f) return;
-    float best = s->scores[argmax(s->scores, s->vocab)];
+    if (t == 1.0f) return false;
+    float best = s->scores[berth_sampler_argmax(s->scores, s->n)];
     bool overflows = isinf(best / t);
-    for (int32_t i = 0; i < s->vocab; i++) {
+    for (int32_t i = 0; i < s->n; i++) {
         if (overflows)
             s->scores[i] = s->scores[i] == best ? 0.0f : -INFINITY;
         else
             s->scores[i] /= t;
     }
+    return overflows;
 }
 
 static void sift_down(float *heap, int32_t n, int32_t at)
@@ -171,32 +164,33 @@ static void sift_down(float *heap, int32_t n, int32_t at)
 }
 
 /* Keeps every score that is at least the k-th largest: ties with it stay. */
-static void keep_top_k(berth_sampler *s)
+float berth_sampler_keep_top_k(berth_sampler *s)
 {
     int32_t k = s->rule.top_k;
-    if (k == 0 || k >= s->vocab) return;
+    if (k == 0 || k >= s->vocab) return -INFINITY;
     float *heap = s->probs; /* the k largest so far, smallest on top */
     memcpy(heap, s->scores, (size_t)k * sizeof *heap);
     for (int32_t i = k / 2 - 1; i >= 0; i--) sift_down(heap, k, i);
-    for (int32_t i = k; i < s->vocab; i++) {
+    for (int32_t i = k; i < s->n; i++) {
         if (s->scores[i] <= heap[0]) continue;
         heap[0] = s->scores[i];
         sift_down(heap, k, 0);
     }
     float cut = heap[0];
-    for (int32_t i = 0; i < s->vocab; i++)
+    for (int32_t i = 0; i < s->n; i++)
         if (s->scores[i] < cut) s->scores[i] = -INFINITY;
+    return cut;
 }
 
 static void softmax(berth_sampler *s)
 {
-    float best = s->scores[argmax(s->scores, s->vocab)];
+    float best = s->scores[berth_sampler_argmax(s->scores, s->n)];
     double sum = 0;
-    for (int32_t i = 0; i < s->vocab; i++) {
+    for (int32_t i = 0; i < s->n; i++) {
         s->probs[i] = s->scores[i] == -INFINITY ? 0.0f : expf(s->scores[i] - best);
         sum += (double)s->probs[i];
     }
-    for (int32_t i = 0; i < s->vocab; i++) s->probs[i] = (float)((double)s->probs[i] / sum);
+    for (int32_t i = 0; i < s->n; i++) s->probs[i] = (float)((double)s->probs[i] / sum);
 }
 
 /* Is a behind b when the least likely stand first? Of equals the higher index goes first, so that the cut keeps the
@@ -234,14 +228,14 @@ static void sort_ascending(const float *p, int32_t *order, int32_t n)
 /* Drops the least likely tokens while their sum is at most 1 - p; the best always stays. Tokens below (1 - p) / vocab
  * are dropped without sorting them: all of them together cannot reach 1 - p. The sum is compared as a float, as torch's
  * is. */
-static void keep_top_p(berth_sampler *s)
+void berth_sampler_keep_top_p(berth_sampler *s)
 {
     if (s->rule.top_p >= 1.0f) return;
     softmax(s);
     double room = 1.0 - (double)s->rule.top_p, sum = 0;
     double small = room / s->vocab * 0.5;
-    int32_t n = 0, best = argmax(s->scores, s->vocab);
-    for (int32_t i = 0; i < s->vocab; i++) {
+    int32_t n = 0, best = berth_sampler_argmax(s->scores, s->n);
+    for (int32_t i = 0; i < s->n; i++) {
         if (s->scores[i] == -INFINITY) continue;
         if ((double)s->probs[i] < small) {
             sum += (double)s->probs[i];
@@ -258,24 +252,25 @@ static void keep_top_p(berth_sampler *s)
     }
 }
 
-static void keep_min_p(berth_sampler *s)
+void berth_sampler_keep_min_p(berth_sampler *s)
 {
     if (s->rule.min_p <= 0) return;
     softmax(s);
-    float cut = s->rule.min_p * s->probs[argmax(s->probs, s->vocab)];
-    for (int32_t i = 0; i < s->vocab; i++)
+    float cut = s->rule.min_p * s->probs[berth_sampler_argmax(s->probs, s->n)];
+    for (int32_t i = 0; i < s->n; i++)
         if (s->probs[i] < cut) s->scores[i] = -INFINITY;
 }
 
 static void process(berth_sampler *s, const float *logits)
 {
+    s->n = s->vocab;
     memcpy(s->scores, logits, (size_t)s->vocab * sizeof *logits);
     penalise(s);
     if (s->rule.sample) {
-        cool(s);
-        keep_top_k(s);
-        keep_top_p(s);
-        keep_min_p(s);
+        (void)berth_sampler_cool(s);
+        (void)berth_sampler_keep_top_k(s);
+        berth_sampler_keep_top_p(s);
+        berth_sampler_keep_min_p(s);
     }
     softmax(s);
 }
@@ -291,24 +286,36 @@ bool berth_sampler_removed(const berth_sampler *s, int32_t id)
     return s->scores[id] == -INFINITY;
 }
 
-int32_t berth_sampler_next(berth_sampler *s, const float *logits)
+/* By the probs, in the order of their ids. */
+static int32_t draw(berth_sampler *s)
 {
-    if (!s->rule.sample) {
-        if (s->rule.repetition_penalty == 1.0f || s->n_seen == 0) return argmax(logits, s->vocab);
-        memcpy(s->scores, logits, (size_t)s->vocab * sizeof *logits);
-        penalise(s);
-        return argmax(s->scores, s->vocab);
-    }
-    process(s, logits);
     double total = 0, sum = 0;
     int32_t last = 0;
-    for (int32_t i = 0; i < s->vocab; i++) total += (double)s->probs[i];
+    for (int32_t i = 0; i < s->n; i++) total += (double)s->probs[i];
     double want = uniform(s->rng) * total;
-    for (int32_t i = 0; i < s->vocab; i++) {
+    for (int32_t i = 0; i < s->n; i++) {
         if (s->probs[i] <= 0) continue;
         last = i;
         sum += (double)s->probs[i];
         if (sum > want) return i;
     }
     return last;
+}
+
+int32_t berth_sampler_draw(berth_sampler *s)
+{
+    softmax(s);
+    return draw(s);
+}
+
+int32_t berth_sampler_next(berth_sampler *s, const float *logits)
+{
+    if (!s->rule.sample) {
+        if (s->rule.repetition_penalty == 1.0f || s->n_seen == 0) return berth_sampler_argmax(logits, s->vocab);
+        memcpy(s->scores, logits, (size_t)s->vocab * sizeof *logits);
+        penalise(s);
+        return berth_sampler_argmax(s->scores, s->vocab);
+    }
+    process(s, logits);
+    return draw(s);
 }

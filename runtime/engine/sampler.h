@@ -39,6 +39,13 @@ void berth_sampler_see(berth_sampler *s,
                        int32_t id); /* an id that the penalty counts; out-of-range ids are passed over */
 int32_t berth_sampler_next(berth_sampler *s, const float *logits); /* no allocation; logits [vocab] finite */
 
+/* The same choice from the row's best logits alone. `best` and `stats` are its rows of LOGIT_BEST (kernels/ops.h), made with
+ * berth_sampler_scale, and LOGIT_STATS. False: what is not among the best may matter, or it cannot be told that it does not;
+ * nothing has changed, and berth_sampler_next chooses from the whole row. */
+bool berth_sampler_next_of_best(berth_sampler *s, const float *best, const float *stats, int32_t *out_id);
+bool berth_sampler_wants_best(const berth_sampler *s); /* false: its choice always takes the whole row */
+float berth_sampler_scale(const berth_sampler *s);     /* 1 / temperature */
+
 /* For tests and display: processed probabilities [vocab] (0 = removed) as the next draw would use them. */
 void berth_sampler_probs(berth_sampler *s, const float *logits, float *out_probs);
 bool berth_sampler_removed(const berth_sampler *s,
