@@ -167,7 +167,7 @@ static double prompt_flops(const berth_core *core, int64_t n_tokens)
     double flops = 0;
     sizes.value[BERTH_SYM_TOKENS] = n_tokens;
     sizes.value[BERTH_SYM_SEQS] = sizes.value[BERTH_SYM_LOGITS] = 1;
-    sizes.value[BERTH_SYM_IMAGE_ROWS] = 0;
+    sizes.value[BERTH_SYM_IMAGE_ROWS] = sizes.value[BERTH_SYM_BEST] = 0;
     for (int32_t i = 0; i < p->n_ops; i++) {
         berth_op_call call;
         berth_program_shapes(p, &p->ops[i], &sizes, &call);

@@ -329,6 +329,7 @@ static void submit(berth_call *c)
                                            .n_stop = r->ignore_stop ? 0 : (int32_t)e->stop_ids.len,
                                            .sampling = c->sampling,
                                            .on_token = core_token,
+                                           .wants_logits = c->tells_tokens && r->logprobs != 0,
                                            .on_end = core_end,
                                            .user = c,
                                            .cancel = r->cancel,

@@ -61,6 +61,7 @@ static void add_step(const berth_program *p, int64_t n_tokens, int64_t n_image_r
     sizes.value[BERTH_SYM_TOKENS] = n_tokens;
     sizes.value[BERTH_SYM_IMAGE_ROWS] = n_image_rows;
     sizes.value[BERTH_SYM_LOGITS] = n_logits;
+    sizes.value[BERTH_SYM_BEST] = 0; /* greedy */
     if (times > 0) add_pass(p, &sizes, times, out);
 }
 

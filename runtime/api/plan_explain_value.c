@@ -70,6 +70,7 @@ static void put_lifetime(berth_explainer *e, const berth_program *p, int32_t val
     berth_facts_number(&e->facts, "offset", (int64_t)v->offset);
     if (v->producer >= 0) berth_facts_number(&e->facts, "first_op", v->producer);
     berth_facts_number(&e->facts, "last_op", last);
+    if (v->is_kept) berth_facts_text(&e->facts, "kept", "until the pass is over: the host may read it there");
     if (v->is_output) berth_facts_text(&e->facts, "output", "wanted in host memory when the pass is over");
 }
 

@@ -8,13 +8,13 @@
  * Both share the states KV(layer) and FEATURES, found by key (berth_program_find_state). Names of values that users
  * compare are those of the reference vectors:
  *   vision.embed, vision.layer.0.attn, vision.layer.0.mlp, vision.layer.N, vision.out, vision.shuffled, projector.out,
- *   text.embed, text.layer.0.attn, text.layer.0.mlp, text.layer.N, text.norm, logits. Outputs of step: `logits`
- * [n_logits, V] and `logits.stats` [n_logits, 8].
+ *   text.embed, text.layer.0.attn, text.layer.0.mlp, text.layer.N, text.norm, logits. Outputs of step:
+ * `logits.stats` [n_logits, 8] and `logits.best` [n_best, 264]; `logits` [n_logits, V] are kept where the head is.
  *
  * Inputs (host, i32 unless said; filled by the engine before each run):
  *   encode: PIXELS f32 [tiles, 3, S, S], FEATURE_ROWS [tokens_per_tile*tiles]
  *   step:   TOKEN_IDS, POSITIONS, TOKEN_SEQ, SLOTS [tokens]; BLOCK_TABLE [seqs, max_blocks]; INV_FREQ f32 [seqs,
- * head_dim/2]; LOGIT_ROWS [logits];
+ * head_dim/2]; LOGIT_ROWS [logits]; BEST_ROWS, BEST_SCALES f32 [best];
  *           IMAGE_SRC, IMAGE_DST [image_rows] where there is a vision tower
  * States: KV(layer) f32 [n_blocks, 2, kv_heads, block, head_dim]; FEATURES f32 [feature_rows, D].
  * The final norm and the head run on the rows LOGIT_ROWS names only: to trace all positions, name all of them. */

@@ -70,6 +70,7 @@ int32_t berth_emit_same(berth_emitter *e, berth_op_kind kind, const char *leaf, 
 
 void berth_emit_mark_traced(berth_emitter *e, int32_t value); /* and output, when tracing */
 void berth_emit_mark_output(berth_emitter *e, int32_t value);
+void berth_emit_mark_kept(berth_emitter *e, int32_t value);
 berth_shape berth_emit_shape_of(const berth_emitter *e, int32_t value);
 
 /* decoder.c: the language model of both architectures: token ids (and features) to logits. */

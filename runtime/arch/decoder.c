@@ -153,7 +153,8 @@ static int32_t layer(decoder *d, int32_t i, int32_t x)
     return x;
 }
 
-/* The wanted rows first, on the last layer's device, so that only those are carried, normalised and projected. */
+/* The wanted rows first, on the last layer's device, so that only those are carried, normalised and projected. The logits
+ * stay where they are made: what the host gets are their statistics, and the best of rows that are sampled from. */
 static void head(decoder *d, int32_t x)
 {
     berth_emitter *e = &d->e;
@@ -175,7 +176,7 @@ static void head(decoder *d, int32_t x)
     int32_t logits =
         berth_emit_linear(e, "logits", x, BERTH_T_HEAD, BERTH_ROLE_COUNT, BERTH_SHAPE(n, BERTH_NUM(d->c->vocab)));
     berth_emit_mark_traced(e, logits);
-    berth_emit_mark_output(e, logits);
+    berth_emit_mark_kept(e, logits);
     /* On the head's device, whatever its parts: the module of the head's own weight. */
     if (e->status == BERTH_OK) e->node = e->p->values[logits].node;
     berth_emit_op stats = {.kind = BERTH_OP_LOGIT_STATS,
@@ -184,6 +185,15 @@ static void head(decoder *d, int32_t x)
                            .in = {logits},
                            .n_in = 1};
     berth_emit_mark_output(e, berth_emit(e, &stats));
+    berth_dim m = BERTH_SYM(1, BERTH_SYM_BEST);
+    int32_t best_rows = berth_emit_input(e, "best_rows", BERTH_INPUT_BEST_ROWS, BERTH_I32, BERTH_SHAPE(m));
+    int32_t scales = berth_emit_input(e, "best_scales", BERTH_INPUT_BEST_SCALES, BERTH_F32, BERTH_SHAPE(m));
+    berth_emit_op best = {.kind = BERTH_OP_LOGIT_BEST,
+                          .leaf = "logits.best",
+                          .shape = BERTH_SHAPE(m, BERTH_NUM(BERTH_LOGIT_BEST)),
+                          .in = {logits, best_rows, scales},
+                          .n_in = 3};
+    berth_emit_mark_output(e, berth_emit(e, &best));
 }
 
 berth_status berth_build_decoder(const berth_model_data *m, const berth_build_options *options, berth_program **out,

@@ -21,7 +21,7 @@ void berth_emit_begin(berth_emitter *e, const char *name, const berth_model_data
     if (is_step) {
         bounds.value[BERTH_SYM_TOKENS] = o->max_tokens;
         bounds.value[BERTH_SYM_SEQS] = o->max_seqs;
-        bounds.value[BERTH_SYM_LOGITS] = o->max_logits;
+        bounds.value[BERTH_SYM_LOGITS] = bounds.value[BERTH_SYM_BEST] = o->max_logits;
         bounds.value[BERTH_SYM_IMAGE_ROWS] = vision ? o->max_tokens : 0;
     } else {
         bounds.value[BERTH_SYM_TILES] = o->max_tiles;
@@ -243,6 +243,11 @@ int32_t berth_emit_same(berth_emitter *e, berth_op_kind kind, const char *leaf, 
 void berth_emit_mark_output(berth_emitter *e, int32_t value)
 {
     if (e->status == BERTH_OK && value >= 0) e->p->values[value].is_output = true;
+}
+
+void berth_emit_mark_kept(berth_emitter *e, int32_t value)
+{
+    if (e->status == BERTH_OK && value >= 0) e->p->values[value].is_kept = true;
 }
 
 void berth_emit_mark_traced(berth_emitter *e, int32_t value)

@@ -275,11 +275,8 @@ static const char *way_of(const char *value)
     static const struct {
         const char *glob, *way;
     } rows[] = {
-        {"pixel_values*", "pixel values"},
-        {"projector.*", "image features"},
-        {"vision.*", "vision states"},
-        {"text.*", "hidden states"},
-        {"logits", "logits"},
+        {"pixel_values*", "pixel values"}, {"projector.*", "image features"},   {"vision.*", "vision states"},
+        {"text.*", "hidden states"},       {"logits.stats", "logits' summary"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (berth_glob_match(rows[i].glob, value)) return rows[i].way;

@@ -22,6 +22,8 @@ typedef struct berth_batch_item {
     const berth_block_table *features; /* the sequence's rows in the feature store */
     int64_t first_feature;             /* image tokens of the sequence before ids[0] */
     berth_want_logits logits;
+    int32_t n_best;   /* of the rows whose logits are wanted, as many last ones get their best logits too */
+    float best_scale; /* LOGIT_BEST's scale of those */
 } berth_batch_item;
 
 /* Where a step's inputs lie (host memory of the program) and how much they hold. */

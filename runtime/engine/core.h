@@ -4,6 +4,7 @@
  * queue.c       requests that wait                         schedule.c  who is carried by the next pass
  * active.c      a request under way: its memory, its end   pass.c      filling, starting and finishing a pass
  * tokens.c      what a finished pass gives its requests    session.c   what is kept between requests
+ * choose.c      the next token from a row of logits
  * numeric.c     where bad numbers began                    submit.c    the ways in
  * stages.c      where the vision tower ends              lost.c      devices that are lost
  *
@@ -92,7 +93,7 @@ typedef struct berth_pass_item {
     berth_active *who;
     int32_t tile;  /* encode */
     int64_t first; /* step: rows [first, first + n) */
-    int32_t n, n_logits;
+    int32_t n, n_logits, n_best;
 } berth_pass_item;
 
 typedef struct berth_pass { /* one of those that may be in flight, with memory of its own */
@@ -101,7 +102,9 @@ typedef struct berth_pass { /* one of those that may be in flight, with memory o
     berth_batch_inputs inputs; /* of step */
     float *pixels;             /* encode's inputs in host memory; NULL: text only */
     int32_t *feature_rows;
-    const float *logits, *stats; /* step's outputs in host memory */
+    const float *stats, *best; /* step's outputs in host memory; best: of the rows that were asked for */
+    const float *logits;       /* [n_logits, vocab] on device logits_on, for as long as the pass is not filled again */
+    int32_t logits_on;
     berth_run *run;
     uint64_t *edge_bytes;      /* owned; [2][n_edges] of the pass under way, and behind them nanoseconds */
     berth_pass_item *items;    /* owned; [max(n_seqs, tiles)] */
@@ -133,6 +136,21 @@ bool berth_schedule(berth_replica *r, berth_pass *p, const berth_pass **out_afte
 
 /* tokens.c: the requests of a finished pass go on from what it gave. */
 void berth_tokens_take(berth_pass *p);
+
+/* choose.c: a row of a finished step's logits, of request `who`. */
+typedef struct berth_logit_row {
+    const berth_pass *pass;
+    berth_active *who;
+    int64_t index;             /* among the pass's rows of logits */
+    const float *stats, *best; /* best: NULL = was not asked for */
+    const float *whole;        /* [vocab]; NULL = not looked at yet */
+} berth_logit_row;
+berth_status berth_row_choose(berth_logit_row *row, int32_t *out_id, berth_error *err);
+/* Lets row->whole be the row, until the next row's is asked for. Errors: what reading from the device gives. */
+berth_status berth_row_read(berth_logit_row *row, berth_error *err);
+/* Where rows that the host cannot read in place are brought: of r, once its passes are made. */
+berth_status berth_rows_init(berth_replica *r, berth_error *err);
+void berth_rows_deinit(berth_replica *r);
 
 /* stages.c: the last op of the vision tower, as the projector reads it; BERTH_NO_OP where there is no projector. */
 int32_t berth_stages_tower_end(const berth_model_data *m, const berth_program *encode);
@@ -189,6 +207,8 @@ struct berth_replica {
     berth_blocks kv, features; /* features: a block is a tile */
     berth_pass *passes;        /* owned; [n_passes] */
     int32_t n_passes, n_flying;
+    float *row;             /* owned; [vocab] choose.c's; NULL: rows are read in place */
+    berth_unit *row_pinner; /* borrowed; it pinned `row`; NULL: malloc did */
     berth_active **actives; /* owned; [n_seqs] in the order of their start */
     int32_t n_actives;
     int32_t turn;         /* of the decode rows, who is next */

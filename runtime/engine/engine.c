@@ -221,14 +221,17 @@ static berth_status find_ends(berth_core *core, berth_pass *p, berth_error *err)
     p->tower_end = encode->program ? berth_stages_tower_end(core->plan->model, encode->program) : BERTH_NO_OP;
     p->feature_rows = input_memory(encode, BERTH_INPUT_FEATURE_ROWS);
     for (int32_t i = 0; i < prog->n_ops; i++) {
-        if (prog->ops[i].kind != BERTH_OP_LOGIT_STATS) continue;
-        p->logits = host_copy(step, prog->ops[i].in[0]);
-        p->stats = host_copy(step, prog->ops[i].out);
+        const berth_op *op = &prog->ops[i];
+        if (op->kind == BERTH_OP_LOGIT_BEST) p->best = host_copy(step, op->out);
+        if (op->kind != BERTH_OP_LOGIT_STATS) continue;
+        p->stats = host_copy(step, op->out);
+        p->logits = prog->values[op->in[0]].is_kept ? step->data[op->in[0]] : NULL;
+        p->logits_on = prog->values[op->in[0]].device;
     }
-    static const berth_input_key needed[] = {BERTH_INPUT_TOKEN_IDS, BERTH_INPUT_POSITIONS,   BERTH_INPUT_TOKEN_SEQ,
-                                             BERTH_INPUT_SLOTS,     BERTH_INPUT_BLOCK_TABLE, BERTH_INPUT_INV_FREQ,
-                                             BERTH_INPUT_LOGIT_ROWS};
-    bool complete = p->logits && p->stats && (!encode->program || (p->pixels && p->feature_rows));
+    static const berth_input_key needed[] = {BERTH_INPUT_TOKEN_IDS,  BERTH_INPUT_POSITIONS,   BERTH_INPUT_TOKEN_SEQ,
+                                             BERTH_INPUT_SLOTS,      BERTH_INPUT_BLOCK_TABLE, BERTH_INPUT_INV_FREQ,
+                                             BERTH_INPUT_LOGIT_ROWS, BERTH_INPUT_BEST_ROWS,   BERTH_INPUT_BEST_SCALES};
+    bool complete = p->logits && p->stats && p->best && (!encode->program || (p->pixels && p->feature_rows));
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) complete = complete && p->inputs.data[needed[i]];
     return complete ? BERTH_OK : BERTH_FAIL(err, BERTH_INTERNAL, "program %s lacks an input or an output", prog->name);
 }
@@ -250,7 +253,7 @@ static berth_status make_passes(berth_core *core, berth_replica *r, berth_error 
     if (!r->passes || !r->actives) return BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "%d passes in flight", (int)n);
     berth_status st = take_memory(core, r, workspace, err);
     while (st == BERTH_OK && r->n_passes < n) st = make_pass(core, &r->passes[r->n_passes++], r, workspace, err);
-    return st;
+    return st == BERTH_OK ? berth_rows_init(r, err) : st;
 }
 
 static berth_status make_replica(berth_core *core, int32_t index, berth_error *err)
@@ -274,6 +277,7 @@ static berth_status make_replica(berth_core *core, int32_t index, berth_error *e
 
 static void destroy_replica(berth_replica *r)
 {
+    berth_rows_deinit(r);
     for (int32_t i = 0; i < r->n_passes; i++) berth_pass_deinit(&r->passes[i]);
     berth_blocks_deinit(&r->kv);
     berth_blocks_deinit(&r->features);

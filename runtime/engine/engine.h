@@ -106,7 +106,7 @@ typedef struct berth_core_request {
     int32_t n_forced;
     /* Both are called on the replica's thread: quick, not blocking, not destroying the core; submit and cancel are
      * allowed. on_token: each new token in order; false ends the request with it (BERTH_FINISH_CALLER). `logits`
-     * [vocab] of the choice, borrowed for the call. NULL = not wanted */
+     * [vocab] of the choice, borrowed for the call, where wants_logits, else NULL. NULL = not wanted */
     bool (*on_token)(void *user, int32_t index, int32_t id, const float *logits);
     /* Once for every request that was submitted; nothing of it is touched afterwards. `take_result` is the receiver's
      * (deinit), empty when st is not BERTH_OK. Not used by berth_core_run */
@@ -126,6 +126,7 @@ typedef struct berth_core_request {
     int32_t speculate;    /* tokens drafted a step by looking the last ones up in the prompt; 0 = none; greedy only */
     bool no_prefix_cache; /* this request takes and leaves nothing */
     berth_core_session *session; /* held until the end; NULL = none */
+    bool wants_logits;           /* on_token is given them: whole rows come from the head's device */
 } berth_core_request;
 
 /* Puts a request into the queue. It and all it points to are borrowed until `on_end` was called. `out_id` (may be NULL)

@@ -95,8 +95,8 @@ static void tables_share_blocks_without_overlap(void **state)
 enum { T = 16, S = 3, M = 4, H = 2 };
 
 typedef struct memory {
-    int32_t ids[T], positions[T], token_seq[T], slots[T], table[S * M], src[T], dst[T], rows[T];
-    float inv_freq[S * H];
+    int32_t ids[T], positions[T], token_seq[T], slots[T], table[S * M], src[T], dst[T], rows[T], best[T];
+    float inv_freq[S * H], scales[T];
 } memory;
 
 static berth_batch_inputs inputs_of(memory *m)
@@ -111,10 +111,12 @@ static berth_batch_inputs inputs_of(memory *m)
     in.data[BERTH_INPUT_IMAGE_SRC] = m->src;
     in.data[BERTH_INPUT_IMAGE_DST] = m->dst;
     in.data[BERTH_INPUT_LOGIT_ROWS] = m->rows;
+    in.data[BERTH_INPUT_BEST_ROWS] = m->best;
+    in.data[BERTH_INPUT_BEST_SCALES] = m->scales;
     in.bounds.value[BERTH_SYM_TOKENS] = T;
     in.bounds.value[BERTH_SYM_SEQS] = S;
     in.bounds.value[BERTH_SYM_IMAGE_ROWS] = T;
-    in.bounds.value[BERTH_SYM_LOGITS] = S;
+    in.bounds.value[BERTH_SYM_LOGITS] = in.bounds.value[BERTH_SYM_BEST] = S;
     return in;
 }
 
@@ -171,6 +173,36 @@ static void a_batch_of_three_sequences(void **state)
     assert_memory_equal(m.table, table, sizeof table);
     static const float inv_freq[] = {1, 2, 3, 4, 5, 6};
     assert_memory_equal(m.inv_freq, inv_freq, sizeof inv_freq);
+}
+
+/* A row whose token a sampler chooses, a greedy one, and three rows of guesses of which the last two are sampled. */
+static void rows_whose_best_are_wanted_are_named(void **state)
+{
+    (void)state;
+    int32_t blocks[] = {0}, ids[3] = {1, 2, 3};
+    const float f[] = {1, 1};
+    const berth_block_table kv = {.blocks = blocks, .n_blocks = 1, .cap = 1, .block = 8};
+    const berth_batch_item one = {
+        .ids = ids, .n_tokens = 1, .kv = &kv, .inv_freq = f, .image_token_id = -1, .logits = BERTH_LOGITS_LAST};
+    berth_batch_item items[] = {one, one, one};
+    items[0].n_best = 1, items[0].best_scale = 2;
+    items[2].n_tokens = 3, items[2].logits = BERTH_LOGITS_ALL, items[2].n_best = 2, items[2].best_scale = 0.5f;
+    memory m;
+    memset(&m, 0x55, sizeof m);
+    berth_batch_inputs in = inputs_of(&m);
+    berth_sizes sizes;
+    in.bounds.value[BERTH_SYM_LOGITS] = 5;
+    assert_int_equal(berth_batch_fill(&in, items, 3, &sizes, NULL), BERTH_OK);
+    assert_int_equal(sizes.value[BERTH_SYM_LOGITS], 5);
+    assert_int_equal(sizes.value[BERTH_SYM_BEST], 3);
+    static const int32_t best[] = {0, 3, 4};
+    static const float scales[] = {2, 0.5f, 0.5f};
+    assert_memory_equal(m.best, best, sizeof best);
+    assert_memory_equal(m.scales, scales, sizeof scales);
+    in.bounds.value[BERTH_SYM_BEST] = 2;
+    assert_int_equal(berth_batch_fill(&in, items, 3, &sizes, NULL), BERTH_INTERNAL);
+    items[0].n_best = 2; /* of one row */
+    assert_int_equal(berth_batch_fill(&in, items, 1, &sizes, NULL), BERTH_INTERNAL);
 }
 
 static void a_batch_over_its_bounds_is_refused(void **state)
@@ -263,6 +295,7 @@ int main(void)
         cmocka_unit_test(what_is_taken_is_aligned_and_within),
         cmocka_unit_test(tables_share_blocks_without_overlap),
         cmocka_unit_test(a_batch_of_three_sequences),
+        cmocka_unit_test(rows_whose_best_are_wanted_are_named),
         cmocka_unit_test(a_batch_over_its_bounds_is_refused),
         cmocka_unit_test(rope_frequencies),
         cmocka_unit_test(protection_stops_and_names_the_owner),

@@ -89,7 +89,7 @@ static bool scan_wants(void *user, const berth_bound *b, int32_t index)
     const berth_op *op = &b->program->ops[index];
     (void)user;
     return op->kind != BERTH_OP_COPY && !berth_op_infos[op->kind].writes_state && op->kind != BERTH_OP_LOGIT_STATS &&
-           berth_dtype_is_float(b->program->values[op->out].dtype);
+           op->kind != BERTH_OP_LOGIT_BEST && berth_dtype_is_float(b->program->values[op->out].dtype);
 }
 
 static void scan_see(void *user, const berth_bound *b, int32_t index, const berth_op_call *call)

@@ -68,11 +68,21 @@ void berth_pass_add_tile(berth_pass *p, berth_active *a, int32_t tile)
     p->n_units++;
 }
 
+/* Rows whose token a sampler chooses: the decode's, or the prompt's last. A token that is forced is chosen already. */
+static int32_t count_best(const berth_active *a, int32_t n_logits)
+{
+    if (!a->sampler || !berth_sampler_wants_best(a->sampler) || n_logits == 0) return 0;
+    int32_t n = a->phase == BERTH_PHASE_DECODE ? n_logits : 1;
+    return a->result.n_ids + n > a->request->n_forced ? n : 0;
+}
+
 void berth_pass_add_rows(berth_pass *p, berth_active *a, int64_t first, int32_t n, berth_want_logits logits)
 {
     const berth_core_request *q = a->request;
     int32_t image = q->n_tiles > 0 && first < q->n_ids ? q->image_token_id : -1;
     int32_t i = p->n_items;
+    int32_t n_logits = logits == BERTH_LOGITS_ALL ? n : logits == BERTH_LOGITS_LAST ? 1 : 0;
+    int32_t n_best = count_best(a, n_logits);
     p->tables[i] = (berth_block_table){
         .blocks = a->tile_blocks, .n_blocks = q->n_tiles, .cap = q->n_tiles, .block = p->replica->features.block};
     p->batch[i] = (berth_batch_item){.ids = a->ids + first,
@@ -83,9 +93,10 @@ void berth_pass_add_rows(berth_pass *p, berth_active *a, int64_t first, int32_t 
                                      .image_token_id = image,
                                      .features = &p->tables[i],
                                      .first_feature = image >= 0 ? berth_count_id(a->ids, first, image) : 0,
-                                     .logits = logits};
-    int32_t n_logits = logits == BERTH_LOGITS_ALL ? n : logits == BERTH_LOGITS_LAST ? 1 : 0;
-    p->items[i] = (berth_pass_item){.who = a, .first = first, .n = n, .n_logits = n_logits};
+                                     .logits = logits,
+                                     .n_best = n_best,
+                                     .best_scale = n_best > 0 ? berth_sampler_scale(a->sampler) : 0};
+    p->items[i] = (berth_pass_item){.who = a, .first = first, .n = n, .n_logits = n_logits, .n_best = n_best};
     p->n_items++;
     p->n_units += n;
 }

@@ -33,21 +33,39 @@ static void take_tile(const berth_pass_item *item, int64_t tower_end_ns)
 
 /* ---- tokens ----------------------------------------------------------------------------------------------------- */
 
-static int32_t choose(berth_active *a, const float *logits, const float *stats)
+typedef struct cursor { /* of an item: its first row of logits, its first row of best ones */
+    int64_t row, best;
+} cursor;
+
+/* An item's i-th row of logits. */
+static berth_logit_row row_of(const berth_pass *p, const berth_pass_item *item, const cursor *at, int32_t i)
 {
-    const berth_core_request *q = a->request;
-    int32_t index = a->result.n_ids;
-    if (index < q->n_forced) return q->forced[index];
-    if (!a->sampler) return (int32_t)stats[BERTH_STAT_ARGMAX];
-    return berth_sampler_next(a->sampler, logits);
+    const int32_t before = item->n_logits - item->n_best;
+    berth_logit_row row = {.pass = p, .who = item->who, .index = at->row + i};
+    row.stats = p->stats + row.index * BERTH_LOGIT_STATS;
+    if (i >= before) row.best = p->best + (at->best + i - before) * BERTH_LOGIT_BEST;
+    return row;
+}
+
+/* The device may be lost between the pass and the look at its logits. */
+static bool fail_choice(berth_active *a, berth_status st, berth_error *err)
+{
+    berth_lost_look(a->replica, st, err);
+    berth_active_fail(a, st, err);
+    return false;
 }
 
 /* The next token of a; false: it was the last. */
-static bool give_token(berth_active *a, const float *logits, const float *stats)
+static bool give_token(berth_logit_row *row)
 {
+    berth_active *a = row->who;
     const berth_core_request *q = a->request;
+    berth_error err = {0};
     int64_t start = berth_now_ns();
-    int32_t index = a->result.n_ids, id = choose(a, logits, stats);
+    int32_t index = a->result.n_ids, id = 0;
+    berth_status st = berth_row_choose(row, &id, &err);
+    if (st == BERTH_OK && q->wants_logits) st = berth_row_read(row, &err);
+    if (st != BERTH_OK) return fail_choice(a, st, &err);
     if (a->sampler) berth_sampler_see(a->sampler, id);
     int64_t now = berth_now_ns();
     a->result.timing.sample_ns += now - start;
@@ -56,7 +74,7 @@ static bool give_token(berth_active *a, const float *logits, const float *stats)
     a->keys[a->n_known] = (uint64_t)(uint32_t)id;
     a->ids[a->n_known++] = id;
     berth_count(&a->replica->n_new_tokens, 1);
-    if (q->on_token && !q->on_token(q->user, index, id, logits))
+    if (q->on_token && !q->on_token(q->user, index, id, q->wants_logits ? row->whole : NULL))
         berth_active_finish(a, BERTH_FINISH_CALLER);
     else if (index >= q->n_forced && berth_active_is_stop(a, id))
         berth_active_finish(a, BERTH_FINISH_STOP);
@@ -87,9 +105,8 @@ static void publish(berth_active *a, int64_t first)
         berth_prefix_publish(&a->replica->kv, &a->kv, &a->chain, a->keys, first, a->n_computed);
 }
 
-static void take_prompt(berth_active *a, const berth_pass_item *item, const float *logits, const float *stats)
+static void take_prompt(berth_active *a, const berth_pass *p, const berth_pass_item *item, const cursor *at)
 {
-    size_t last = (size_t)(item->n_logits > 0 ? item->n_logits - 1 : 0);
     a->n_computed = item->first + item->n;
     if (a->n_computed < a->request->n_ids) {
         publish(a, item->first);
@@ -98,22 +115,23 @@ static void take_prompt(berth_active *a, const berth_pass_item *item, const floa
     a->prefilled_ns = berth_now_ns();
     a->phase = BERTH_PHASE_DECODE;
     publish(a, item->first);
-    if (a->limit == 0)
+    if (a->limit == 0) {
         berth_active_finish(a, BERTH_FINISH_LENGTH);
-    else
-        give_token(a, logits + last * (size_t)a->replica->core->config->text.vocab, stats + last * BERTH_LOGIT_STATS);
+        return;
+    }
+    berth_logit_row row = row_of(p, item, at, item->n_logits - 1);
+    give_token(&row);
 }
 
 /* Row i tells the token after itself: what was guessed there is right as long as it is the one. */
-static void take_decode(berth_active *a, const berth_pass_item *item, const float *logits, const float *stats)
+static void take_decode(berth_active *a, const berth_pass *p, const berth_pass_item *item, const cursor *at)
 {
-    size_t vocab = (size_t)a->replica->core->config->text.vocab;
     int32_t right = 0;
     for (int32_t i = 0; i < item->n; i++) {
         int32_t guessed = i + 1 < item->n ? a->ids[a->n_known] : -1;
-        size_t row = (size_t)(item->n_logits == 1 ? 0 : i);
+        berth_logit_row row = row_of(p, item, at, item->n_logits == 1 ? 0 : i);
         a->n_computed = item->first + i + 1;
-        bool goes_on = give_token(a, logits + row * vocab, stats + row * BERTH_LOGIT_STATS);
+        bool goes_on = give_token(&row);
         if (!goes_on || a->ids[a->n_known - 1] != guessed) break;
         right++;
     }
@@ -124,28 +142,30 @@ static void take_decode(berth_active *a, const berth_pass_item *item, const floa
     publish(a, item->first);
 }
 
-static void take_rows(const berth_pass_item *item, const float *logits, const float *stats)
+static void take_rows(const berth_pass *p, const berth_pass_item *item, const cursor *at)
 {
     berth_active *a = item->who;
-    if (a->phase == BERTH_PHASE_OVER || are_sick(a, item, stats)) return; /* cancelled meanwhile */
+    if (a->phase == BERTH_PHASE_OVER || are_sick(a, item, p->stats + at->row * BERTH_LOGIT_STATS))
+        return; /* cancelled meanwhile */
     if (a->phase == BERTH_PHASE_PREFILL)
-        take_prompt(a, item, logits, stats);
+        take_prompt(a, p, item, at);
     else
-        take_decode(a, item, logits, stats);
+        take_decode(a, p, item, at);
 }
 
 void berth_tokens_take(berth_pass *p)
 {
     berth_replica *r = p->replica;
-    size_t vocab = (size_t)r->core->config->text.vocab, row = 0;
+    cursor at = {0};
     int64_t tower_end_ns = p->which == BERTH_ENCODE ? berth_run_marked_ns(p->run) : 0;
     for (int32_t i = 0; i < p->n_items; i++) {
         const berth_pass_item *item = &p->items[i];
         if (p->which == BERTH_ENCODE)
             take_tile(item, tower_end_ns);
         else
-            take_rows(item, p->logits + row * vocab, p->stats + row * BERTH_LOGIT_STATS);
-        row += (size_t)item->n_logits;
+            take_rows(p, item, &at);
+        at.row += item->n_logits;
+        at.best += item->n_best;
     }
     if (p->which == BERTH_ENCODE) berth_count(&r->n_tiles, p->n_items);
 }

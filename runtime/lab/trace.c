@@ -238,6 +238,7 @@ static berth_status run(berth_engine *engine, const berth_trace_request *q, bert
         .max_new = q->n_new,
         .sampling = BERTH_SAMPLING_GREEDY,
         .on_token = keep_token,
+        .wants_logits = true,
         .user = out,
         .tap = &tap,
     };

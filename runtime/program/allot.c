@@ -1,10 +1,10 @@
 /* allot.c - offsets: where in its device's region each activation lies, and the waits that reusing memory needs.
  *
- * A value lives from the op that makes it to its last reader in list order. Values that never live together may share
- * memory; an op that can work in place takes over its operand's. Buffers go largest first to the lowest gap among
- * those alive with them, which comes near the largest sum alive at once (the tests measure how near). Easy to get
- * wrong: memory of a device is written by its own lane only, in order, but copies on other lanes read it: whoever
- * writes there next waits for them.
+ * A value lives from the op that makes it to its last reader in list order, or, where the host is to read it, to the end.
+ * Values that never live together may share memory; an op that can work in place takes over its operand's. Buffers go
+ * largest first to the lowest gap among those alive with them, which comes near the largest sum alive at once (the tests
+ * measure how near). Easy to get wrong: memory of a device is written by its own lane only, in order, but copies on other
+ * lanes read it: whoever writes there next waits for them.
  * Host memory (inputs, outputs) is never reused within a run. */
 #include <stdlib.h>
 #include <string.h>
@@ -59,7 +59,7 @@ static void find_lives(allotter *a)
 {
     const berth_program *p = a->p;
     for (int32_t i = 0; i < p->n_values; i++) {
-        bool keep = a->options->keep_traced && p->values[i].is_traced;
+        bool keep = p->values[i].is_kept || (a->options->keep_traced && p->values[i].is_traced);
         a->last_use[i] = keep ? p->n_ops : p->values[i].producer;
     }
     for (int32_t i = 0; i < p->n_ops; i++)

@@ -30,22 +30,29 @@ static void allot_works_in_place_where_the_op_can(void **state)
     berth_placement_destroy(placement);
 }
 
-static void allot_keeps_traced_values_when_asked(void **state)
+/* All traced values, or one that the host reads where it lies. */
+static void allot_keeps_values_when_asked(void **state)
 {
     (void)state;
     berth_placement *placement = toy_split(0, 0, 0);
     berth_pass_env env = toy_env(placement);
-    for (int keep = 0; keep < 2; keep++) {
-        berth_allot_options options = {.keep_traced = keep};
+    for (int keep = 0; keep < 3; keep++) {
+        berth_allot_options options = {.keep_traced = keep == 1};
         berth_program *p = toy_allotted(&env, &options);
-        const berth_value *v = &p->values[berth_program_find(p, "layer.0")];
+        berth_value *v = &p->values[berth_program_find(p, "layer.0")];
+        if (keep == 2) {
+            v->is_kept = true;
+            assert_int_equal(berth_check_memory(p, &env, NULL), BERTH_AFFINITY); /* others lie there later */
+            assert_int_equal(berth_allot(p, &options, NULL), BERTH_OK);
+            assert_int_equal(berth_check_memory(p, &env, NULL), BERTH_OK);
+        }
         bool overwritten = false;
         for (int32_t i = 0; i < p->n_values; i++) {
             const berth_value *x = &p->values[i];
             bool later = x->kind == BERTH_VALUE_ACTIVATION && x->device == 0 && x->producer > v->producer;
             overwritten |= later && x->offset < v->offset + v->bytes && v->offset < x->offset + x->bytes;
         }
-        assert_int_equal(overwritten, !keep);
+        assert_int_equal(overwritten, keep == 0);
         berth_program_destroy(p);
     }
     berth_placement_destroy(placement);
@@ -230,7 +237,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(allot_works_in_place_where_the_op_can),
-        cmocka_unit_test(allot_keeps_traced_values_when_asked),
+        cmocka_unit_test(allot_keeps_values_when_asked),
         cmocka_unit_test(allot_plans_workspace_per_device),
         cmocka_unit_test(allot_refuses_what_no_computer_holds),
         cmocka_unit_test(check_memory_refuses_what_is_spoilt),

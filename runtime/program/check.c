@@ -224,7 +224,7 @@ static berth_status check_partial(const checker *c, int32_t i)
     if (op->kind == BERTH_OP_COPY && out->partiality != c->p->values[op->in[0]].partiality)
         return refuse(c, i, "turns a partial sum into a full value or the reverse: \"%s\"",
                       berth_word_value(c->p, op->in[0]));
-    if (out->partiality == BERTH_PARTIAL && (!berth_check_may_be_partial(op->kind) || out->is_output))
+    if (out->partiality == BERTH_PARTIAL && (!berth_check_may_be_partial(op->kind) || out->is_output || out->is_kept))
         return refuse(c, i, "gives \"%s\" as a partial sum, where the whole is needed", out->name);
     return BERTH_OK;
 }

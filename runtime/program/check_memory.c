@@ -53,6 +53,7 @@ static bool over_before(const memory *m, int32_t a, int32_t b, int32_t *out_op)
     if (writer < 0) return false; /* b is an input: there before anything */
     if (x->device == BERTH_DEVICE_HOST && x->kind == BERTH_VALUE_ACTIVATION)
         return false; /* an output: read when the run is over */
+    if (x->is_kept) return false;
     if (x->producer >= 0 && !berth_order_before(&m->order, x->producer, writer)) return false;
     for (int32_t r = m->first_reader[a]; r < m->first_reader[a + 1]; r++) {
         int32_t reader = m->readers[r];

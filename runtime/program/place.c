@@ -104,7 +104,7 @@ static bool clone_op(berth_program *p, const berth_pass_env *env, int32_t i, int
     memcpy(v.name, name, sizeof v.name - 1);
     v.name[sizeof v.name - 1] = 0;
     v.device = device;
-    v.is_output = v.is_traced = false;
+    v.is_output = v.is_kept = v.is_traced = false;
     int32_t value = berth_program_add_value(p, &v);
     berth_op twin = p->ops[i];
     twin.out = value;

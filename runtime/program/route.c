@@ -31,7 +31,7 @@ static int32_t add_copy_value(router *r, int32_t of, int32_t device, int32_t nod
     v.name[sizeof v.name - 1] = 0;
     v.kind = BERTH_VALUE_ACTIVATION;
     v.input = BERTH_INPUT_NONE;
-    v.is_output = v.is_traced = false;
+    v.is_output = v.is_kept = v.is_traced = false;
     v.device = device;
     v.origin = of;
     v.producer = BERTH_NO_OP;

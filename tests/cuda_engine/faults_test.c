@@ -20,7 +20,8 @@ static const asked pipeline = {.devices = "cuda:0,cuda:1",
                                .strategy = "balanced",
                                .transport = "staged",
                                .plan = {.dtype = BERTH_PLAN_FP32},
-                               .max_new = TOKENS};
+                               .max_new = TOKENS,
+                               .logits = true};
 
 static void check_error(const berth_error *err, int which, uint64_t call)
 {

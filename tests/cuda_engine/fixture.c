@@ -54,6 +54,13 @@ static berth_status plan(golden_engine *e, const golden_model *g, const asked *a
     return st;
 }
 
+static bool has_logits(void *user, int32_t index, int32_t id, const float *logits)
+{
+    (void)user;
+    (void)index;
+    return logits && logits[id] == logits[id];
+}
+
 berth_status world_ask(const golden_model *g, const asked *a, berth_core_result *out, berth_error *err)
 {
     golden_engine e;
@@ -64,6 +71,8 @@ berth_status world_ask(const golden_model *g, const asked *a, berth_core_result 
     if (st == BERTH_OK) {
         const golden_case *c = &g->cases[a->which];
         berth_core_request q = golden_request(c, a->max_new ? a->max_new : c->n_greedy);
+        q.wants_logits = a->logits;
+        if (a->logits) q.on_token = has_logits;
         st = berth_core_run(e.core, &q, out, err);
     }
     golden_stop(&e);

@@ -1,5 +1,5 @@
 /* values_test.c - what crosses between the host and GPUs besides tokens: traced values, the op where bad numbers began,
- * saved sessions; and the ways between GPUs, chosen, proved, asked for. */
+ * saved sessions, what is needed of logits; and the ways between GPUs, chosen, proved, asked for. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -291,6 +291,111 @@ static void edges_tell_their_way_and_time(void **state)
     golden_close(&g);
 }
 
+/* ---- rows of logits --------------------------------------------------------------------------------------------- */
+
+enum { SAMPLED = 6, VOCAB = 490, STATS = 4 * BERTH_LOGIT_STATS, BEST = 4 * BERTH_LOGIT_BEST, WHOLE = 4 * VOCAB };
+
+static const struct {
+    const char *name;
+    berth_sampling rule;
+    bool wants_logits;
+    uint64_t least, most; /* bytes that a step brings from GPUs to the host */
+} choices[] = {
+    {"greedy", BERTH_SAMPLING_GREEDY, false, STATS, STATS},
+    {"greedy, logits", BERTH_SAMPLING_GREEDY, true, STATS + WHOLE, STATS + WHOLE},
+    {"penalty", {.temperature = 1, .top_p = 1, .repetition_penalty = 1.3f}, false, STATS + BEST, STATS + BEST},
+    {"top-k",
+     {.sample = true, .temperature = 0.8f, .top_k = 20, .top_p = 1, .repetition_penalty = 1, .seed = 1},
+     false,
+     STATS + BEST,
+     STATS + BEST},
+    {"top-k, logits",
+     {.sample = true, .temperature = 1.2f, .top_k = 50, .top_p = 0.95f, .repetition_penalty = 1.1f, .seed = 2},
+     true,
+     STATS + BEST + WHOLE,
+     STATS + BEST + WHOLE},
+    {"top-p",
+     {.sample = true, .temperature = 0.5f, .top_p = 0.7f, .repetition_penalty = 1, .seed = 3},
+     false,
+     STATS + BEST,
+     STATS + BEST + WHOLE},
+    {"min-p",
+     {.sample = true, .temperature = 1, .top_p = 1, .min_p = 0.5f, .repetition_penalty = 1, .seed = 4},
+     false,
+     STATS + BEST,
+     STATS + BEST + WHOLE},
+    {"temperature",
+     {.sample = true, .temperature = 0.9f, .top_p = 1, .repetition_penalty = 1, .seed = 5},
+     false,
+     STATS + WHOLE,
+     STATS + WHOLE},
+};
+enum { N_CHOICES = sizeof choices / sizeof choices[0] };
+
+typedef struct chosen {
+    int32_t ids[SAMPLED];
+    uint64_t to_host; /* bytes that left devices */
+    double logits;    /* sum of those of all tokens; 0: there were none */
+} chosen;
+
+static bool add_logits(void *user, int32_t index, int32_t id, const float *logits)
+{
+    chosen *c = user;
+    (void)index;
+    (void)id;
+    for (int32_t i = 0; logits && i < VOCAB; i++) c->logits += (double)logits[i] * (i % 7 + 1);
+    return true;
+}
+
+static void choose_all(const golden_model *g, const char *devices, const char *strategy, chosen out[N_CHOICES])
+{
+    golden_engine e;
+    start(&e, g, devices, strategy, &fp32);
+    const int32_t n = e.machine.n_devices;
+    for (int k = 0; k < N_CHOICES; k++) {
+        berth_error err = {0};
+        berth_core_result r;
+        berth_core_request q = golden_request(&g->cases[0], SAMPLED);
+        out[k] = (chosen){0};
+        q.sampling = choices[k].rule;
+        q.wants_logits = choices[k].wants_logits;
+        q.on_token = add_logits;
+        q.user = &out[k];
+        golden_must(berth_core_run(e.core, &q, &r, &err), &err, choices[k].name);
+        assert_int_equal(r.n_ids, SAMPLED);
+        memcpy(out[k].ids, r.ids, sizeof out[k].ids);
+        for (int32_t d = 0; d < n; d++) out[k].to_host += r.edge_bytes[d * (n + 1) + n];
+        berth_core_result_deinit(&r);
+    }
+    golden_stop(&e);
+}
+
+/* With every option the cpu's tokens, and of a row of logits only what its choice takes leaves the GPU. */
+static void rows_of_logits_stay_on_the_gpu(void **state)
+{
+    (void)state;
+    golden_model g;
+    chosen want[N_CHOICES], got[N_CHOICES];
+    golden_open(&g, "ivl-native");
+    choose_all(&g, "cpu", NULL, want);
+    world_reset("gpus=2;mem=32MiB;seed=11");
+    choose_all(&g, "cuda:0,cuda:1", "balanced", got);
+    world_is_empty("choices");
+    for (int k = 0; k < N_CHOICES; k++) {
+        const uint64_t least = SAMPLED * choices[k].least, most = SAMPLED * choices[k].most;
+        for (int i = 0; i < SAMPLED; i++)
+            if (got[k].ids[i] != want[k].ids[i])
+                fail_msg("%s: token %d is %d, on cpu %d", choices[k].name, i, (int)got[k].ids[i], (int)want[k].ids[i]);
+        if (got[k].to_host < least || got[k].to_host > most)
+            fail_msg("%s: %llu bytes to the host, not %llu to %llu", choices[k].name,
+                     (unsigned long long)got[k].to_host, (unsigned long long)least, (unsigned long long)most);
+        assert_true((got[k].logits != 0) == choices[k].wants_logits);
+        assert_true(fabs(got[k].logits - want[k].logits) <= 1e-4 * fabs(want[k].logits));
+    }
+    for (int32_t i = 0; i < SAMPLED; i++) assert_int_equal(got[2].ids[i], g.cases[0].penalty_all[i]);
+    golden_close(&g);
+}
+
 /* ---- graphs ----------------------------------------------------------------------------------------------------- */
 
 /* Gives the golden tokens; the driver calls it took, and the graphs there were at the end. */
@@ -335,9 +440,13 @@ static void steps_are_replayed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(traced_values_are_the_cpus),     cmocka_unit_test(the_first_bad_op_is_named),
-        cmocka_unit_test(saved_sessions_go_on_elsewhere), cmocka_unit_test(each_edge_takes_its_way),
-        cmocka_unit_test(edges_tell_their_way_and_time),  cmocka_unit_test(steps_are_replayed),
+        cmocka_unit_test(traced_values_are_the_cpus),
+        cmocka_unit_test(the_first_bad_op_is_named),
+        cmocka_unit_test(saved_sessions_go_on_elsewhere),
+        cmocka_unit_test(each_edge_takes_its_way),
+        cmocka_unit_test(edges_tell_their_way_and_time),
+        cmocka_unit_test(rows_of_logits_stay_on_the_gpu),
+        cmocka_unit_test(steps_are_replayed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,6 +42,7 @@ static bool ask(const golden_model *g, const char *config, answer *out, emu_repo
     berth_status st = golden_start(&e, &options, &err);
     berth_core_request q = golden_request(&g->cases[0], TOKENS);
     q.on_token = keep;
+    q.wants_logits = true;
     q.user = out;
     berth_core_result r = {0};
     if (st == BERTH_OK) st = berth_core_run(e.core, &q, &r, &err);

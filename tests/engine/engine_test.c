@@ -76,6 +76,7 @@ static void ends_of_an_answer(void **state)
         q.stop_ids = stops;
         q.n_stop = rows[i].n_stop;
         q.on_token = listen;
+        q.wants_logits = true;
         q.user = &l;
         q.cancel = &cancel;
         berth_core_result result;
@@ -221,6 +222,7 @@ static void edges_carry_what_the_program_says(void **state)
     step.value[BERTH_SYM_TOKENS] = c->n_ids;
     step.value[BERTH_SYM_SEQS] = step.value[BERTH_SYM_LOGITS] = 1;
     step.value[BERTH_SYM_IMAGE_ROWS] = (int64_t)c->n_tiles * v->tokens_per_tile;
+    step.value[BERTH_SYM_BEST] = 0;
     uint64_t a[E] = {0}, b[E] = {0}, sum = 0;
     berth_program_edges(r->encode, &encode, a);
     berth_program_edges(r->step, &step, b);

@@ -132,6 +132,7 @@ static void check_greedy(const char *what, berth_core *core, const golden_case *
     if (traced) {
         q.tap = &tap;
         q.on_token = on_token;
+        q.wants_logits = true;
         q.user = &a;
     }
     golden_must(berth_core_run(core, &q, &result, &err), &err, what);

@@ -38,6 +38,7 @@ static answer ask(const golden_model *g, const char *devices, const char *strate
     a.logits = calloc((size_t)NEW * (size_t)a.vocab, sizeof *a.logits);
     berth_core_request q = golden_request(&g->cases[0], NEW);
     q.on_token = keep;
+    q.wants_logits = true;
     q.user = &a;
     berth_core_result result;
     golden_must(berth_core_run(e.core, &q, &result, &err), &err, devices);
