@@ -221,7 +221,7 @@ static void refused_options(void **state)
 
 /* ---- choices from the best of a row ----------------------------------------------------------------------------- */
 
-static int32_t n_rounds = 3000;
+static int32_t n_rounds = 1500;
 
 typedef struct dice {
     uint64_t state;

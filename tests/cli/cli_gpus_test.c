@@ -192,13 +192,35 @@ static void cores_are_measured(void **state)
     program_deinit(&r);
 }
 
+/* ---- answers ----------------------------------------------------------------------------------------------------- */
+
+/* Greedy and sampled: a choice from what two GPUs tell of the logits is the cpu's from all of them. */
+static void answers_are_the_cpus(void **state)
+{
+    (void)state;
+    static const char *const options[] = {"", " --repetition-penalty 1.3", " --top-k 30 --temperature 1.2 --seed 5",
+                                          " --sample --seed 6"};
+    emulate("gpus=2;mem=32MiB;seed=3");
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        char arguments[256];
+        program_result r[2];
+        for (int k = 0; k < 2; k++) {
+            snprintf(arguments, sizeof arguments, "run " NATIVE "-p Hello -n 5 --dtype fp32 --devices %s%s",
+                     k ? "cuda:0,cuda:1 --strategy balanced" : "cpu", options[i]);
+            r[k] = program_expect(NULL, 0, arguments);
+        }
+        assert_true(r[0].out_size > 0);
+        if (strcmp(r[0].out, r[1].out) != 0) fail_msg("%s: \"%s\", on GPUs \"%s\"", options[i], r[0].out, r[1].out);
+        for (int k = 0; k < 2; k++) program_deinit(&r[k]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(machines_as_users_have_them),
-        cmocka_unit_test(json_says_the_same),
-        cmocka_unit_test(what_is_measured_is_kept),
-        cmocka_unit_test(cores_are_measured),
+        cmocka_unit_test(machines_as_users_have_them), cmocka_unit_test(json_says_the_same),
+        cmocka_unit_test(what_is_measured_is_kept),    cmocka_unit_test(cores_are_measured),
+        cmocka_unit_test(answers_are_the_cpus),
     };
     return cmocka_run_group_tests_name("GPUs on the command line", tests, NULL, NULL);
 }

@@ -293,7 +293,7 @@ static void edges_tell_their_way_and_time(void **state)
 
 /* ---- rows of logits --------------------------------------------------------------------------------------------- */
 
-enum { SAMPLED = 6, VOCAB = 490, STATS = 4 * BERTH_LOGIT_STATS, BEST = 4 * BERTH_LOGIT_BEST, WHOLE = 4 * VOCAB };
+enum { SAMPLED = 5, VOCAB = 512, STATS = 4 * BERTH_LOGIT_STATS, BEST = 4 * BERTH_LOGIT_BEST, WHOLE = 4 * VOCAB };
 
 static const struct {
     const char *name;
@@ -376,7 +376,7 @@ static void rows_of_logits_stay_on_the_gpu(void **state)
     (void)state;
     golden_model g;
     chosen want[N_CHOICES], got[N_CHOICES];
-    golden_open(&g, "ivl-native");
+    golden_open(&g, "qwen2-text");
     choose_all(&g, "cpu", NULL, want);
     world_reset("gpus=2;mem=32MiB;seed=11");
     choose_all(&g, "cuda:0,cuda:1", "balanced", got);
