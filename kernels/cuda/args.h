@@ -139,7 +139,8 @@ typedef struct berth_cuda_attention_paged {
     berth_cuda_out o;
     float *partial; /* [tokens, heads, n_splits, d + 2]: sums, then the maximum and the denominator */
     int heads, kv_heads, d, block, max_blocks, n_splits, n_tokens;
-    int whole; /* a block takes all of a token's splits and writes o; else each writes its part of `partial` */
+    unsigned per_block; /* 2^32 / block rounded up, 0 of block 1: divides positions while position * block < 2^32 */
+    int whole;          /* a block takes all of a token's splits and writes o; else each writes its part of `partial` */
     float scale;
 } berth_cuda_attention_paged;
 
@@ -148,6 +149,9 @@ typedef struct berth_cuda_attention_paged {
 enum { BERTH_CUDA_SPLIT = 256, BERTH_CUDA_UNIT = 64 };
 /* Tokens of a call up to which splits go to blocks of their own, through scratch; query rows of a tile on tensor cores. */
 enum { BERTH_CUDA_SPLIT_TOKENS = 64, BERTH_CUDA_ATTENTION_ROWS = 64 };
+/* Shared memory of one of its warps, for heads of d: outputs of 16 query heads in fp32 and what they saw; where ldmatrix turns values (sm_75 on), its keys' values,
+ * which are more. */
+#define BERTH_CUDA_DECODE_REGION(d, capability) ((capability) < 75 ? 16 * 4 * (d) + 16 * 8 : BERTH_CUDA_UNIT * 2 * (d))
 /* Rows and threads of kernels, which their launches must match. */
 enum {
     BERTH_CUDA_THREADS = 256,

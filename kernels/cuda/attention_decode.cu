@@ -1,5 +1,5 @@
 /* attention_decode.cu - attention over a paged key-value cache on the ordinary units, for what tensor cores do not take: a token's context is cut into splits of
- * fixed length, each block takes one, and a second kernel (in attention_tensor.cu) joins them in order. Calls of many tokens give all splits of a token to one block, which joins them in
+ * fixed length, each block takes one, and a second kernel joins them in order, those of attention_tensor.cu too. Calls of many tokens give all splits of a token to one block, which joins them in
  * the same order. Splits do not depend on the call's other tokens, so neither do a token's bits. Reading keys and values is the limit; each is read once for all
  * query heads of its group, eight at a time.
  * Source: the split-KV scheme of Flash-Decoding. */
@@ -159,3 +159,22 @@ template <class K> __device__ __forceinline__ void decode(const berth_cuda_atten
         decode<K>(a);                                                                                                  \
     }
 BERTH_FOR_DTYPES(DECODE)
+
+/* Block (head, token), a thread a column: splits in order. */
+BERTH_KERNEL(attention_merge, berth_cuda_attention_paged)
+{
+    const int n = a.positions[blockIdx.y] / BERTH_CUDA_SPLIT + 1, stride = a.d + 2;
+    const long long head = (long long)blockIdx.y * a.heads + blockIdx.x;
+    const float *partial = a.partial + head * a.n_splits * stride;
+    for (int c = (int)threadIdx.x; c < a.d; c += (int)blockDim.x) {
+        softmax_seen all = softmax_nothing();
+        float o = 0;
+#pragma unroll 4
+        for (int i = 0; i < n; i++) { /* reads ahead of the sums, which wait for each other */
+            const float *part = partial + (long long)i * stride;
+            const softmax_seen seen = {part[a.d], part[a.d + 1]};
+            o = softmax_joined(softmax_join(all, seen), o, part[c]);
+        }
+        store_one(a.o, head * a.d + c, o / all.sum);
+    }
+}

@@ -22,32 +22,21 @@ size_t berth_cuda_attention_workspace(const berth_op_call *shapes)
     return tokens * (size_t)heads_of(shapes) * (size_t)splits_of(shapes) * row * sizeof(float);
 }
 
-/* Tensor cores take operands of one dtype, fp16 since sm_75 (sm_70 has other fragments) and bf16 since sm_80, with heads of 64 and 128. */
+/* Tensor cores take operands of one dtype, fp16 since sm_70 and bf16 since sm_80, with heads of 64 and 128. Tiles and decodes must give the same bits, so what
+ * is asked here is the same for both. */
 static bool has_tensor_cores(const berth_op_call *call, int64_t d, int32_t capability)
 {
     berth_dtype dtype = call->in[0].dtype;
     bool full = call->kind == BERTH_OP_ATTENTION_FULL;
     if (call->in[1].dtype != dtype || call->out.dtype != dtype || (full && call->in[2].dtype != dtype)) return false;
     if (d != 64 && d != 128) return false;
-    return (dtype == BERTH_F16 && capability >= 75) || (dtype == BERTH_BF16 && capability >= 80);
+    return (dtype == BERTH_F16 && capability >= 70) || (dtype == BERTH_BF16 && capability >= 80);
 }
 
-/* A decode's keys and values of a split, and what its warps saw of it. */
-static uint32_t split_bytes(int d)
-{
-    return BERTH_CUDA_SPLIT * (uint32_t)d * 2 + BERTH_CUDA_SPLIT / BERTH_CUDA_UNIT * 16 * 8;
-}
-
-/* Tiles and decode must give the same bits, so both take tensor cores or neither: a decode with heads of 128 needs more than the 64 KiB that sm_75 has. */
-static bool paged_has_tensor_cores(const berth_op_call *call, int64_t d, int32_t capability)
-{
-    return has_tensor_cores(call, d, capability) && (capability >= 80 || split_bytes((int)d) <= 64 * 1024);
-}
-
-/* Two stages of a unit's keys and values. */
+/* A unit's keys and values. */
 static uint32_t tile_bytes(int d)
 {
-    return 2u * 2u * BERTH_CUDA_UNIT * (uint32_t)d * 2u;
+    return 2u * BERTH_CUDA_UNIT * (uint32_t)d * 2u;
 }
 
 static int32_t full(const berth_op_call *call, int32_t capability, berth_cuda_launch *out)
@@ -77,6 +66,7 @@ static int32_t full(const berth_op_call *call, int32_t capability, berth_cuda_la
 static berth_cuda_attention_paged paged_arguments(const berth_op_call *call)
 {
     const berth_tensor *kv = &call->in[1];
+    const int64_t block = kv->dims[3];
     return (berth_cuda_attention_paged){.q = berth_cuda_input(&call->in[0]),
                                         .kv = kv->data,
                                         .positions = call->in[2].data,
@@ -86,7 +76,8 @@ static berth_cuda_attention_paged paged_arguments(const berth_op_call *call)
                                         .partial = call->workspace,
                                         .heads = (int)heads_of(call),
                                         .kv_heads = (int)kv->dims[2],
-                                        .block = (int)kv->dims[3],
+                                        .block = (int)block,
+                                        .per_block = block > 1 ? (unsigned)(((1LL << 32) + block - 1) / block) : 0,
                                         .d = (int)kv->dims[4],
                                         .max_blocks = (int)berth_tensor_last(&call->in[4]),
                                         .n_splits = (int)splits_of(call),
@@ -100,12 +91,14 @@ static int32_t paged(const berth_op_call *call, int32_t capability, berth_cuda_l
     berth_cuda_attention_paged args = paged_arguments(call);
     const int group = args.heads / args.kv_heads;
     const char *dtype = berth_dtype_name(call->in[1].dtype);
-    const bool tensor = paged_has_tensor_cores(call, args.d, capability) && group <= BERTH_CUDA_ATTENTION_ROWS;
+    const bool tensor = has_tensor_cores(call, args.d, capability) && group <= BERTH_CUDA_ATTENTION_ROWS;
     const uint32_t d = (uint32_t)args.d, kv_heads = (uint32_t)args.kv_heads, tokens = (uint32_t)args.n_tokens;
     if (args.n_tokens > 65535 || args.heads > 65535 || args.d > BERTH_CUDA_MAX_HEAD) return -1;
+    if ((int64_t)args.block * args.max_blocks >= (1LL << 32) / args.block) return -1; /* per_block does not divide it */
     args.whole = args.n_tokens > BERTH_CUDA_SPLIT_TOKENS;
     uint32_t grid[] = {args.whole ? 1 : (uint32_t)args.n_splits, kv_heads, tokens};
-    uint32_t bytes = 4 * BERTH_CUDA_HEADS * (d + BERTH_CUDA_SPLIT + 2);
+    uint32_t bytes =
+        4 * BERTH_CUDA_HEADS * ((d + 7) / 8 * 8 + BERTH_CUDA_SPLIT + 2) + 2 * BERTH_CUDA_ATTENTION_THREADS * 8 * 4;
     if (!tensor)
         berth_cuda_name(&out[0], "attention_decode_%s", dtype);
     else if (args.whole) {
@@ -115,7 +108,7 @@ static int32_t paged(const berth_op_call *call, int32_t capability, berth_cuda_l
     } else {
         berth_cuda_name(&out[0], "attention_split_%d_%s", args.d, dtype);
         grid[1] *= (uint32_t)(group + 15) / 16;
-        bytes = split_bytes(args.d);
+        bytes = BERTH_CUDA_SPLIT / BERTH_CUDA_UNIT * BERTH_CUDA_DECODE_REGION(d, capability);
     }
     berth_cuda_launch_3d(&out[0], grid, BERTH_CUDA_ATTENTION_THREADS, bytes, &args, sizeof args);
     if (args.whole) return 1;

@@ -76,57 +76,67 @@ __device__ __forceinline__ int chunk_at(int row, int chunk)
     return row * BERTH_CUDA_STAGE_ROW + ((chunk ^ (row >> 1 & 3)) << 4);
 }
 
-/* A block's tile: EDGE rows by EDGE outputs, DOWN x ACROSS warps. A stage of the pipeline holds 32 inputs of the tile's rows of x, then of w. */
-template <class T, int EDGE, int DOWN, int ACROSS> struct linear_tile {
-    enum {
-        THREADS = DOWN * ACROSS * 32,
-        COPIES = 2 * EDGE * 4 / THREADS,
-        SQUARES_DOWN = EDGE / DOWN / 16,
-        SQUARES_ACROSS = EDGE / ACROSS / 16,
-        STAGE = 2 * EDGE * BERTH_CUDA_STAGE_ROW
-    };
+/* A thread's part of what a block of EDGE rows by EDGE outputs copies for each stage of the pipeline: 32 inputs of the tile's rows of x, then of w. */
+template <class T, int EDGE, int THREADS> struct tile_copies {
+    enum { COPIES = 2 * EDGE * 4 / THREADS };
     const T *from[COPIES]; /* this thread's chunk of each row it copies, at input 0 */
     bool there[COPIES];
     chunk_copy copies[COPIES];
-    square sums[SQUARES_DOWN][SQUARES_ACROSS], chain[SQUARES_DOWN][SQUARES_ACROSS];
+
+    static __device__ __forceinline__ int row(int i) { return ((int)threadIdx.x + i * THREADS) / 4; }
 
     __device__ __forceinline__ void init(const berth_cuda_linear &a, int first_row, int first_out)
     {
 #pragma unroll
         for (int i = 0; i < COPIES; i++) {
-            const int row = ((int)threadIdx.x + i * THREADS) / 4;
-            const bool of_x = row < EDGE;
-            const int at = of_x ? first_row + row : first_out + row - EDGE, n = of_x ? a.rows : a.n_out;
+            const bool of_x = row(i) < EDGE;
+            const int at = of_x ? first_row + row(i) : first_out + row(i) - EDGE, n = of_x ? a.rows : a.n_out;
             there[i] = at < n;
             from[i] = (const T *)(of_x ? a.x.at : a.w.at) + (long long)min(at, n - 1) * a.n_in;
         }
-#pragma unroll
-        for (int m = 0; m < SQUARES_DOWN; m++)
-#pragma unroll
-            for (int n = 0; n < SQUARES_ACROSS; n++)
-#pragma unroll
-                for (int i = 0; i < 8; i++) sums[m][n].c[i] = chain[m][n].c[i] = 0;
     }
 
-    __device__ __forceinline__ void begin_stage(char *stage, int k, int n_in)
+    __device__ __forceinline__ void begin(char *stage, int k, int n_in)
     {
         const int chunk = (int)threadIdx.x % 4, at = k + chunk * CHUNK, left = max(min(n_in - at, (int)CHUNK), 0);
 #pragma unroll
         for (int i = 0; i < COPIES; i++)
-            copies[i].begin(stage + chunk_at(((int)threadIdx.x + i * THREADS) / 4, chunk), from[i] + (left ? at : 0),
-                            there[i] ? left * 2 : 0, n_in % CHUNK == 0);
+            copies[i].begin(stage + chunk_at(row(i), chunk), from[i] + (left ? at : 0), there[i] ? left * 2 : 0,
+                            n_in % CHUNK == 0);
     }
 
-    __device__ __forceinline__ void end_stage()
+    __device__ __forceinline__ void end()
     {
 #pragma unroll
         for (int i = 0; i < COPIES; i++) copies[i].end();
     }
+};
+
+/* Place of an output in the tile's sums, [EDGE, EDGE] of fp32 in shared memory: runs of eight change places so that neighbouring rows meet other banks. */
+template <int EDGE> __device__ __forceinline__ int sum_at(int row, int column)
+{
+    return row * EDGE + (column ^ (row & 3) * RUN);
+}
+
+/* A warp's part of the tile, one of DOWN x ACROSS. */
+template <class T, int EDGE, int DOWN, int ACROSS> struct tile_sums {
+    enum { SQUARES_DOWN = EDGE / DOWN / 16, SQUARES_ACROSS = EDGE / ACROSS / 16 };
+    square sums[SQUARES_DOWN][SQUARES_ACROSS], chain[SQUARES_DOWN][SQUARES_ACROSS];
+
+    static __device__ __forceinline__ int first_row() { return (int)threadIdx.x / 32 / ACROSS * SQUARES_DOWN * 16; }
+    static __device__ __forceinline__ int first_out() { return (int)threadIdx.x / 32 % ACROSS * SQUARES_ACROSS * 16; }
+
+    __device__ __forceinline__ void clear()
+    {
+#pragma unroll
+        for (int m = 0; m < SQUARES_DOWN; m++)
+#pragma unroll
+            for (int n = 0; n < SQUARES_ACROSS; n++) sums[m][n].clear(), chain[m][n].clear();
+    }
 
     __device__ __forceinline__ void multiply_stage(const char *stage)
     {
-        const int warp = (int)threadIdx.x / 32, row = warp / ACROSS * SQUARES_DOWN * 16;
-        const int column = EDGE + warp % ACROSS * SQUARES_ACROSS * 16;
+        const int row = first_row(), out = EDGE + first_out();
         left_operand x[SQUARES_DOWN];
         right_operand w[SQUARES_ACROSS];
 #pragma unroll
@@ -134,7 +144,7 @@ template <class T, int EDGE, int DOWN, int ACROSS> struct linear_tile {
             x[m].load([&](int r, int c) { return load_16_bytes(stage + chunk_at(row + m * 16 + r, c)); });
 #pragma unroll
         for (int n = 0; n < SQUARES_ACROSS; n++)
-            w[n].load([&](int r, int c) { return load_16_bytes(stage + chunk_at(column + n * 16 + r, c)); });
+            w[n].load([&](int r, int c) { return load_16_bytes(stage + chunk_at(out + n * 16 + r, c)); });
 #pragma unroll
         for (int m = 0; m < SQUARES_DOWN; m++)
 #pragma unroll
@@ -146,79 +156,74 @@ template <class T, int EDGE, int DOWN, int ACROSS> struct linear_tile {
 #pragma unroll
         for (int m = 0; m < SQUARES_DOWN; m++)
 #pragma unroll
-            for (int n = 0; n < SQUARES_ACROSS; n++)
+            for (int n = 0; n < SQUARES_ACROSS; n++) {
 #pragma unroll
-                for (int i = 0; i < 8; i++) sums[m][n].c[i] += chain[m][n].c[i], chain[m][n].c[i] = 0;
+                for (int i = 0; i < 8; i++) sums[m][n].c[i] += chain[m][n].c[i];
+                chain[m][n].clear();
+            }
     }
 
-    /* The sums into shared memory [EDGE, EDGE] of fp32; runs of eight change places so that neighbouring rows meet other banks. */
     __device__ __forceinline__ void gather(float *all) const
     {
-        const int warp = (int)threadIdx.x / 32, row = warp / ACROSS * SQUARES_DOWN * 16;
-        const int column = warp % ACROSS * SQUARES_ACROSS * 16;
 #pragma unroll
         for (int m = 0; m < SQUARES_DOWN; m++)
 #pragma unroll
             for (int n = 0; n < SQUARES_ACROSS; n++)
 #pragma unroll
                 for (int i = 0; i < 8; i++)
-                    all[sum_at(row + m * 16 + row_of(i), column + n * 16 + column_of(i))] = sums[m][n].c[i];
-    }
-
-    static __device__ __forceinline__ int sum_at(int row, int column)
-    {
-        return row * EDGE + (column ^ (row & 3) * RUN);
-    }
-
-    /* Whole runs of rows into y, so that writes are coalesced. */
-    static __device__ __forceinline__ void write(const berth_cuda_linear &a, const float *all, int first_row,
-                                                 int first_out)
-    {
-        const bool aligned = a.n_out % RUN == 0;
-        for (int i = (int)threadIdx.x; i < EDGE * EDGE / RUN; i += THREADS) {
-            const int row = i / (EDGE / RUN), column = i % (EDGE / RUN) * RUN, out = first_out + column;
-            if (first_row + row >= a.rows || out >= a.n_out) continue;
-            float v[RUN], bias[RUN] = {0};
-            const float *from = all + sum_at(row, column);
-            load_whole_run(from, v);
-            if (a.bias.at) load_run(a.bias, out, a.n_out - out, true, bias);
-#pragma unroll
-            for (int j = 0; j < RUN; j++) v[j] += bias[j];
-            store_run(a.y, (long long)(first_row + row) * a.n_out + out, a.n_out - out, aligned, v);
-        }
+                    all[sum_at<EDGE>(first_row() + m * 16 + row_of(i), first_out() + n * 16 + column_of(i))] =
+                        sums[m][n].c[i];
     }
 };
 
-/* Block (rows, outputs). Shared: STAGES stages. The barrier of a round makes the stage that has come seen by all, and says that all are done with the one
- * that is filled next; behind the last round the stages' memory takes the sums. n_in is a multiple of 4. */
+/* The tile's sums, whole runs of rows into y, so that writes are coalesced. */
+template <int EDGE>
+__device__ __forceinline__ void write_tile(const berth_cuda_linear &a, const float *all, int first_row, int first_out)
+{
+    const bool aligned = a.n_out % RUN == 0;
+    for (int i = (int)threadIdx.x; i < EDGE * EDGE / RUN; i += (int)blockDim.x) {
+        const int row = i / (EDGE / RUN), column = i % (EDGE / RUN) * RUN, out = first_out + column;
+        if (first_row + row >= a.rows || out >= a.n_out) continue;
+        float v[RUN], bias[RUN] = {0};
+        load_whole_run(all + sum_at<EDGE>(row, column), v);
+        if (a.bias.at) load_run(a.bias, out, a.n_out - out, true, bias);
+#pragma unroll
+        for (int j = 0; j < RUN; j++) v[j] += bias[j];
+        store_run(a.y, (long long)(first_row + row) * a.n_out + out, a.n_out - out, aligned, v);
+    }
+}
+
+/* Block (rows, outputs) of DOWN x ACROSS warps. Shared: STAGES stages. The barrier of a round makes the stage that has come seen by all, and says that all are
+ * done with the one that is filled next; behind the last round the stages' memory takes the sums. n_in is a multiple of 4. */
 template <class T, int EDGE, int DOWN, int ACROSS>
 __device__ __forceinline__ void linear_tiles(const berth_cuda_linear &a)
 {
-    typedef linear_tile<T, EDGE, DOWN, ACROSS> tile;
-    enum { STAGES = BERTH_CUDA_STAGES, CHAIN = BERTH_CUDA_CHAIN / BLOCK_K };
+    enum { STAGES = BERTH_CUDA_STAGES, STAGE = 2 * EDGE * BERTH_CUDA_STAGE_ROW, CHAIN = BERTH_CUDA_CHAIN / BLOCK_K };
     char *shared = (char *)berth_shared;
     const int first_row = (int)blockIdx.x * EDGE, first_out = (int)blockIdx.y * EDGE;
     const int rounds = (a.n_in + BLOCK_K - 1) / BLOCK_K;
-    tile t;
-    t.init(a, first_row, first_out);
+    tile_copies<T, EDGE, DOWN * ACROSS * 32> copies;
+    tile_sums<T, EDGE, DOWN, ACROSS> sums;
+    copies.init(a, first_row, first_out);
+    sums.clear();
     for (int i = 0; i < STAGES - 1; i++) {
-        if (i < rounds) t.begin_stage(shared + i * tile::STAGE, i * BLOCK_K, a.n_in), t.end_stage();
+        if (i < rounds) copies.begin(shared + i * STAGE, i * BLOCK_K, a.n_in), copies.end();
         copies_commit();
     }
     for (int i = 0; i < rounds; i++) {
         const int next = i + STAGES - 1;
         copies_wait<STAGES - 2>();
         __syncthreads();
-        if (next < rounds) t.begin_stage(shared + next % STAGES * tile::STAGE, next * BLOCK_K, a.n_in);
+        if (next < rounds) copies.begin(shared + next % STAGES * STAGE, next * BLOCK_K, a.n_in);
         copies_commit();
-        t.multiply_stage(shared + i % STAGES * tile::STAGE);
-        if (i % CHAIN == CHAIN - 1 || i == rounds - 1) t.end_chain();
-        if (next < rounds) t.end_stage();
+        sums.multiply_stage(shared + i % STAGES * STAGE);
+        if (i % CHAIN == CHAIN - 1 || i == rounds - 1) sums.end_chain();
+        if (next < rounds) copies.end();
     }
     __syncthreads();
-    t.gather((float *)shared);
+    sums.gather((float *)shared);
     __syncthreads();
-    tile::write(a, (const float *)shared, first_row, first_out);
+    write_tile<EDGE>(a, (const float *)shared, first_row, first_out);
 }
 
 #define LINEAR_TENSOR(T)                                                                                               \

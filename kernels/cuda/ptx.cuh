@@ -126,6 +126,14 @@ __device__ __forceinline__ void mma_884(f16, float *d, unsigned a0, unsigned a1,
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7])
                  : "r"(a0), "r"(a1), "r"(b0), "r"(b1));
 }
+/* The same with a lane holding four columns of one k of b, where the other holds four k's of one column. */
+__device__ __forceinline__ void mma_884_down(f16, float *d, unsigned a0, unsigned a1, unsigned b0, unsigned b1)
+{
+    asm volatile("mma.sync.aligned.m8n8k4.row.row.f32.f16.f16.f32 {%0,%1,%2,%3,%4,%5,%6,%7}, {%8,%9}, {%10,%11}, "
+                 "{%0,%1,%2,%3,%4,%5,%6,%7};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7])
+                 : "r"(a0), "r"(a1), "r"(b0), "r"(b1));
+}
 #endif
 
 #if __CUDA_ARCH__ >= 750

@@ -112,6 +112,12 @@ static void attention_agrees_with_ref(void **state)
          3e-6},
         {"prefill", BERTH_OP_ATTENTION_PAGED, berth_build_attention_paged, {6, 2, 64, 16, 1, 70, 331}, BERTH_F32, 3e-6},
         {"chunks", BERTH_OP_ATTENTION_PAGED, berth_build_attention_paged, {4, 4, 128, 7, 3, 23, 90}, BERTH_F32, 3e-6},
+        {"blocks of 1",
+         BERTH_OP_ATTENTION_PAGED,
+         berth_build_attention_paged,
+         {2, 1, 64, 1, 1, 2, 67},
+         BERTH_F32,
+         3e-6},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (int dtype = BERTH_F16; dtype <= BERTH_BF16; dtype++) {
@@ -221,15 +227,16 @@ static void attention_kernels_fit_the_generation(void **state)
 {
     (void)state;
     assert_string_equal(paged_kernel(BERTH_F16, 64, 128, 80), "attention_split_128_f16");
-    assert_string_equal(paged_kernel(BERTH_F16, 64, 128, 75), "attention_decode_f16"); /* 512 bytes over what it has */
-    assert_string_equal(paged_kernel(BERTH_F16, 65, 128, 75), "attention_decode_f16");
+    assert_string_equal(paged_kernel(BERTH_F16, 64, 128, 75), "attention_split_128_f16");
+    assert_string_equal(paged_kernel(BERTH_F16, 65, 128, 70), "attention_tile_128_f16");
     assert_string_equal(paged_kernel(BERTH_F16, 65, 64, 75), "attention_tile_64_f16");
     assert_string_equal(paged_kernel(BERTH_BF16, 65, 64, 90), "attention_tile_64_bf16");
     assert_string_equal(paged_kernel(BERTH_BF16, 65, 64, 75), "attention_decode_bf16");
-    assert_string_equal(paged_kernel(BERTH_F16, 65, 64, 70), "attention_decode_f16");
+    assert_string_equal(paged_kernel(BERTH_F16, 1, 64, 70), "attention_split_64_f16");
+    assert_string_equal(paged_kernel(BERTH_BF16, 65, 64, 70), "attention_decode_bf16");
     assert_string_equal(paged_kernel(BERTH_F16, 65, 80, 90), "attention_decode_f16");
     assert_string_equal(paged_kernel(BERTH_F32, 1, 64, 90), "attention_decode_f32");
-    assert_true((emu_find_kernel("attention_tile_64_f16") != NULL) == (CAPABILITY >= 75));
+    assert_non_null(emu_find_kernel("attention_tile_64_f16"));
     assert_true((emu_find_kernel("attention_tile_64_bf16") != NULL) == (CAPABILITY >= 80));
 }
 

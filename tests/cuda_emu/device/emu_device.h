@@ -32,6 +32,11 @@
     emu_shuffle("__shfl_down_sync", __FILE__, __LINE__, mask, value, (int)(emu_lane() + (by)), 1)
 #define __ballot_sync(mask, vote) emu_ballot(__FILE__, __LINE__, mask, (vote) != 0)
 
+inline unsigned __umulhi(unsigned a, unsigned b)
+{
+    return (unsigned)((unsigned long long)a * b >> 32);
+}
+
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };

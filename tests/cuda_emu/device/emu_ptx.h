@@ -105,16 +105,20 @@ template <int K> __attribute__((no_sanitize("thread"))) inline void emu_combine_
 }
 
 /* "Matrix Fragments for mma.m8n8k4 with .f16 floating point type": quarter q of the warp is lanes 4q .. 4q + 3 and those + 16. In each, A (row) has row and B (col)
- * column lane % 4, + 4 from lane 16 on, all four k's; C's element i is row (lane & 1) + (i & 2), + 4 from lane 16 on, column (i & 4) + (lane & 2) + (i & 1). */
-__attribute__((no_sanitize("thread"))) inline void emu_combine_884(void *const payloads[32])
+ * column lane % 4, + 4 from lane 16 on, all four k's; B (row) has k lane % 4, columns 0 to 3, + 4 from lane 16 on; C's element i is row (lane & 1) + (i & 2), + 4
+ * from lane 16 on, column (i & 4) + (lane & 2) + (i & 1). */
+template <bool B_IS_ROW> __attribute__((no_sanitize("thread"))) inline void emu_combine_884(void *const payloads[32])
 {
     for (int l = 0; l < 32; l++)
         for (int i = 0; i < 8; i++) {
-            int quarter = l / 4 % 4, row = (l & 1) + (i & 2) + l / 16 * 4, column = (i & 4) + (l & 2) + (i & 1);
-            const emu_mma_payload *a = (const emu_mma_payload *)payloads[quarter * 4 + row % 4 + row / 4 * 16];
-            const emu_mma_payload *b = (const emu_mma_payload *)payloads[quarter * 4 + column % 4 + column / 4 * 16];
+            int first = l / 4 % 4 * 4, row = (l & 1) + (i & 2) + l / 16 * 4, column = (i & 4) + (l & 2) + (i & 1);
+            const emu_mma_payload *a = (const emu_mma_payload *)payloads[first + row % 4 + row / 4 * 16];
             float sum = 0;
-            for (int k = 0; k < 4; k++) sum += emu_half_of(a->a, k, false) * emu_half_of(b->b, k, false);
+            for (int k = 0; k < 4; k++) {
+                int at = B_IS_ROW ? k : column % 4, element = B_IS_ROW ? column % 4 : k;
+                const emu_mma_payload *b = (const emu_mma_payload *)payloads[first + at + column / 4 * 16];
+                sum += emu_half_of(a->a, k, false) * emu_half_of(b->b, element, false);
+            }
             ((emu_mma_payload *)payloads[l])->d[i] += sum;
         }
 }
@@ -145,7 +149,12 @@ inline void mma_1688(f16, float *d, unsigned a0, unsigned a1, unsigned b)
 inline void mma_884(f16, float *d, unsigned a0, unsigned a1, unsigned b0, unsigned b1)
 {
     const unsigned a[2] = {a0, a1}, b[2] = {b0, b1};
-    emu_mma(__FILE__, __LINE__, d, a, b, false, emu_combine_884);
+    emu_mma(__FILE__, __LINE__, d, a, b, false, emu_combine_884<false>);
+}
+inline void mma_884_down(f16, float *d, unsigned a0, unsigned a1, unsigned b0, unsigned b1)
+{
+    const unsigned a[2] = {a0, a1}, b[2] = {b0, b1};
+    emu_mma(__FILE__, __LINE__, d, a, b, false, emu_combine_884<true>);
 }
 #endif
 
