@@ -5,56 +5,78 @@
  * Source: the split-KV scheme of Flash-Decoding. */
 #include "kernels/cuda/softmax.cuh"
 
-enum { KEY_LANES = 8 };
+enum { KEY_LANES = 8, AHEAD = 4 }; /* positions of a thread that are read before the first is used */
 
-/* Where position `pos` of the token's sequence lies in the cache: its k row; the v row is `part` elements behind. */
+/* Where position `pos` of the token's sequence lies in the cache: its k row; the v row is half a block's elements behind. */
 template <class K> struct paged_rows {
     const K *base; /* of the kv head */
     const int *table;
     int block, d;
+    unsigned per_block;
     long long block_elements; /* of k and v together */
 
     __device__ __forceinline__ const K *key(int pos) const
     {
-        return base + (long long)table[pos / block] * block_elements + (long long)(pos % block) * d;
+        const int nth = per_block ? (int)__umulhi((unsigned)pos, per_block) : pos; /* pos / block */
+        return base + (long long)table[nth] * block_elements + (long long)(pos - nth * block) * d;
+    }
+    __device__ __forceinline__ const K *value(int pos) const { return key(pos) + block_elements / 2; }
+
+    /* Eight elements of a row from column i on; those past its end are 0. */
+    __device__ __forceinline__ void load(const K *row, int i, float (&x)[RUN]) const
+    {
+        if (d % RUN == 0)
+            load_whole_run(row + i, x);
+        else
+            for (int j = 0; j < RUN; j++) x[j] = i + j < d ? widen(row[i + j]) : 0.0f;
     }
 };
 
-/* Shared memory: q [HEADS, d], scores [HEADS, SPLIT], what each head saw of the split. */
+/* Shared memory: q [HEADS, pitch], scores [HEADS, SPLIT], what each head saw of the split, two heads' sums of values [threads, RUN]. `pitch`: d in whole runs, the
+ * rest of q is 0. */
 struct decode_shared {
-    float *q, *scores;
+    float *q, *scores, *sums;
     softmax_seen *seen;
+    int pitch;
 };
 
-/* Scores of `count` positions: eight lanes a position, each with every eighth run of d, so four positions a warp are in flight and a sum is three shuffles. */
+/* Scores of `count` positions: eight lanes a position, each with every eighth run of d, so a sum is three shuffles. */
 template <class K>
 __device__ __forceinline__ void decode_scores(const decode_shared &s, const paged_rows<K> &rows, int first, int count,
                                               int n_heads, float scale)
 {
-    const int part = (int)threadIdx.x % KEY_LANES, d = rows.d, step = (int)blockDim.x / KEY_LANES;
-    for (int p0 = 0; p0 < count; p0 += step) { /* the whole block alike: its lanes meet in shuffles */
+    const int part = (int)threadIdx.x % KEY_LANES, step = (int)blockDim.x / KEY_LANES;
+    for (int p0 = 0; p0 < count; p0 += AHEAD * step) { /* the whole block alike: its lanes meet in shuffles */
         const int p = p0 + (int)threadIdx.x / KEY_LANES;
-        const K *k = rows.key(first + min(p, count - 1));
-        float sums[BERTH_CUDA_HEADS] = {};
-        for (int i = part * RUN; i < d; i += KEY_LANES * RUN) {
-            float x[RUN];
-            if (d % RUN == 0)
-                load_whole_run(k + i, x);
-            else
-                for (int j = 0; j < RUN; j++) x[j] = i + j < d ? widen(k[i + j]) : 0.0f;
+        const K *keys[AHEAD];
+        float sums[AHEAD][BERTH_CUDA_HEADS] = {};
 #pragma unroll
-            for (int h = 0; h < BERTH_CUDA_HEADS; h++)
+        for (int n = 0; n < AHEAD; n++) keys[n] = rows.key(first + min(p + n * step, count - 1));
+        for (int i = part * RUN; i < s.pitch; i += KEY_LANES * RUN) {
+            float x[AHEAD][RUN], q[RUN];
 #pragma unroll
-                for (int j = 0; j < RUN; j++)
-                    if (h < n_heads && i + j < d) sums[h] = fmaf(s.q[h * d + i + j], x[j], sums[h]);
+            for (int n = 0; n < AHEAD; n++) rows.load(keys[n], i, x[n]);
+#pragma unroll
+            for (int h = 0; h < BERTH_CUDA_HEADS; h++) {
+                if (h >= n_heads) break;
+                load_whole_run(s.q + h * s.pitch + i, q);
+#pragma unroll
+                for (int n = 0; n < AHEAD; n++)
+#pragma unroll
+                    for (int j = 0; j < RUN; j++) sums[n][h] = fmaf(q[j], x[n][j], sums[n][h]);
+            }
         }
 #pragma unroll
         for (int h = 0; h < BERTH_CUDA_HEADS; h++) {
             if (h >= n_heads) break;
 #pragma unroll
-            for (int lanes = KEY_LANES / 2; lanes > 0; lanes /= 2)
-                sums[h] += __shfl_xor_sync(0xffffffffu, sums[h], lanes);
-            if (part == 0 && p < count) s.scores[h * BERTH_CUDA_SPLIT + p] = sums[h] * scale;
+            for (int n = 0; n < AHEAD; n++) {
+#pragma unroll
+                for (int lanes = KEY_LANES / 2; lanes > 0; lanes /= 2)
+                    sums[n][h] += __shfl_xor_sync(0xffffffffu, sums[n][h], lanes);
+                if (part == 0 && p + n * step < count)
+                    s.scores[h * BERTH_CUDA_SPLIT + p + n * step] = sums[n][h] * scale;
+            }
         }
     }
 }
@@ -77,17 +99,49 @@ __device__ __forceinline__ void decode_weights(const decode_shared &s, int count
     }
 }
 
-/* Sums of weight * value in column i, all heads at once. */
+/* Sums of weight * value of all heads: a thread has a run of columns of every so many-th position. */
+template <class K>
+__device__ __forceinline__ void decode_runs(const decode_shared &s, const paged_rows<K> &rows, int first, int count,
+                                            int n_heads, float (&sums)[BERTH_CUDA_HEADS][RUN])
+{
+    const int runs = s.pitch / RUN, step = (int)blockDim.x / runs, i = (int)threadIdx.x % runs * RUN;
+    const int group = (int)threadIdx.x / runs;
+    for (int p0 = group < step ? group : count; p0 < count; p0 += AHEAD * step) {
+        float x[AHEAD][RUN];
+#pragma unroll
+        for (int n = 0; n < AHEAD; n++) rows.load(rows.value(first + min(p0 + n * step, count - 1)), i, x[n]);
+#pragma unroll
+        for (int n = 0; n < AHEAD; n++) {
+            if (p0 + n * step >= count) break;
+#pragma unroll
+            for (int h = 0; h < BERTH_CUDA_HEADS; h++) {
+                if (h >= n_heads) break;
+                const float weight = s.scores[h * BERTH_CUDA_SPLIT + p0 + n * step];
+#pragma unroll
+                for (int j = 0; j < RUN; j++) sums[h][j] = fmaf(weight, x[n][j], sums[h][j]);
+            }
+        }
+    }
+}
+
+/* The sums of column threadIdx.x. Two heads' runs are in shared memory in turn: the barrier makes a head's seen by all, and says that all are done with the head
+ * before it. */
 template <class K>
 __device__ __forceinline__ void decode_values(const decode_shared &s, const paged_rows<K> &rows, int first, int count,
-                                              int n_heads, int i, float (&sums)[BERTH_CUDA_HEADS])
+                                              int n_heads, float (&sums)[BERTH_CUDA_HEADS])
 {
-    const long long to_value = rows.block_elements / 2;
-    for (int p = 0; p < count; p++) {
-        const float v = widen(rows.key(first + p)[to_value + i]);
+    const int groups = (int)blockDim.x / (s.pitch / RUN), column = (int)threadIdx.x;
+    float runs[BERTH_CUDA_HEADS][RUN] = {};
+    decode_runs(s, rows, first, count, n_heads, runs);
 #pragma unroll
-        for (int h = 0; h < BERTH_CUDA_HEADS; h++)
-            if (h < n_heads) sums[h] = fmaf(s.scores[h * BERTH_CUDA_SPLIT + p], v, sums[h]);
+    for (int h = 0; h < BERTH_CUDA_HEADS; h++) {
+        if (h >= n_heads) break;
+        float *all = s.sums + h % 2 * (int)blockDim.x * RUN;
+        store_16_bytes(all + threadIdx.x * RUN, pack(runs[h], (const float *)0));
+        store_16_bytes(all + threadIdx.x * RUN + 4, pack(runs[h] + 4, (const float *)0));
+        __syncthreads();
+        sums[h] = 0;
+        for (int g = 0; g < groups && column < rows.d; g++) sums[h] += all[g * s.pitch + column];
     }
 }
 
@@ -111,8 +165,8 @@ __device__ __forceinline__ void decode_split(const berth_cuda_attention_paged &a
     __syncthreads();
     decode_weights(s, count, n_heads);
     __syncthreads();
+    decode_values(s, rows, first, count, n_heads, sums);
     if (i >= a.d) return;
-    decode_values(s, rows, first, count, n_heads, i, sums);
 #pragma unroll
     for (int h = 0; h < BERTH_CUDA_HEADS; h++) {
         if (h >= n_heads) break;
@@ -131,11 +185,16 @@ template <class K> __device__ __forceinline__ void decode(const berth_cuda_atten
     const int n_keys = a.positions[token] + 1, first = a.whole ? 0 : (int)blockIdx.x;
     const int end = a.whole ? (n_keys + BERTH_CUDA_SPLIT - 1) / BERTH_CUDA_SPLIT : first + 1;
     if (first * BERTH_CUDA_SPLIT >= n_keys) return; /* the whole block: the sequence ends before this split */
-    float *q = (float *)berth_shared, *scores = q + BERTH_CUDA_HEADS * a.d;
-    const decode_shared s = {q, scores, (softmax_seen *)(scores + BERTH_CUDA_HEADS * BERTH_CUDA_SPLIT)};
+    const int pitch = (a.d + RUN - 1) / RUN * RUN;
+    float *q = (float *)berth_shared, *scores = q + BERTH_CUDA_HEADS * pitch;
+    float *seen = scores + BERTH_CUDA_HEADS * BERTH_CUDA_SPLIT;
+    const decode_shared s = {q, scores, seen + 2 * BERTH_CUDA_HEADS, (softmax_seen *)seen, pitch};
     const long long head_elements = (long long)a.block * a.d;
     const paged_rows<K> rows = {(const K *)a.kv + kv_head * head_elements,
-                                a.block_table + (long long)a.token_seq[token] * a.max_blocks, a.block, a.d,
+                                a.block_table + (long long)a.token_seq[token] * a.max_blocks,
+                                a.block,
+                                a.d,
+                                a.per_block,
                                 2 * a.kv_heads * head_elements};
     for (int h0 = 0; h0 < group; h0 += BERTH_CUDA_HEADS) {
         const int n_heads = min(group - h0, (int)BERTH_CUDA_HEADS);
@@ -144,7 +203,8 @@ template <class K> __device__ __forceinline__ void decode(const berth_cuda_atten
 #pragma unroll
         for (int h = 0; h < BERTH_CUDA_HEADS; h++) c.o[h] = 0, c.seen[h] = softmax_nothing();
         __syncthreads();
-        for (int i = (int)threadIdx.x; i < n_heads * a.d; i += (int)blockDim.x) s.q[i] = load_one(a.q, head * a.d + i);
+        for (int i = (int)threadIdx.x; i < n_heads * pitch; i += (int)blockDim.x)
+            s.q[i] = i % pitch < a.d ? load_one(a.q, (head + i / pitch) * a.d + i % pitch) : 0.0f;
         for (int split = first; split < end; split++) decode_split(a, s, rows, split, n_keys, n_heads, head, c);
 #pragma unroll
         for (int h = 0; h < BERTH_CUDA_HEADS; h++)
