@@ -54,6 +54,26 @@ static void every_strategy_gives_them_on_any_devices(void **state)
     golden_close(&g);
 }
 
+/* What most users have: V100s, fp16, residual stream in fp32. The second model's heads are 64 wide, so all its attention is on tensor cores: image tiles, prompt and
+ * decode. */
+static void four_v100_give_them_in_fp16(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *model, *devices;
+    } rows[] = {{"ivl-rms-qknorm", "cuda:0,cuda:1,cuda:2,cuda:3"},
+                {"ivl-wide-heads", "cuda:0,cuda:1,cuda:2,cuda:3"},
+                {"ivl-wide-heads", "cuda:0"}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        golden_model g;
+        golden_open(&g, rows[i].model);
+        world_reset("gpus=4;cap=70;mem=32MiB;name=Tesla V100-SXM2-16GB");
+        const asked a = {.devices = rows[i].devices, .plan = {.dtype = BERTH_PLAN_FP16}, .max_new = TOKENS};
+        world_gives_golden(&g, &a);
+        golden_close(&g);
+    }
+}
+
 /* Every way between two GPUs, each in several orders of execution. */
 static void orders_of_execution_change_nothing(void **state)
 {
@@ -89,6 +109,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_gpu_gives_the_goldens),
         cmocka_unit_test(every_strategy_gives_them_on_any_devices),
+        cmocka_unit_test(four_v100_give_them_in_fp16),
         cmocka_unit_test(orders_of_execution_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
