@@ -1,6 +1,7 @@
 /* code_test.c - berth's kernels by the way that the engine goes: loaded on emulated GPUs from this build's images
  * and from source, every op queued on a stream, against the reference. */
 #include <dirent.h>
+#include <dlfcn.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -377,6 +378,45 @@ static void images_of_the_build_serve_their_gpus(void **state)
     end(&f);
 }
 
+/* Of a fatbin for some GPUs, each takes what runs there: the newest machine code of its generation, else PTX, else
+ * nothing. Made by nvcc for this test, from the smallest unit, so that it runs in builds without images too. */
+static void a_fatbin_serves_the_gpus_that_it_has_code_for(void **state)
+{
+    (void)state;
+    if (!TEST_FATBIN[0]) skip(); /* no nvcc */
+    static const struct {
+        int32_t capability, taken; /* 0: nothing */
+    } rows[] = {{70, 0}, {72, 0}, {75, 75}, {80, 0}, {86, 86}, {87, 86}, {89, 86}, {90, 90}, {100, 100}, {120, 120}};
+    fixture f;
+    emu_control keeper; /* of the emulator, which is to know it in each row */
+    emu_control_open(&keeper);
+    void *symbol = dlsym(keeper.opened, "emu_know_fatbin"), *image = read_image(TEST_FATBIN);
+    emu_know_fatbin_fn *know;
+    assert_non_null(symbol);
+    memcpy(&know, &symbol, sizeof know);
+    struct stat file;
+    assert_int_equal(stat(TEST_FATBIN, &file), 0);
+    know(TEST_FATBIN_UNIT, image, (uint64_t)file.st_size, TEST_TOOLKIT);
+    for (size_t i = 0; i < 2 * sizeof rows / sizeof rows[0]; i++) {
+        const int32_t capability = rows[i / 2].capability, taken = i % 2 ? 0 : rows[i / 2].taken;
+        char config[64];
+        snprintf(config, sizeof config, "driver=%d;cap=%d", TEST_TOOLKIT - (i % 2 ? 1000 : 0), (int)capability);
+        begin(&f, config);
+        berth_gpu_module *m = NULL;
+        berth_error err = {0};
+        const berth_status st = berth_gpu_module_load(f.gpu, image, &m, &err);
+        emu_report r;
+        f.control.report(&r);
+        if (st != (taken ? BERTH_OK : BERTH_UNSUPPORTED) || (int32_t)r.architecture != taken)
+            fail_msg("%s: %d, sm_%d taken: %s", config, (int)st, (int)r.architecture, err.message);
+        berth_gpu_module_unload(m);
+        end(&f);
+    }
+    know(NULL, NULL, 0, 0);
+    emu_control_close(&keeper);
+    free(image);
+}
+
 /* Whole and with the right key, but images of the GPU's that another emulator or driver took: they are made anew. */
 static void what_the_driver_does_not_take_is_made_anew(void **state)
 {
@@ -517,6 +557,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_compiled_is_kept),
         cmocka_unit_test(images_of_the_build_serve_their_gpus),
+        cmocka_unit_test(a_fatbin_serves_the_gpus_that_it_has_code_for),
         cmocka_unit_test(a_damaged_file_is_replaced),
         cmocka_unit_test(what_the_driver_does_not_take_is_made_anew),
         cmocka_unit_test(a_cache_that_cannot_be_written_is_no_error),

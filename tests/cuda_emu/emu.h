@@ -35,6 +35,7 @@ typedef struct emu_report {
     int32_t contexts, allocations, pinned, streams, events, modules; /* alive now, as the two below */
     int32_t graphs;                                                  /* executable ones counted in */
     int32_t library_objects;                                         /* handles of cuBLAS, communicators of NCCL */
+    int32_t architecture;                                            /* of what was taken of the last fatbin; 0: none */
     int32_t misuses;
     char misuse[200]; /* the last one */
 } emu_report;
@@ -42,5 +43,8 @@ typedef struct emu_report {
 /* Exported by the emulated library, to be found with dlsym. */
 typedef void emu_report_fn(emu_report *out);   /* "emu_get_report" */
 typedef void emu_reset_fn(const char *config); /* "emu_reset": drops everything and starts anew */
+/* "emu_know_fatbin": these bytes, borrowed until they are replaced (NULL: none), stand for a unit ("rope.cu") of this build,
+ * compiled by a toolkit (13000) that the test has at hand. */
+typedef void emu_know_fatbin_fn(const char *unit, const void *image, uint64_t bytes, int toolkit);
 
 #endif

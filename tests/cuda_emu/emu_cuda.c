@@ -77,6 +77,14 @@ EMU_API void emu_get_report(emu_report *out)
     pthread_mutex_lock(&lock);
     emu_start(getenv("CUDA_EMU"));
     emu_account(out);
+    out->architecture = emu_image_architecture();
+    pthread_mutex_unlock(&lock);
+}
+
+EMU_API void emu_know_fatbin(const char *unit, const void *image, uint64_t bytes, int toolkit)
+{
+    pthread_mutex_lock(&lock);
+    emu_image_know(unit, image, bytes, toolkit);
     pthread_mutex_unlock(&lock);
 }
 

@@ -106,8 +106,37 @@ typedef struct fatbin_entry {
 } fatbin_entry;
 enum { FATBIN_MAGIC = (int)0xBA55ED50, FATBIN_PTX = 1, FATBIN_CUBIN = 2 };
 
+/* What a test said is one of berth's, and what was taken of the last one; under the driver's lock. */
+static struct {
+    const char *unit;
+    const void *image;
+    size_t bytes;
+    int toolkit;
+} known;
+static int architecture_taken;
+
+void emu_image_know(const char *unit, const void *image, size_t bytes, int toolkit)
+{
+    known.unit = unit;
+    known.image = image;
+    known.bytes = bytes;
+    known.toolkit = toolkit;
+}
+
+int emu_image_architecture(void)
+{
+    return architecture_taken;
+}
+
+static bool is_known(const void *image, const fatbin_header *h)
+{
+    return known.image && known.bytes == h->header_bytes + h->bytes && memcmp(known.image, image, known.bytes) == 0;
+}
+
 static const berth_cuda_unit *unit_of_fatbin(const void *image, const fatbin_header *h)
 {
+    for (int32_t i = 0; is_known(image, h) && i < berth_cuda_embedded.n_units; i++)
+        if (strcmp(berth_cuda_embedded.units[i].name, known.unit) == 0) return &berth_cuda_embedded.units[i];
     for (int32_t i = 0; i < berth_cuda_embedded.n_units; i++) {
         const berth_cuda_unit *u = &berth_cuda_embedded.units[i];
         if (u->image && u->image_bytes == h->header_bytes + h->bytes && memcmp(u->image, image, u->image_bytes) == 0)
@@ -138,13 +167,18 @@ static int open_fatbin(const void *image, const fatbin_header *h, int capability
     if (!unit) fprintf(stderr, "cuda_emu: a fatbin is not of this emulator's build\n");
     /* images of a newer major version of CUDA are not known to older drivers */
     const int architecture = unit ? fatbin_choice(image, h, capability) : 0;
-    if (!architecture || berth_cuda_embedded.toolkit / 1000 > driver_version / 1000) return BERTH_CU_NO_BINARY_FOR_GPU;
+    const int toolkit = is_known(image, h) ? known.toolkit : berth_cuda_embedded.toolkit;
+    architecture_taken = 0;
+    if (!architecture || toolkit / 1000 > driver_version / 1000) return BERTH_CU_NO_BINARY_FOR_GPU;
     size_t bytes = 0;
     void *object = emu_unit_bytes(unit->name, architecture, &bytes);
     if (!object) fprintf(stderr, "cuda_emu: the host's object of %s is not there\n", unit->name);
     const bool ok = object && open_object(object, bytes, out);
     free(object);
-    if (ok && out->image->source && strcmp(out->image->source, unit->source) == 0) return 0;
+    if (ok && out->image->source && strcmp(out->image->source, unit->source) == 0) {
+        architecture_taken = architecture;
+        return 0;
+    }
     if (ok) fprintf(stderr, "cuda_emu: the host's object of %s is of another build\n", unit->name);
     if (ok) close_object(out);
     return BERTH_CU_NO_BINARY_FOR_GPU;

@@ -17,6 +17,10 @@ typedef struct emu_opened {
  * that is not byte for byte this build's, is a CUresult. */
 int emu_image_open(const void *image, int capability, int driver_version, emu_opened *out);
 
+/* See emu.h. */
+void emu_image_know(const char *unit, const void *image, size_t bytes, int toolkit);
+int emu_image_architecture(void);
+
 /* Dynamic shared bytes that a block may be allowed on a GPU of this capability (CUDA C++ Programming Guide, "Technical
  * Specifications per Compute Capability"). */
 int emu_max_shared(int capability);
