@@ -138,7 +138,7 @@ measure_load() { # NAME DIR TITLE: what reading the weights took, and the whole 
     end=$(date +%s%N)
     all=$(awk -v a="$begin" -v b="$end" -v first="$(number total)" 'BEGIN { printf "%.3f", (b - a) / 1e9 - first / 1e3 }')
     bytes=$(number load_bytes) load=$(number load_ms)
-    rate=$(awk -v b="$bytes" -v ms="$load" 'BEGIN { printf "%.6g", ms > 0 ? b / (ms / 1e3) : 0 }')
+    rate=$(awk -v b="$bytes" -v ms="$load" 'BEGIN { printf "%.6g", (ms > 0 ? b / (ms / 1e3) : 0) }')
     say "" "$bytes bytes in $load ms: $(awk -v r="$rate" 'BEGIN { printf "%.2f", r / 1e9 }') GB/s, $(percent "$rate" "$(figure "$work/probe" upload)") of the pinned upload; from the start of the process until it is ready $all s"
 }
 
