@@ -21,7 +21,8 @@ static const asked pipeline = {.devices = "cuda:0,cuda:1",
                                .transport = "staged",
                                .plan = {.dtype = BERTH_PLAN_FP32},
                                .max_new = TOKENS,
-                               .logits = true};
+                               .logits = true,
+                               .time_copies = true};
 
 static void check_error(const berth_error *err, int which, uint64_t call)
 {

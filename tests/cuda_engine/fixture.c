@@ -66,7 +66,7 @@ berth_status world_ask(const golden_model *g, const asked *a, berth_core_result 
     golden_engine e;
     *out = (berth_core_result){0};
     berth_status st = plan(&e, g, a, err);
-    const berth_core_options options = {.transport = a->transport};
+    const berth_core_options options = {.transport = a->transport, .time_copies = a->time_copies};
     if (st == BERTH_OK) st = golden_start(&e, &options, err);
     if (st == BERTH_OK) {
         const golden_case *c = &g->cases[a->which];

@@ -16,6 +16,7 @@ typedef struct asked { /* zero means the default */
     const char *devices, *strategy, *transport;
     berth_plan_config plan;
     int32_t max_new, which; /* case */
+    bool time_copies;
     bool logits;            /* every token's row of logits is asked for */
 } asked;
 
