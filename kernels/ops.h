@@ -193,6 +193,19 @@ typedef struct berth_op_call {
     size_t workspace_bytes;
 } berth_op_call;
 
+/* Ops that a device may carry out as one, with the bits that they give apart; results between them are not written.
+ * Each call is as it would be alone. */
+enum { BERTH_FUSED_LINEARS = 3 };
+typedef struct berth_fused_call {
+    /* RMS_NORM, whose result only the LINEARs read, as x. NULL = none: then there is one LINEAR, and `then` is ADD. */
+    const berth_op_call *norm;
+    const berth_op_call *linear[BERTH_FUSED_LINEARS];
+    int32_t n_linears;
+    /* The only reader of all their results: ADD of linear[0]'s and another value, or SILU_MUL of linear[0]'s and
+     * linear[1]'s. NULL = none. */
+    const berth_op_call *then;
+} berth_fused_call;
+
 typedef void (*berth_kernel_fn)(const berth_op_call *call);
 
 /* Bytes of scratch for these shapes (data pointers are NULL; shapes are upper bounds) and `n_threads`. Monotone in

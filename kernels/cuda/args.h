@@ -93,8 +93,27 @@ typedef struct berth_cuda_linear {
     berth_cuda_in x, w, bias; /* bias may be NULL */
     berth_cuda_out y;
     int rows, n_in, n_out;
-    int tile_rows; /* rows of a block, where the launch may choose: 1 to 16 */
+    int tile_rows;      /* rows of a block, where the launch may choose: 1 to 16 */
+    int product_dtype;  /* with `plus`: what the product is rounded to before */
+    berth_cuda_in plus; /* [rows, n_out], may be y; NULL = none. Thin kernels only */
 } berth_cuda_linear;
+
+/* One of the products of linear_normed_*: y [rows, n_out]. */
+typedef struct berth_cuda_product {
+    berth_cuda_in w, bias; /* w [n_out, n_in]; bias may be NULL */
+    berth_cuda_out y;
+    int n_out,
+        end_block; /* its blocks of the grid end before this one; they begin where those of the one before it end */
+} berth_cuda_product;
+
+/* Products of RMSNorm(x), which every block makes for itself. linear_gated_* take two, round both to product_dtype, and write silu(first) * second to the
+ * first one's y. */
+typedef struct berth_cuda_normed_linear {
+    berth_cuda_in x, scale; /* x [rows, n_in], scale [n_in] */
+    berth_cuda_product of[3];
+    int rows, n_in, product_dtype;
+    float eps;
+} berth_cuda_normed_linear;
 
 /* Inputs whose products tensor cores sum in one chain; the chains' sums are added in order. Fixed, so that every tiling gives an output the same bits. */
 enum { BERTH_CUDA_CHAIN = 256 };
@@ -169,6 +188,8 @@ enum {
     BERTH_CUDA_BEST_ROW = BERTH_CUDA_BEST_HEAD + 2 * BERTH_CUDA_BEST,
     BERTH_CUDA_BEST_PARTS = 64
 };
+/* Bytes between the normed rows that a block keeps; floats of scratch for the sums of each. */
+enum { BERTH_CUDA_NORMED_PAD = 64, BERTH_CUDA_NORM_SUMS = BERTH_CUDA_THREADS / 32 };
 /* Query heads that one block of the decode carries at a time. */
 enum { BERTH_CUDA_HEADS = 8 };
 

@@ -124,6 +124,21 @@ __device__ __forceinline__ void store_one(const berth_cuda_out &y, long long i, 
         narrow(v, ((bf16 *)y.at)[i]);
 }
 
+/* v as storing and reading it leaves it. */
+__device__ __forceinline__ float rounded(float v, int dtype)
+{
+    f16 of_16;
+    bf16 of_b16;
+    if (dtype == BERTH_CUDA_F32) return v;
+    narrow(v, of_16), narrow(v, of_b16);
+    return dtype == BERTH_CUDA_F16 ? widen(of_16) : widen(of_b16);
+}
+
+__device__ __forceinline__ float silu_mul(float gate, float up)
+{
+    return gate / (1.0f + expf(-gate)) * up;
+}
+
 /* Eight elements from element i on, of which `left` exist (the rest are 0). `aligned`: rows begin at multiples of 16 bytes, the same answer for every
  * thread of a kernel. */
 __device__ __forceinline__ void load_run(const berth_cuda_in &x, long long i, long long left, bool aligned,

@@ -8,7 +8,7 @@ struct gelu_of {
     }
 };
 struct silu_mul_of {
-    static __device__ __forceinline__ float at(float gate, float up) { return gate / (1.0f + expf(-gate)) * up; }
+    static __device__ __forceinline__ float at(float gate, float up) { return silu_mul(gate, up); }
 };
 struct add_of {
     static __device__ __forceinline__ float at(float a, float b) { return a + b; }

@@ -73,6 +73,11 @@ static int32_t elementwise(const berth_op_call *call, berth_cuda_launch *out)
                                 sizeof args);
 }
 
+uint32_t berth_cuda_norm_threads(int32_t c) /* short rows (heads) need no more than runs */
+{
+    return c <= 256 ? 32 : c <= 1024 ? 128 : BERTH_CUDA_THREADS;
+}
+
 static int32_t norm(const berth_op_call *call, berth_cuda_launch *out)
 {
     const berth_tensor *x = &call->in[0];
@@ -82,11 +87,9 @@ static int32_t norm(const berth_op_call *call, berth_cuda_launch *out)
                             .y = berth_cuda_output(&call->out),
                             .c = (int)berth_tensor_last(x),
                             .eps = call->attrs->eps};
-    /* Short rows (heads) need no more threads than runs; the sum's tree is the row length's alone. */
-    uint32_t threads = args.c <= 256 ? 32 : args.c <= 1024 ? 128 : BERTH_CUDA_THREADS;
     name_any(out, call);
-    return berth_cuda_launch_3d(out, (const uint32_t[]){(uint32_t)berth_tensor_rows(x), 1, 1}, threads,
-                                32 * sizeof(float), &args, sizeof args);
+    return berth_cuda_launch_3d(out, (const uint32_t[]){(uint32_t)berth_tensor_rows(x), 1, 1},
+                                berth_cuda_norm_threads(args.c), 32 * sizeof(float), &args, sizeof args);
 }
 
 static int32_t rope(const berth_op_call *call, berth_cuda_launch *out)

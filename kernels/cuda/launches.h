@@ -9,7 +9,7 @@
 
 #include "kernels/ops.h"
 
-enum { BERTH_CUDA_MAX_LAUNCHES = 2, BERTH_CUDA_ARGS_BYTES = 128 };
+enum { BERTH_CUDA_MAX_LAUNCHES = 2, BERTH_CUDA_ARGS_BYTES = 256 };
 
 typedef struct berth_cuda_launch {
     char kernel[40]; /* an extern "C" symbol of kernels/cuda */
@@ -23,6 +23,11 @@ typedef struct berth_cuda_launch {
  * where no kernel takes these dtypes or shapes (head_dim above 128, more than 2^31 - 1 rows, LOGIT_BEST of more than 524,288 columns, a COPY). */
 int32_t berth_cuda_launches(const berth_op_call *call, int32_t capability,
                             berth_cuda_launch out[BERTH_CUDA_MAX_LAUNCHES]);
+
+/* The same of ops that may be carried out as one: 1 with the launch of the kernel that does it, with the bits of the ops apart; -1 where there is none for
+ * these shapes and dtypes, or the ops are better apart (more rows than a decode of few requests has). Needs no scratch. Data pointers are looked at to tell
+ * operands apart. */
+int32_t berth_cuda_fused_launch(const berth_fused_call *call, int32_t capability, berth_cuda_launch *out);
 
 /* Bytes of scratch on the device for these shapes, whatever the GPU. Monotone in every dimension. */
 size_t berth_cuda_workspace(const berth_op_call *shapes);

@@ -23,6 +23,9 @@ int32_t berth_cuda_launch_1d(berth_cuda_launch *l, uint32_t blocks, uint32_t thr
 int32_t berth_cuda_launch_3d(berth_cuda_launch *l, const uint32_t grid[3], uint32_t threads, uint32_t shared_bytes,
                              const void *args, size_t bytes);
 
+/* Threads of a row's norm: they make the order of its sums, which is the row length's alone. */
+uint32_t berth_cuda_norm_threads(int32_t c);
+
 /* Families with files of their own; results as berth_cuda_launches. */
 int32_t berth_cuda_move_launches(const berth_op_call *call, berth_cuda_launch *out);
 int32_t berth_cuda_attention_launches(const berth_op_call *call, int32_t capability, berth_cuda_launch *out);

@@ -5,65 +5,180 @@
  *
  * Few rows: reading w is the limit. A warp has 4 KiB of w asked for at a time (8 x 16 bytes a lane) and 16 warps share an SM: 64 KiB, where an H200 needs about
  * 4.8 TB/s / 132 SMs x 0.7 us = 25 KiB in flight per SM, an A100 10 KiB. */
+#include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/tensor.cuh"
 
 /* ---- few rows -------------------------------------------------------------------------------------------------------------- */
 
 enum { PIECE = 4, PIECE_K = PIECE * BLOCK_K };
 
-/* Products of 16 rows by 16 outputs by 128 inputs from k on, all asked for before the first product. Rows and outputs that are not there read as the last;
- * inputs, in a piece that is not WHOLE, as 0. */
-template <class T, bool WHOLE>
-__device__ __forceinline__ void thin_piece(square &s, const berth_cuda_linear &a, int first_row, int last_row,
-                                           int first_out, int k)
+/* Where a thin block's 16 rows of w lie, and its rows of x; what is not there reads as the last. */
+template <class T> struct thin_weights {
+    const T *w;
+    int first, last, n_in; /* outputs */
+    __device__ __forceinline__ const T *at(int row, int k) const
+    {
+        return w + (long long)min(first + row, last) * n_in + k;
+    }
+};
+template <class T> struct thin_pair { /* eight outputs of one matrix and the same of another */
+    const T *gate, *up;
+    int first, last, n_in;
+    __device__ __forceinline__ const T *at(int row, int k) const
+    {
+        return (row < 8 ? gate : up) + (long long)min(first + row % 8, last) * n_in + k;
+    }
+};
+template <class T> struct rows_in_memory {
+    enum { FAR = 1 };
+    const T *x; /* the first */
+    int last, n_in;
+    __device__ __forceinline__ uint4 get(int row, int k) const
+    {
+        return ask_16_bytes(x + (long long)min(row, last) * n_in + k);
+    }
+};
+template <class T> struct rows_in_block {
+    enum { FAR = 0 };
+    const char *x;
+    int last, pitch;
+    __device__ __forceinline__ uint4 get(int row, int k) const
+    {
+        return load_16_bytes(x + min(row, last) * pitch + k * (int)sizeof(T));
+    }
+};
+
+/* Products of 16 rows by 16 outputs by 128 inputs from k on, asked for before the first product (x only where it is far). Inputs that are not there, in a piece
+ * that is not WHOLE, are 0. */
+template <class T, bool WHOLE, class W, class X>
+__device__ __forceinline__ void thin_piece(square &s, const W &w, const X &x, int k, int n_in)
 {
-    const T *x = (const T *)a.x.at, *w = (const T *)a.w.at;
     const uint4 nothing = {0, 0, 0, 0};
     left_operand of_x[PIECE];
     right_operand of_w[PIECE];
 #pragma unroll
     for (int i = 0; i < PIECE; i++)
         of_w[i].load([&](int row, int chunk) {
-            const int at = k + i * BLOCK_K + chunk * CHUNK, out = min(first_out + row, a.n_out - 1);
-            return WHOLE || at < a.n_in ? ask_16_bytes_once(w + (long long)out * a.n_in + at) : nothing;
+            const int at = k + i * BLOCK_K + chunk * CHUNK;
+            return WHOLE || at < n_in ? ask_16_bytes_once(w.at(row, at)) : nothing;
         });
+    auto load_x = [&](int i) {
+        of_x[i].load([&](int row, int chunk) {
+            const int at = k + i * BLOCK_K + chunk * CHUNK;
+            return WHOLE || at < n_in ? x.get(row, at) : nothing;
+        });
+    };
 #pragma unroll
     for (int i = 0; i < PIECE; i++)
-        of_x[i].load([&](int row, int chunk) {
-            const int at = k + i * BLOCK_K + chunk * CHUNK, own = min(first_row + row, last_row);
-            return WHOLE || at < a.n_in ? ask_16_bytes(x + (long long)own * a.n_in + at) : nothing;
-        });
+        if (X::FAR) load_x(i);
     __syncwarp(); /* orders nothing: it keeps the compiler from saving registers by asking for less at a time */
 #pragma unroll
-    for (int i = 0; i < PIECE; i++) multiply<T>(s, of_x[i], of_w[i]);
+    for (int i = 0; i < PIECE; i++) {
+        if (!X::FAR) load_x(i);
+        multiply<T>(s, of_x[i], of_w[i]);
+    }
 }
 
-/* Block (rows, 16 outputs): its warps take chains in turn. Shared: sums [chains, tile_rows, 16]; the barrier makes them seen by the threads that add them.
- * n_in is a multiple of a chunk. */
-template <class T> __device__ __forceinline__ void linear_thin(const berth_cuda_linear &a)
+/* The warps take chains in turn. `sums` [chains, rows, 16] of shared memory, whole behind the barrier. n_in is a multiple of a chunk. */
+template <class T, class W, class X>
+__device__ __forceinline__ void thin_chains(float *sums, const W &w, const X &x, int rows, int n_in)
 {
-    float *sums = (float *)berth_shared;
-    const int first_row = (int)blockIdx.x * a.tile_rows, first_out = (int)blockIdx.y * 16;
-    const int rows = min(a.tile_rows, a.rows - first_row), chains = (a.n_in + BERTH_CUDA_CHAIN - 1) / BERTH_CUDA_CHAIN;
+    const int chains = (n_in + BERTH_CUDA_CHAIN - 1) / BERTH_CUDA_CHAIN;
     for (int chain = (int)threadIdx.x / 32; chain < chains; chain += (int)blockDim.x / 32) {
         square s = {};
-        for (int k = chain * BERTH_CUDA_CHAIN; k < min((chain + 1) * (int)BERTH_CUDA_CHAIN, a.n_in); k += PIECE_K)
-            if (k + PIECE_K <= a.n_in)
-                thin_piece<T, true>(s, a, first_row, first_row + rows - 1, first_out, k);
+        for (int k = chain * BERTH_CUDA_CHAIN; k < min((chain + 1) * (int)BERTH_CUDA_CHAIN, n_in); k += PIECE_K)
+            if (k + PIECE_K <= n_in)
+                thin_piece<T, true>(s, w, x, k, n_in);
             else
-                thin_piece<T, false>(s, a, first_row, first_row + rows - 1, first_out, k);
+                thin_piece<T, false>(s, w, x, k, n_in);
 #pragma unroll
         for (int i = 0; i < 8; i++)
             if (row_of(i) < rows) sums[(chain * rows + row_of(i)) * 16 + column_of(i)] = s.c[i];
     }
     __syncthreads();
+}
+
+/* Sum i (row i / 16, column i % 16), with its bias. */
+__device__ __forceinline__ float thin_sum(const float *sums, int i, int rows, int n_in, const berth_cuda_in &bias,
+                                          int out)
+{
+    const int chains = (n_in + BERTH_CUDA_CHAIN - 1) / BERTH_CUDA_CHAIN;
+    float sum = 0;
+    for (int chain = 0; chain < chains; chain++) sum += sums[chain * rows * 16 + i];
+    return sum + (bias.at ? load_one(bias, out) : 0.0f);
+}
+
+/* Block (rows, 16 outputs). Shared: the sums. */
+template <class T> __device__ __forceinline__ void linear_thin(const berth_cuda_linear &a)
+{
+    float *sums = (float *)berth_shared;
+    const int first_row = (int)blockIdx.x * a.tile_rows, first_out = (int)blockIdx.y * 16;
+    const int rows = min(a.tile_rows, a.rows - first_row);
+    const thin_weights<T> w = {(const T *)a.w.at, first_out, a.n_out - 1, a.n_in};
+    const rows_in_memory<T> x = {(const T *)a.x.at + (long long)first_row * a.n_in, rows - 1, a.n_in};
+    thin_chains<T>(sums, w, x, rows, a.n_in);
     for (int i = (int)threadIdx.x; i < rows * 16; i += (int)blockDim.x) {
         const int out = first_out + i % 16;
+        const long long at = (long long)(first_row + i / 16) * a.n_out + out;
         if (out >= a.n_out) continue;
-        float sum = 0;
-        for (int chain = 0; chain < chains; chain++) sum += sums[chain * rows * 16 + i];
-        sum += a.bias.at ? load_one(a.bias, out) : 0.0f;
-        store_one(a.y, (long long)(first_row + i / 16) * a.n_out + out, sum);
+        float sum = thin_sum(sums, i, rows, a.n_in, a.bias, out);
+        if (a.plus.at) sum = load_one(a.plus, at) + rounded(sum, a.product_dtype);
+        store_one(a.y, at, sum);
+    }
+}
+
+/* ---- few rows that are normed first ------------------------------------------------------------------------------------------ */
+
+/* Asks L2 for the warp's first chain of w (16 rows of four lines of 128 bytes), so that memory is busy while the block norms. */
+template <class W> __device__ __forceinline__ void ask_ahead(const W &w, int n_in)
+{
+    const int chain = (int)threadIdx.x / 32 * BERTH_CUDA_CHAIN;
+    for (int i = lane_id(); i < 64; i += 32)
+        if (chain + i % 4 * 64 < n_in) ask_line(w.at(i / 4, chain + i % 4 * 64));
+}
+
+/* Norms the rows into shared memory and sums their products with w behind them. */
+template <class T, class W>
+__device__ __forceinline__ float *normed_chains(const berth_cuda_normed_linear &a, const W &w)
+{
+    char *x = (char *)berth_shared;
+    const int pitch = normed_pitch(a.n_in, sizeof(T));
+    float *sums = (float *)(x + a.rows * pitch);
+    ask_ahead(w, a.n_in);
+    norm_rows<T>(x, sums, a.x, a.scale, a.rows, a.n_in, a.eps);
+    const rows_in_block<T> rows = {x, a.rows - 1, pitch};
+    thin_chains<T>(sums, w, rows, a.rows, a.n_in);
+    return sums;
+}
+
+/* Block (16 outputs of one of the products), as many threads as the norm has. Shared: the normed rows, the sums (the norm's before them). */
+template <class T> __device__ __forceinline__ void linear_normed(const berth_cuda_normed_linear &a)
+{
+    const int block = (int)blockIdx.x, first_out = (block - product_begin(a, block)) * 16;
+    const berth_cuda_product p = product_of(a, block);
+    const thin_weights<T> w = {(const T *)p.w.at, first_out, p.n_out - 1, a.n_in};
+    const float *sums = normed_chains<T>(a, w);
+    for (int i = (int)threadIdx.x; i < a.rows * 16; i += (int)blockDim.x) {
+        const int out = first_out + i % 16;
+        if (out >= p.n_out) continue;
+        store_one(p.y, (long long)(i / 16) * p.n_out + out, thin_sum(sums, i, a.rows, a.n_in, p.bias, out));
+    }
+}
+
+/* Block (8 outputs of both products). */
+template <class T> __device__ __forceinline__ void linear_gated(const berth_cuda_normed_linear &a)
+{
+    const berth_cuda_product &gate = a.of[0], &up = a.of[1];
+    const int first_out = (int)blockIdx.x * 8;
+    const thin_pair<T> w = {(const T *)gate.w.at, (const T *)up.w.at, first_out, gate.n_out - 1, a.n_in};
+    const float *sums = normed_chains<T>(a, w);
+    for (int i = (int)threadIdx.x; i < a.rows * 8; i += (int)blockDim.x) {
+        const int row = i / 8, out = first_out + i % 8, at = row * 16 + i % 8;
+        if (out >= gate.n_out) continue;
+        const float of_gate = thin_sum(sums, at, a.rows, a.n_in, gate.bias, out);
+        const float of_up = thin_sum(sums, at + 8, a.rows, a.n_in, up.bias, out);
+        store_one(gate.y, (long long)row * gate.n_out + out,
+                  silu_mul(rounded(of_gate, a.product_dtype), rounded(of_up, a.product_dtype)));
     }
 }
 
@@ -230,6 +345,14 @@ __device__ __forceinline__ void linear_tiles(const berth_cuda_linear &a)
     BERTH_KERNEL(linear_thin_##T, berth_cuda_linear)                                                                   \
     {                                                                                                                  \
         linear_thin<T>(a);                                                                                             \
+    }                                                                                                                  \
+    BERTH_KERNEL(linear_normed_##T, berth_cuda_normed_linear)                                                          \
+    {                                                                                                                  \
+        linear_normed<T>(a);                                                                                           \
+    }                                                                                                                  \
+    BERTH_KERNEL(linear_gated_##T, berth_cuda_normed_linear)                                                           \
+    {                                                                                                                  \
+        linear_gated<T>(a);                                                                                            \
     }                                                                                                                  \
     BERTH_KERNEL(linear_64_##T, berth_cuda_linear)                                                                     \
     {                                                                                                                  \

@@ -1,7 +1,7 @@
 /* norm.cu - LayerNorm and RMSNorm, one block a row. A thread keeps the runs it has read, so a row of up to 8,192 elements is read once; what is beyond is read
- * again for each pass.
+ * again for each pass. Few rows that go on to products are normed there instead (linear*.cu), with these sums.
  * Sources: Ba et al. 2016 (Layer Normalization); Zhang & Sennrich 2019 (RMSNorm), section 3. */
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/norm.cuh"
 
 /* A thread takes every blockDim-th run of the row. */
 struct norm_row {
@@ -48,11 +48,7 @@ struct norm_row {
     __device__ __forceinline__ float squares(float mean, float *scratch) const
     {
         float s = 0;
-        each([&](int i, const float(&v)[RUN]) {
-#pragma unroll
-            for (int j = 0; j < RUN; j++)
-                if (i + j < c) s = fmaf(v[j] - mean, v[j] - mean, s);
-        });
+        each([&](int i, const float(&v)[RUN]) { s = add_squares(s, v, mean, c - i); });
         return block_sum(s, scratch);
     }
 };
@@ -64,13 +60,13 @@ template <bool centred> __device__ __forceinline__ void norm_block_per_row(const
     norm_row row = {a.x, (long long)blockIdx.x * a.c, a.c, a.c % RUN == 0, {}};
     row.read();
     const float mean = centred ? row.sum(scratch) / (float)a.c : 0.0f;
-    const float scale = 1.0f / sqrtf(row.squares(mean, scratch) / (float)a.c + a.eps);
+    const float scale = norm_scale(row.squares(mean, scratch), a.c, a.eps);
     row.each([&](int i, const float(&v)[RUN]) {
         float w[RUN], b[RUN] = {0}, y[RUN];
         load_run(a.w, i, a.c - i, true, w);
         if (centred) load_run(a.b, i, a.c - i, true, b);
 #pragma unroll
-        for (int j = 0; j < RUN; j++) y[j] = fmaf((v[j] - mean) * scale, w[j], b[j]);
+        for (int j = 0; j < RUN; j++) y[j] = normed(v[j], mean, scale, w[j], b[j]);
         store_run(a.y, row.first + i, a.c - i, row.aligned, y);
     });
 }

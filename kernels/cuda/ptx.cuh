@@ -66,6 +66,12 @@ __device__ __forceinline__ uint4 ask_16_bytes_once(const void *p)
 }
 #endif
 
+/* The line of memory at p will be wanted: into L2, waiting for nothing. */
+__device__ __forceinline__ void ask_line(const void *p)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
 __device__ __forceinline__ unsigned shared_address(const void *p)
 {
     return (unsigned)__cvta_generic_to_shared(p);

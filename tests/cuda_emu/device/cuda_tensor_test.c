@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/launches_internal.h"
 #include "tests/cuda_emu/device/device_call.h"
+#include "tests/cuda_emu/device/fused_cases.h"
 
 /* fp32 sums of products that are exact in fp32, in another order than the reference's: test_cases.c's bound of sums. */
 #define SUM_TOLERANCE 2e-6
@@ -240,6 +241,13 @@ static void attention_kernels_fit_the_generation(void **state)
     assert_true((emu_find_kernel("attention_tile_64_bf16") != NULL) == (CAPABILITY >= 80));
 }
 
+static void fused_ops_agree_with_ops_apart(void **state)
+{
+    (void)state;
+    fused_bits_are_those_of_ops_apart(CAPABILITY);
+    what_does_not_fit_stays_apart(CAPABILITY);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +256,7 @@ int main(void)
         cmocka_unit_test(attention_agrees_with_ref),
         cmocka_unit_test(attention_tokens_are_independent),
         cmocka_unit_test(kernels_fit_the_generation),
+        cmocka_unit_test(fused_ops_agree_with_ops_apart),
         cmocka_unit_test(attention_kernels_fit_the_generation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,6 +46,12 @@ inline uint4 ask_16_bytes_once(const void *p)
     return load_16_bytes(p);
 }
 
+/* Stricter than hardware, where asking for what is not there does nothing. */
+inline void ask_line(const void *p)
+{
+    emu_access(p, 1, 0, 1);
+}
+
 #if __CUDA_ARCH__ >= 800
 inline void copy_async_16(void *to, const void *from, int bytes)
 {
