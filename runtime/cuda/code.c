@@ -222,23 +222,43 @@ static berth_status fail_op(const berth_gpu_code *code, const berth_op_call *cal
     return BERTH_UNSUPPORTED;
 }
 
+static berth_status launch(berth_gpu_code *code, berth_gpu_stream *s, berth_cuda_launch *l, const berth_op_call *call,
+                           berth_error *err)
+{
+    const berth_gpu_kernel *kernel = place_of(code, l->kernel);
+    if (!kernel->function) return fail_op(code, call, l->kernel, err);
+    const berth_gpu_grid grid = {.blocks = {l->grid[0], l->grid[1], l->grid[2]},
+                                 .threads = {l->block[0], l->block[1], l->block[2]},
+                                 .shared_bytes = l->shared_bytes};
+    return berth_gpu_launch(s, kernel, &grid, (void *[]){l->args}, err);
+}
+
 berth_status berth_gpu_code_launch(berth_gpu_code *code, berth_gpu_stream *s, const berth_op_call *call,
                                    berth_error *err)
 {
     berth_cuda_launch launches[BERTH_CUDA_MAX_LAUNCHES];
     const int32_t n = berth_cuda_launches(call, code->target.capability, launches);
     if (n < 0) return fail_op(code, call, NULL, err);
-    for (int32_t i = 0; i < n; i++) {
-        berth_cuda_launch *l = &launches[i];
-        const berth_gpu_kernel *kernel = place_of(code, l->kernel);
-        if (!kernel->function) return fail_op(code, call, l->kernel, err);
-        const berth_gpu_grid grid = {.blocks = {l->grid[0], l->grid[1], l->grid[2]},
-                                     .threads = {l->block[0], l->block[1], l->block[2]},
-                                     .shared_bytes = l->shared_bytes};
-        berth_status st = berth_gpu_launch(s, kernel, &grid, (void *[]){l->args}, err);
-        if (st != BERTH_OK) return st;
-    }
-    return BERTH_OK;
+    berth_status st = BERTH_OK;
+    for (int32_t i = 0; i < n && st == BERTH_OK; i++) st = launch(code, s, &launches[i], call, err);
+    return st;
+}
+
+bool berth_gpu_code_fuses(const berth_gpu_code *code, const berth_fused_call *call)
+{
+    berth_cuda_launch l;
+    for (int32_t i = 0; i < call->n_linears && code->gemm; i++)
+        if (berth_gpu_linear_is_gemm(call->linear[i], &code->target)) return false;
+    return berth_cuda_fused_launch(call, code->target.capability, &l) == 1 && place_of(code, l.kernel)->function;
+}
+
+berth_status berth_gpu_code_run_fused(berth_gpu_code *code, berth_gpu_stream *s, const berth_fused_call *call,
+                                      berth_error *err)
+{
+    berth_cuda_launch l;
+    if (berth_cuda_fused_launch(call, code->target.capability, &l) != 1)
+        return fail_op(code, call->linear[0], "for its neighbours too", err);
+    return launch(code, s, &l, call->linear[0], err);
 }
 
 berth_status berth_gpu_code_run(berth_gpu_code *code, berth_gpu_stream *s, const berth_op_call *call, berth_error *err)

@@ -54,6 +54,12 @@ void berth_gpu_code_forget(berth_gpu_code *code, berth_gpu_stream *s);
  * never one), which berth_gpu_code_has foretells. */
 berth_status berth_gpu_code_run(berth_gpu_code *code, berth_gpu_stream *s, const berth_op_call *call, berth_error *err);
 
+/* Whether these ops are better queued as one; then berth_gpu_code_run_fused does it, with the bits that they give apart.
+ * Calls as above; what lies between the ops is neither written nor read. */
+bool berth_gpu_code_fuses(const berth_gpu_code *code, const berth_fused_call *call);
+berth_status berth_gpu_code_run_fused(berth_gpu_code *code, berth_gpu_stream *s, const berth_fused_call *call,
+                                      berth_error *err);
+
 /* Bytes of scratch on the device for these shapes (data pointers are not looked at). Pure: needs no GPU. Monotone
  * in every dimension. */
 size_t berth_gpu_code_workspace(const berth_op_call *shapes, const berth_gpu_code_target *target);

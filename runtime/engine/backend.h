@@ -105,6 +105,10 @@ struct berth_backend {
     /* Carries out, or queues on `s`, an op that has something to do. Data and workspace lie on the unit; `call` may be
      * completed by it and lives until it returns. */
     berth_status (*run)(berth_unit *u, berth_stream *s, berth_op_call *call, berth_error *err);
+    /* Whether these ops are better carried out as one, by run_fused, with the bits that they give apart; same for the same
+     * shapes. Both NULL: never. Calls as of `run`, without workspace. */
+    bool (*fuses)(const berth_unit *u, const berth_fused_call *call);
+    berth_status (*run_fused)(berth_unit *u, berth_stream *s, const berth_fused_call *call, berth_error *err);
     /* Carries out, or queues on `s`, a copy between two units or a unit and the host (NULL), of which u is one. What it
      * reads is over, or queued before on `s` or on what `s` awaits. */
     berth_status (*copy)(berth_unit *u, berth_stream *s, const berth_transport *transport, berth_unit *from,

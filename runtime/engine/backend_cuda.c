@@ -251,6 +251,16 @@ static berth_status cuda_run(berth_unit *u, berth_stream *s, berth_op_call *call
     return berth_gpu_code_run(own(u)->code, s->gpu, call, err);
 }
 
+static bool cuda_fuses(const berth_unit *u, const berth_fused_call *call)
+{
+    return berth_gpu_code_fuses(own(u)->code, call);
+}
+
+static berth_status cuda_run_fused(berth_unit *u, berth_stream *s, const berth_fused_call *call, berth_error *err)
+{
+    return berth_gpu_code_run_fused(own(u)->code, s->gpu, call, err);
+}
+
 static berth_status cuda_copy(berth_unit *u, berth_stream *s, const berth_transport *transport, berth_unit *from,
                               berth_unit *to, berth_copy *copy, berth_error *err)
 {
@@ -399,6 +409,8 @@ const berth_backend berth_backend_cuda = {
     .read = cuda_read,
     .write = cuda_write,
     .run = cuda_run,
+    .fuses = cuda_fuses,
+    .run_fused = cuda_run_fused,
     .copy = cuda_copy,
     .stream_create = cuda_stream_create,
     .stream_destroy = cuda_stream_destroy,

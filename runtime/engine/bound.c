@@ -143,6 +143,14 @@ static berth_status map_host(berth_bound *b, const berth_exec *exec, berth_error
     return BERTH_OK;
 }
 
+static berth_status find_fusions(berth_bound *b, const berth_exec *exec, berth_error *err)
+{
+    uint64_t lanes = 0;
+    for (int32_t d = 0; d < exec->n_units; d++)
+        if (exec->units[d].backend->run_fused && !exec->no_fusing) lanes |= (uint64_t)1 << d;
+    return lanes & b->lanes ? berth_fusions_init(&b->fusions, b->program, lanes, err) : BERTH_OK;
+}
+
 berth_status berth_bound_init(berth_bound *b, const berth_program *program, const berth_exec *exec,
                               const berth_bound_memory *memory, berth_error *err)
 {
@@ -166,6 +174,7 @@ berth_status berth_bound_init(berth_bound *b, const berth_program *program, cons
                                err);
     if (st == BERTH_OK && (exec->queueing & b->lanes) && exec->times_copies)
         st = berth_copy_times_init(&b->times, program, exec->units, err);
+    if (st == BERTH_OK) st = find_fusions(b, exec, err);
     if (st == BERTH_OK) find_expects(b, exec->n_units);
     return st;
 }
@@ -173,6 +182,7 @@ berth_status berth_bound_init(berth_bound *b, const berth_program *program, cons
 void berth_bound_deinit(berth_bound *b)
 {
     berth_replay_deinit(&b->replay);
+    berth_fusions_deinit(&b->fusions);
     destroy_notes(b);
     berth_copy_times_deinit(&b->times);
     if (b->pinner)
@@ -193,4 +203,26 @@ void berth_bound_call(const berth_bound *b, int32_t op, const berth_sizes *sizes
     berth_program_shapes(b->program, o, sizes, out);
     for (int32_t k = 0; k < o->n_in; k++) out->in[k].data = b->data[o->in[k]];
     out->out.data = b->data[o->out];
+}
+
+bool berth_bound_fused(const berth_bound *b, int32_t op, const berth_sizes *sizes, berth_fused_ops *out)
+{
+    if (!b->fusions.of || b->fusions.of[op] < 0) return false;
+    const berth_fusion *f = &b->fusions.list[b->fusions.of[op]];
+    berth_op_call *next = out->ops;
+    out->call = (berth_fused_call){.n_linears = f->n_linears};
+    out->first = f->linears[0];
+    for (int32_t i = 0; i < f->n_linears; i++) {
+        berth_bound_call(b, f->linears[i], sizes, next);
+        out->call.linear[i] = next++;
+    }
+    if (f->norm >= 0) {
+        berth_bound_call(b, f->norm, sizes, next);
+        out->call.norm = next++;
+    }
+    if (f->then >= 0) {
+        berth_bound_call(b, f->then, sizes, next);
+        out->call.then = next;
+    }
+    return true;
 }

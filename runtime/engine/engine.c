@@ -385,6 +385,7 @@ static berth_status build_core(berth_core *core, berth_error *err)
     choose_transport(core);
     core->exec.no_graphs = core->options.no_graphs;
     core->exec.times_copies = core->options.time_copies;
+    core->exec.no_fusing = core->options.no_fusing;
     berth_status st = open_driver(core, err);
     if (st != BERTH_OK) return st;
     listen(core);

@@ -26,6 +26,7 @@ typedef struct berth_core_options {
     bool no_prefix_cache; /* computed KV and image features are not kept for later requests with the same beginning */
     berth_memory_source memory; /* of the devices' arenas; zero = mapped from the system */
     bool no_graphs;             /* GPUs: every op is launched by itself, also where sizes come again */
+    bool no_fusing;             /* GPUs: no two ops become one kernel; for tests, the bits are the same */
     bool nvtx;                  /* ranges of time for NVIDIA's tools; a note where no tool listens */
     berth_thread_watch threads; /* told of each thread: "lane cpu:0", "helper cpu:0", "loop 0"; zero = nobody */
     bool time_copies;           /* GPUs: copies are timed, at some microseconds each; elsewhere they always are */

@@ -112,19 +112,36 @@ static void carry_copy(op_step *s)
     if (r->options.edge_ns && !stream) r->options.edge_ns[edge] += (uint64_t)(berth_now_ns() - began);
 }
 
+/* Whether the op is, in this run, one with others. One that is watched has a result to be seen, so then none is. */
+static bool is_fused(const berth_run *r, int32_t op, berth_fused_ops *out)
+{
+    if (r->options.watch || !berth_bound_fused(r->bound, op, &r->sizes, out)) return false;
+    const berth_unit *unit = &r->exec->units[r->bound->program->ops[op].device];
+    return unit->backend->fuses(unit, &out->call);
+}
+
+/* An op that is no copy. */
+static berth_status carry_op(const berth_run *r, int32_t index, berth_op_call *call, berth_error *err)
+{
+    const berth_op *op = &r->bound->program->ops[index];
+    berth_unit *unit = &r->exec->units[op->device];
+    berth_stream *stream = r->shares[op->device].stream;
+    berth_fused_ops fused;
+    if (berth_tensor_elements(&call->out) == 0) return BERTH_OK;
+    if (is_fused(r, index, &fused))
+        return fused.first == index ? unit->backend->run_fused(unit, stream, &fused.call, err) : BERTH_OK;
+    call->workspace = r->bound->workspace[op->device];
+    call->workspace_bytes = op->workspace;
+    return unit->backend->run(unit, stream, call, err);
+}
+
 static void carry_out(void *arg)
 {
     op_step *s = arg;
-    const berth_op *op = &s->run->bound->program->ops[s->op];
-    if (op->kind == BERTH_OP_COPY) {
+    if (s->run->bound->program->ops[s->op].kind == BERTH_OP_COPY)
         carry_copy(s);
-        return;
-    }
-    if (berth_tensor_elements(&s->call.out) == 0) return;
-    berth_unit *unit = &s->run->exec->units[op->device];
-    s->call.workspace = s->run->bound->workspace[op->device];
-    s->call.workspace_bytes = op->workspace;
-    s->status = unit->backend->run(unit, s->run->shares[op->device].stream, &s->call, &s->error);
+    else
+        s->status = carry_op(s->run, s->op, &s->call, &s->error);
 }
 
 static const char *device_name(const berth_exec *exec, int32_t d)
@@ -454,14 +471,10 @@ static berth_status issue_ahead(void *user, int32_t i, berth_error *err)
     const lane_share *s = user;
     berth_run *r = s->run;
     const berth_bound *b = r->bound;
-    berth_unit *u = &r->exec->units[s->device];
     int32_t index = b->lane_ops[b->lane_first[s->device] + next_item(s) + i];
     berth_op_call call;
     berth_bound_call(b, index, &r->sizes, &call);
-    if (berth_tensor_elements(&call.out) == 0) return BERTH_OK;
-    call.workspace = b->workspace[s->device];
-    call.workspace_bytes = b->program->ops[index].workspace;
-    return u->backend->run(u, s->stream, &call, err);
+    return carry_op(r, index, &call, err);
 }
 
 /* Is the op queued, by the graph of a segment that begins with it, or earlier with its segment's? */
@@ -481,14 +494,18 @@ static bool is_replayed(lane_share *s, int32_t index, berth_status *st, berth_er
     return queued;
 }
 
-/* "linear text.layer.3.mlp.up cuda:0, step, requests 12 15" */
+/* "linear text.layer.3.mlp.up cuda:0, step, requests 12 15"; ", with text.layer.3.mlp.gate" behind the device where it is
+ * one with that op. */
 static void begin_range(const berth_run *r, int32_t index)
 {
     const berth_program *p = r->bound->program;
     const berth_op *op = &p->ops[index];
     char name[RANGE_NAME];
-    snprintf(name, sizeof name, "%s %s %s, %s", berth_op_infos[op->kind].name, p->values[op->out].name,
-             r->exec->units[op->device].info->name, r->options.label);
+    berth_fused_ops fused;
+    const bool away = op->kind != BERTH_OP_COPY && is_fused(r, index, &fused) && fused.first != index;
+    snprintf(name, sizeof name, "%s %s %s%s%s, %s", berth_op_infos[op->kind].name, p->values[op->out].name,
+             r->exec->units[op->device].info->name, away ? ", with " : "",
+             away ? p->values[p->ops[fused.first].out].name : "", r->options.label);
     berth_nvtx_push(name);
 }
 

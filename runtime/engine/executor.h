@@ -17,6 +17,7 @@
 #include <pthread.h>
 
 #include "engine/copy_times.h"
+#include "engine/fuse.h"
 #include "engine/replay.h"
 #include "engine/strict.h"
 
@@ -32,6 +33,7 @@ typedef struct berth_exec {
     berth_gpu_group *group; /* owned; NULL: no edge goes by NCCL */
     bool no_graphs;         /* every op is launched by itself */
     bool times_copies;      /* also those that are queued */
+    bool no_fusing;         /* no two ops become one kernel */
     berth_cuda *cuda;       /* owned; NULL: no unit is a GPU */
     berth_strict *strict;   /* NULL = not strict */
     pthread_mutex_t strict_lock; /* held while one op runs in strict mode */
@@ -59,6 +61,7 @@ typedef struct berth_bound {
     uint64_t *wakes;     /* owned; [n_ops] bit d: an op of lane d waits for this one */
     berth_replay replay;
     berth_copy_times times;
+    berth_fusions fusions;
     berth_note *notes; /* owned; [n_ops] with a mark where a queueing lane's op wakes others; NULL: no lane queues */
     uint64_t lanes;    /* bit d: has ops on lane d */
     const berth_exec *exec; /* borrowed */
@@ -135,5 +138,15 @@ uint64_t berth_program_lanes(const berth_program *program); /* bit d: has ops th
 
 /* The op's call as the executor makes it: shapes for these sizes, and data. */
 void berth_bound_call(const berth_bound *b, int32_t op, const berth_sizes *sizes, berth_op_call *out);
+
+/* The calls of a fusion, as each would be made alone. `call` points into `ops`: it stays where it was made. */
+typedef struct berth_fused_ops {
+    berth_op_call ops[2 + BERTH_FUSED_LINEARS];
+    berth_fused_call call;
+    int32_t first; /* the op at which the whole is carried out */
+} berth_fused_ops;
+
+/* False: the op is of no fusion. */
+bool berth_bound_fused(const berth_bound *b, int32_t op, const berth_sizes *sizes, berth_fused_ops *out);
 
 #endif

@@ -401,7 +401,7 @@ static void rows_of_logits_stay_on_the_gpu(void **state)
 /* Gives the golden tokens; the driver calls it took, and the graphs there were at the end. */
 static void count_calls(const golden_model *g, bool no_graphs, uint64_t *out_calls, int32_t *out_graphs)
 {
-    enum { MANY = 8 };
+    enum { MANY = 24 };
     golden_engine e;
     berth_error err = {0};
     world_reset("gpus=2;mem=32MiB;seed=5");
