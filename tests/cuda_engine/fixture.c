@@ -72,7 +72,8 @@ berth_status world_ask(const golden_model *g, const asked *a, berth_core_result 
         const golden_case *c = &g->cases[a->which];
         berth_core_request q = golden_request(c, a->max_new ? a->max_new : c->n_greedy);
         q.wants_logits = a->logits;
-        if (a->logits) q.on_token = has_logits;
+        q.on_token = a->on_token ? a->on_token : a->logits ? has_logits : NULL;
+        q.user = a->user;
         st = berth_core_run(e.core, &q, out, err);
     }
     golden_stop(&e);

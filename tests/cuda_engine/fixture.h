@@ -18,6 +18,8 @@ typedef struct asked { /* zero means the default */
     int32_t max_new, which; /* case */
     bool time_copies;
     bool logits;            /* every token's row of logits is asked for */
+    bool (*on_token)(void *user, int32_t index, int32_t id, const float *logits);
+    void *user;
 } asked;
 
 /* Makes an engine, runs the case, ends the engine. On BERTH_OK *out is the caller's. */
