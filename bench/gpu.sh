@@ -20,7 +20,7 @@ emulated=${CUDA_EMU+yes}
 failed=0 steps=0
 mkdir -p "$work" || exit 1
 
-for program in "$berth" "$build/bench/gpu_check" "$build/bench/gpu_probe" "$build/bench/gpu_model"; do
+for program in "$berth" "$build/bench/gpu_check" "$build/bench/gpu_probe" "$build/bench/gpu_fused" "$build/bench/gpu_model"; do
     [ -x "$program" ] || { echo "gpu.sh: $program is not there; build with tests and benches (scripts/build), or name the build's folder"; exit 1; }
 done
 
@@ -81,6 +81,7 @@ lines=40
 # ---- is it right -----------------------------------------------------------------------------------------------------
 say "" "## Is it right"
 step "every kernel against the reference" "$build/bench/gpu_check" --every "$every"
+step "ops as one kernel: the bits of the ops apart, and the times of both" "$build/bench/gpu_fused" ${emulated:+--small}
 strategies=single,replicate,sequential,balanced,balanced_low_0,auto,optimal
 [ -z "$emulated" ] || strategies=balanced
 lists="--devices cuda:0 --devices cuda:0*2 --devices cuda:0*4"
