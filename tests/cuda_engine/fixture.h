@@ -17,7 +17,7 @@ typedef struct asked { /* zero means the default */
     berth_plan_config plan;
     int32_t max_new, which; /* case */
     bool time_copies;
-    bool logits;            /* every token's row of logits is asked for */
+    bool logits; /* every token's row of logits is asked for */
     bool (*on_token)(void *user, int32_t index, int32_t id, const float *logits);
     void *user;
 } asked;

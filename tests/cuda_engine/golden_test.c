@@ -193,10 +193,8 @@ int main(int argc, char **argv)
 {
     takes_all = argc > 1 && strcmp(argv[1], "all") == 0;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_gpu_gives_the_goldens),
-        cmocka_unit_test(every_strategy_gives_them_on_any_devices),
-        cmocka_unit_test(four_v100_give_them_in_fp16),
-        cmocka_unit_test(orders_of_execution_change_nothing),
+        cmocka_unit_test(one_gpu_gives_the_goldens),         cmocka_unit_test(every_strategy_gives_them_on_any_devices),
+        cmocka_unit_test(four_v100_give_them_in_fp16),       cmocka_unit_test(orders_of_execution_change_nothing),
         cmocka_unit_test(sixteen_bits_give_the_cpus_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
