@@ -17,7 +17,11 @@
  *   lazy=0           1: nothing is carried out that nobody waits for, nor for a query
  *   skip_wait=3      the 3rd cuStreamWaitEvent does nothing, as if the program had left it out; lazy=1, and what it would
  *                    have waited for comes last of all that can go
- *   skip_copy=3      the 3rd copy that is carried out brings nothing
+ *   skip_wait=7.2    the same for each wait for the 2nd record of the 7th event that was created, which is held from its
+ *                    record on: a name that does not depend on what other threads do
+ *   hold_ms=0        so long a thread that waits for what is held waits for others to queue on the stream that a wait was
+ *                    left out of; for programs of several threads
+ *   skip_copy=3      the 3rd copy that is queued (those of graphs are not counted) brings nothing
  *   exit=97          end the process with this status when it ends with leaks or misuse
  *
  * Work is queued and carried out only when its result must be known, in a seeded random order that streams and events
@@ -29,15 +33,23 @@
 
 #include <stdint.h>
 
+enum { EMU_MOST_WAITS = 256 };
+
+typedef struct emu_wait { /* for which record of which event, both from 1 */
+    uint32_t event, record;
+} emu_wait;
+
 typedef struct emu_report {
     uint64_t calls;                       /* that could have been failed */
-    uint64_t executed, n_waits, n_copies; /* waits of streams for events, asked for; copies carried out */
+    uint64_t executed, n_waits, n_copies; /* waits of streams for events, asked for; copies queued */
     int32_t contexts, allocations, pinned, streams, events, modules; /* alive now, as the two below */
     int32_t graphs;                                                  /* executable ones counted in */
     int32_t library_objects;                                         /* handles of cuBLAS, communicators of NCCL */
     int32_t architecture;                                            /* of what was taken of the last fatbin; 0: none */
     int32_t misuses;
-    char misuse[200]; /* the last one */
+    char misuse[200];               /* the last one */
+    emu_wait waits[EMU_MOST_WAITS]; /* the first of n_waits */
+    char skipped[80];               /* the wait or copy that was left out; "": it was not come to */
 } emu_report;
 
 /* Exported by the emulated library, to be found with dlsym. */

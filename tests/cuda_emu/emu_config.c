@@ -52,6 +52,19 @@ static bool set_gpu(emu_config *c, int g, const char *key, int peer, const char 
     return true;
 }
 
+static bool set_skipped_wait(emu_config *c, const char *value)
+{
+    char *dot;
+    const uint64_t n = strtoull(value, &dot, 0);
+    if (*dot != '.')
+        c->skip_wait = n;
+    else {
+        c->skip_event = (uint32_t)n;
+        c->skip_record = (uint32_t)strtoul(dot + 1, NULL, 0);
+    }
+    return true;
+}
+
 static bool set_world(emu_config *c, const char *key, const char *value)
 {
     if (strcmp(key, "gpus") == 0) {
@@ -68,10 +81,12 @@ static bool set_world(emu_config *c, const char *key, const char *value)
         c->seed = strtoull(value, NULL, 0);
     else if (strcmp(key, "exit") == 0)
         c->exit_code = atoi(value);
+    else if (strcmp(key, "hold_ms") == 0)
+        c->hold_ms = atoi(value);
     else if (strcmp(key, "lazy") == 0)
         c->lazy = atoi(value);
     else if (strcmp(key, "skip_wait") == 0)
-        c->skip_wait = strtoull(value, NULL, 0);
+        return set_skipped_wait(c, value);
     else if (strcmp(key, "skip_copy") == 0)
         c->skip_copy = strtoull(value, NULL, 0);
     else if (strcmp(key, "fail") == 0) {

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "emu_entry.h"
 #include "emu_image.h"
@@ -54,6 +55,19 @@ int emu_leave(int code)
 void emu_wait_change(void)
 {
     pthread_cond_wait(&changed, &lock);
+}
+
+void emu_wait_change_ms(int ms)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_REALTIME, &at);
+    at.tv_sec += ms / 1000;
+    at.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (at.tv_nsec >= 1000000000) {
+        at.tv_sec++;
+        at.tv_nsec -= 1000000000;
+    }
+    (void)pthread_cond_timedwait(&changed, &lock, &at);
 }
 
 void emu_changed(void)

@@ -17,7 +17,8 @@ enum { EMU_MAX_GPUS = 8, EMU_RED = 0xFD, EMU_FRESH = 0xCD };
 typedef struct emu_config {
     int n_gpus, driver, init, cublaslt;
     uint64_t seed, fail_call, skip_wait, skip_copy;
-    int fail_code, exit_code, lazy;
+    uint32_t skip_event, skip_record;
+    int fail_code, exit_code, lazy, hold_ms;
     struct {
         int capability, mode, busy, host_gbps, peer[EMU_MAX_GPUS], lie[EMU_MAX_GPUS], peer_gbps[EMU_MAX_GPUS];
         uint64_t memory, context_memory;
@@ -52,6 +53,7 @@ typedef enum emu_op_kind { EMU_COPY, EMU_SET, EMU_LAUNCH, EMU_RECORD, EMU_WAIT, 
 typedef struct emu_op {
     emu_op_kind kind;
     uint64_t seq;               /* order of all calls */
+    bool is_skipped;            /* a copy that brings nothing */
     struct emu_object *context; /* of the stream it was queued on */
     int dst_gpu, src_gpu;       /* -1 = host */
     uint8_t *dst;
@@ -136,6 +138,7 @@ typedef struct emu_object {
     /* event; executable graph: of its last launch */
     emu_mark *mark;
     bool is_timed;
+    uint32_t number, n_records; /* of an event: among all, from 1; how often it was recorded */
     /* graph, executable graph */
     emu_nodes *nodes;
     /* module, function */
@@ -167,6 +170,9 @@ typedef struct emu_world {
     uint64_t random, seq, generation, last_capture;
     emu_mark *held;    /* what the wait that was left out waited for; NULL = none */
     emu_object *hasty; /* the stream it was left out of; NULL: none was */
+    bool is_harmed;    /* something was queued there since */
+    int64_t hold_until_ns;
+    uint32_t n_events; /* created */
     uint64_t n_asked;  /* queries in vain since something was queued or carried out */
     bool initialised;
     emu_report report;
@@ -210,8 +216,9 @@ emu_image_range *emu_open_ranges(const emu_object *context, size_t *out_n);
 int emu_enqueue(emu_object *stream, const emu_op *op); /* takes what the op owns; into the capture if there is one */
 bool emu_step(void);                                   /* one op; false: none can go on */
 bool emu_is_lazy(void);
-void emu_ask(void);                               /* a query: asking again and again comes to an end */
-void emu_hold(emu_object *hasty, emu_mark *mark); /* a wait of this stream is left out */
+void emu_ask(void);                  /* a query: asking again and again comes to an end */
+void emu_hold(emu_mark *mark);       /* waits for it are left out */
+void emu_hasten(emu_object *stream); /* a wait of this stream is */
 void emu_drain_stream(emu_object *stream);
 void emu_drain_context(const emu_object *context);
 void emu_wait_mark(emu_mark *mark);
@@ -255,7 +262,8 @@ void emu_nodes_release(emu_nodes *nodes);
 void emu_run_destroy(emu_run *run);
 
 /* emu_cuda.c */
-void emu_wait_change(void); /* until another thread queued something; the lock is given back meanwhile */
+void emu_wait_change(void);      /* until another thread queued something; the lock is given back meanwhile */
+void emu_wait_change_ms(int ms); /* the same, but no longer */
 void emu_changed(void);
 
 #endif

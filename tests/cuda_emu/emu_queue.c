@@ -8,9 +8,11 @@
  * A lazy emulator goes further: of all that is queued it carries out only what those need who wait. So what a wait
  * that is left out waited for is over only where it would be in every order; from then on all else goes before it, and
  * if the wait was needed, something goes wrong, whatever the seed and the threads' timing. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "emu_internal.h"
 
 void emu_mark_release(emu_mark *mark)
@@ -41,6 +43,11 @@ int emu_enqueue(emu_object *stream, const emu_op *op)
         return code;
     }
     copy->seq = ++emu.seq;
+    copy->is_skipped = op->kind == EMU_COPY && ++emu.report.n_copies == emu.config.skip_copy;
+    if (copy->is_skipped)
+        snprintf(emu.report.skipped, sizeof emu.report.skipped, "a copy of %zu bytes from %d to %d (-1: the host)",
+                 op->bytes, op->src_gpu, op->dst_gpu);
+    if (stream == emu.hasty && op->kind != EMU_RECORD && op->kind != EMU_WAIT) emu.is_harmed = true;
     copy->next = NULL;
     emu.n_asked = 0;
     if (stream->tail)
@@ -171,7 +178,7 @@ static bool step(among whom)
 
 bool emu_is_lazy(void)
 {
-    return emu.config.lazy || emu.config.skip_wait;
+    return emu.config.lazy || emu.config.skip_wait || emu.config.skip_event;
 }
 
 enum { PATIENCE = 4096 };
@@ -182,12 +189,29 @@ void emu_ask(void)
     step(AMONG_ALL);
 }
 
-void emu_hold(emu_object *hasty, emu_mark *mark)
+void emu_hold(emu_mark *mark)
 {
-    emu.hasty = hasty;
-    if (!mark || mark->done) return;
+    if (!mark || mark->done || emu.held) return;
     mark->refs++;
     emu.held = mark;
+}
+
+void emu_hasten(emu_object *stream)
+{
+    emu.hasty = stream;
+    snprintf(emu.report.skipped, sizeof emu.report.skipped, "a wait of a stream of GPU %d for what is %s", stream->gpu,
+             emu.held && !emu.held->done ? "queued" : "over or captured");
+}
+
+/* Only what is held could go. Whoever is to queue what the wait was for may be another thread, which is given time. */
+static bool wait_for_harm(void)
+{
+    if (!emu.held || emu.held->done || emu.is_harmed || emu.config.hold_ms == 0) return false;
+    const int64_t now = berth_now_ns();
+    if (emu.hold_until_ns == 0) emu.hold_until_ns = now + (int64_t)emu.config.hold_ms * 1000000;
+    if (now >= emu.hold_until_ns) return false;
+    emu_wait_change_ms((int)((emu.hold_until_ns - now) / 1000000) + 1);
+    return true;
 }
 
 /* Work that comes to its turn is known to have come, whether or not it may go: others may be waiting for that. */
@@ -239,7 +263,7 @@ typedef struct waiter { /* what is waited for: one of these */
 
 static bool step_lazily(const waiter *w)
 {
-    if (emu.hasty && step_past_held()) return true;
+    if ((emu.hasty || emu.held) && (step_past_held() || wait_for_harm())) return true;
     emu_want_nothing(EMU_FOR_WAITER);
     if (w->stream) emu_want(EMU_FOR_WAITER, w->stream, UINT64_MAX);
     if (w->context) emu_want_context(EMU_FOR_WAITER, w->context);

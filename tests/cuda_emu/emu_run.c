@@ -89,7 +89,7 @@ int emu_perform(const emu_op *op, void *user)
     if (!op->context->alive) return emu_misuse(BERTH_CU_CONTEXT_IS_DESTROYED, "work runs in a context that ended");
     if (op->context->error) return op->context->error;
     int code = 0;
-    if (op->kind == EMU_COPY && ++emu.report.n_copies != emu.config.skip_copy) copy(op);
+    if (op->kind == EMU_COPY && !op->is_skipped) copy(op);
     if (op->kind == EMU_SET) memset(emu_alias(op->dst_gpu, op->dst), op->value, op->bytes);
     if (op->kind == EMU_RECORD) op->mark->at_ns = emu.now_ns;
     if (op->kind == EMU_LAUNCH) code = launch(op);

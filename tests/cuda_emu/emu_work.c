@@ -99,6 +99,7 @@ EMU_API int cuEventCreate(berth_cu_event *event, unsigned flags)
         code = emu_misuse(BERTH_CU_INVALID_VALUE, "flags %u of an event are not known to the emulator", flags);
     if (code == 0) {
         emu_object *e = emu_new(EMU_EVENT, context->gpu, context);
+        e->number = ++emu.n_events;
         e->is_timed = !(flags & BERTH_CU_EVENT_DISABLE_TIMING);
         *event = (berth_cu_event)e->handle; // NOLINT(performance-no-int-to-ptr)
     }
@@ -134,7 +135,9 @@ EMU_API int cuEventRecord(berth_cu_event handle, berth_cu_stream stream)
     if (code == 0 && !e) code = BERTH_CU_INVALID_HANDLE;
     if (code == 0 && e->context != s->context)
         code = emu_misuse(BERTH_CU_INVALID_HANDLE, "an event of GPU %d is recorded on GPU %d", e->gpu, s->gpu);
+    if (code == 0) e->n_records++;
     if (code == 0) code = emu_capture_of(s) ? emu_capture_record(s, e) : record(s, e);
+    if (code == 0 && e->number == emu.config.skip_event && e->n_records == emu.config.skip_record) emu_hold(e->mark);
     return emu_leave(code);
 }
 
@@ -146,6 +149,15 @@ static int await(emu_object *s, emu_object *e)
     return emu_enqueue(s, &(emu_op){.kind = EMU_WAIT, .mark = e->mark, .dst_gpu = -1, .src_gpu = -1});
 }
 
+/* Counts the wait. */
+static bool is_left_out(const emu_object *e)
+{
+    const uint64_t n = emu.report.n_waits++;
+    if (n < EMU_MOST_WAITS) emu.report.waits[n] = (emu_wait){e->number, e->n_records};
+    return n + 1 == emu.config.skip_wait ||
+           (e->number == emu.config.skip_event && e->n_records == emu.config.skip_record);
+}
+
 EMU_API int cuStreamWaitEvent(berth_cu_stream stream, berth_cu_event handle, unsigned flags)
 {
     int code = emu_enter();
@@ -154,9 +166,10 @@ EMU_API int cuStreamWaitEvent(berth_cu_stream stream, berth_cu_event handle, uns
     emu_object *e = code == 0 ? emu_find(handle, EMU_EVENT) : NULL;
     if (code == 0 && !e) code = BERTH_CU_INVALID_HANDLE;
     if (code == 0 && flags) code = BERTH_CU_INVALID_VALUE;
-    if (code == 0 && ++emu.report.n_waits == emu.config.skip_wait) {
+    if (code == 0 && is_left_out(e)) {
         emu_capture_hold(s, e);
-        emu_hold(s, e->mark);
+        emu_hold(e->mark);
+        emu_hasten(s);
         return emu_leave(0);
     }
     if (code == 0) code = e->point.capture || emu_capture_of(s) ? emu_capture_wait(s, e) : await(s, e);
