@@ -76,7 +76,7 @@ if [ "$n_gpus" = 0 ]; then
     exit 1
 fi
 lines=40
-[ -n "$emulated" ] && every=23 models=ivl-native tokens=2 || { every=1 models='ivl-native ivl-remote ivl-qwen3 ivl-rms-qknorm ivl-tied ivl-remote-6b qwen2-text' tokens=16; }
+[ -n "$emulated" ] && every=23 models=ivl-native tokens=2 || { every=1 models='ivl-native ivl-remote ivl-qwen3 ivl-rms-qknorm ivl-tied ivl-remote-6b ivl-wide-heads qwen2-text' tokens=16; }
 
 # ---- is it right -----------------------------------------------------------------------------------------------------
 say "" "## Is it right"
@@ -91,6 +91,9 @@ for model in $models; do # bench compares greedy answers of all placements befor
     step "$model: answers on GPUs as on cores, every strategy, fp32" \
         "$berth" bench -q -m "$golden/$model" --devices cpu $lists --strategy "$strategies" --dtype fp32 -p 0 -n "$tokens" -r 1 --no-warmup
 done
+# Heads of 64 in 16 bits: what tensor cores compute. Between kinds of devices roundings differ, between placements none do.
+step "ivl-wide-heads: answers of every placement on GPUs alike, fp16" \
+    "$berth" bench -q -m "$golden/ivl-wide-heads" $lists --strategy "$strategies" --dtype fp16 -p 0 -n "$tokens" -r 1 --no-warmup
 pairs="cuda:0*2"
 [ "$n_gpus" -lt 2 ] || pairs="$pairs cuda:0,cuda:1"
 for transport in $("$berth" devices --json | sed 's/.*"transports":\[//; s/\].*//' | grep -o '"name":"[a-z]*"' | cut -d'"' -f4); do
