@@ -82,7 +82,8 @@ static void every_thread_may_queue_its_own(void **state)
 static void each_wait_left_out_is_found(void **state)
 {
     (void)state;
-    const chain_options o = {.n_gpus = 3, .n_batches = 3};
+    const chain_options o = {
+        .n_gpus = 3, .n_batches = 3, .timeout_ns = 3000000000}; /* where it shows by standing still */
     const outcome whole = run(o, "lazy=1", "", 0);
     check(&whole);
     const int n_waits = (int)whole.driver.n_waits, n_of_making = 2 * (o.n_gpus - 1);
