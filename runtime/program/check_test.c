@@ -343,6 +343,7 @@ static void mend_bools(berth_program *p)
 {
     for (int32_t i = 0; i < p->n_values; i++) {
         mend(&p->values[i].is_output);
+        mend(&p->values[i].is_kept);
         mend(&p->values[i].is_traced);
     }
     for (int32_t i = 0; i < p->n_ops; i++) {

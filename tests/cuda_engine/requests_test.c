@@ -1,6 +1,5 @@
 /* requests_test.c - several threads ask one engine on emulated GPUs at once, cancel, stop, come too late, go on with
- * sessions, and close it with work under way: each request ends once, with what it gives alone or the beginning of that.
- * What the queueing lanes, their waiters and the loops share is seen by the thread sanitizer here. */
+ * sessions, and close it with work under way: each request ends once, with what it gives alone or the beginning of that. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
