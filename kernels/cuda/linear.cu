@@ -86,11 +86,11 @@ template <int R, bool GATED> __device__ __forceinline__ void linear_normed(const
         const long long at = (long long)r * p.n_out + first_out;
         if (GATED) {
             store_one(p.y, at, silu_mul(rounded(sum[0], a.product_dtype), rounded(sum[1], a.product_dtype)));
-            continue;
-        }
+        } else {
 #pragma unroll
-        for (int o = 0; o < OUTS; o++)
-            if (first_out + o < p.n_out) store_one(p.y, at + o, sum[o]);
+            for (int o = 0; o < OUTS; o++)
+                if (first_out + o < p.n_out) store_one(p.y, at + o, sum[o]);
+        }
     }
 }
 
