@@ -85,7 +85,7 @@ static void ask(scene *s, request *a, int32_t which, ending how, berth_core_sess
                                     .session = session};
     a->status = berth_core_submit(s->e.core, &a->asked, &a->id, &err);
     if (a->status == BERTH_OK) return;
-    snprintf(a->message, sizeof a->message, "submit: %s", err.message);
+    snprintf(a->message, sizeof a->message, "submit: %.1000s", err.message);
     atomic_fetch_add(&a->n_ends, 1);
 }
 
