@@ -181,33 +181,48 @@ static void a_blocked_callback_ends_only_its_own_request(void **state)
     fixture_close(&f);
 }
 
+/* Until `n` requests run and none waits: every place of the queue is free. */
+static void await_running(const fixture *f, int32_t n)
+{
+    berth_stats stats = {.struct_size = sizeof stats};
+    berth_error err = {0};
+    for (;;) {
+        must(berth_engine_get_stats(f->engine, &stats, &err), &err, "stats");
+        if (stats.n_running == n && stats.n_waiting == 0) return;
+        sleep_us(100);
+    }
+}
+
 static void a_full_queue_is_busy(void **state)
 {
     (void)state;
+    enum { QUEUE = 3, N = 1 + QUEUE }; /* one runs */
     fixture_options o = long_context;
-    o.engine.queue = 3;
+    o.engine.queue = QUEUE;
     fixture f = fixture_open(&o);
     berth_queue *q = new_queue(&f);
     asking a;
     ask(&a, "What is the total?", 4000);
     a.request.quiet = 1;
-    uint64_t ids[16];
-    int32_t n = 0;
+    uint64_t ids[N], none = 0;
     berth_error err = {0};
-    berth_status st = BERTH_OK;
-    while (n < 16 && (st = berth_engine_submit(f.engine, &a.request, q, NULL, &ids[n], &err)) == BERTH_OK) n++;
-    assert_int_equal(st, BERTH_BUSY);
-    assert_in_range(n, 3, 4);
+    ids[0] = submit(&f, &a, q, NULL);
+    await_running(&f, 1);
+    for (int32_t i = 1; i < N; i++) ids[i] = submit(&f, &a, q, NULL);
+    const berth_status submitted = berth_engine_submit(f.engine, &a.request, q, NULL, &none, &err);
     berth_result r = {.struct_size = sizeof r};
-    assert_int_equal(berth_engine_run(f.engine, &a.request, &r, &err), BERTH_BUSY);
+    const berth_status run = berth_engine_run(f.engine, &a.request, &r, &err);
+    berth_result_deinit(&r);
+    assert_int_equal(submitted, BERTH_BUSY);
+    assert_int_equal(run, BERTH_BUSY);
     assert_null(r.text);
-    for (int32_t i = 0; i < n; i++) must(berth_engine_cancel(f.engine, ids[i], &err), &err, "cancel");
-    for (int32_t i = 0; i < n; i++) {
+    for (int32_t i = 0; i < N; i++) must(berth_engine_cancel(f.engine, ids[i], &err), &err, "cancel");
+    for (int32_t i = 0; i < N; i++) {
         berth_completion c = wait_end(q, 0);
         assert_string_equal(c.result->finish_reason, "cancelled");
         berth_completion_deinit(&c);
     }
-    for (int32_t i = 0; i < n; i++) assert_int_equal(berth_engine_cancel(f.engine, ids[i], &err), BERTH_NOT_FOUND);
+    for (int32_t i = 0; i < N; i++) assert_int_equal(berth_engine_cancel(f.engine, ids[i], &err), BERTH_NOT_FOUND);
     assert_int_equal(berth_engine_cancel(f.engine, 0, &err), BERTH_NOT_FOUND);
     assert_int_equal(berth_engine_cancel(f.engine, UINT64_MAX, &err), BERTH_NOT_FOUND);
     a.request.max_new_tokens = 2;
