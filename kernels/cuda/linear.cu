@@ -34,14 +34,16 @@ template <class T, class W, int R> __device__ __forceinline__ void linear_thin(c
                 for (int j = 0; j < RUN; j++) sums[r][o] = fmaf(x[j], w[o][j], sums[r][o]);
         }
     }
+    float own = 0; /* of the one output that the lane writes */
 #pragma unroll
     for (int r = 0; r < R; r++)
 #pragma unroll
         for (int o = 0; o < OUTS; o++) {
             const float sum = warp_sum(sums[r][o]);
-            if (lane == r * OUTS + o && first_row + r <= last_row && first_out + o <= last_out)
-                put(a, first_row + r, first_out + o, sum);
+            if (lane == r * OUTS + o) own = sum;
         }
+    const int row = first_row + lane / OUTS, out = first_out + lane % OUTS;
+    if (lane < R * OUTS && row <= last_row && out <= last_out) put(a, row, out, own);
 }
 
 /* Products of normed rows, as many threads as the norm has; a warp's two weight rows are neighbours of one product, or, GATED, the same of two. Shared: the
@@ -72,25 +74,27 @@ template <int R, bool GATED> __device__ __forceinline__ void linear_normed(const
                 for (int j = 0; j < RUN; j++) sums[r][o] = fmaf(x[j], w[o][j], sums[r][o]);
         }
     }
+    float own[OUTS] = {}; /* of the row that the lane writes */
 #pragma unroll
-    for (int r = 0; r < R; r++) {
-        float sum[OUTS];
+    for (int r = 0; r < R; r++)
 #pragma unroll
         for (int o = 0; o < OUTS; o++) {
-            const berth_cuda_in &bias = GATED && o ? a.of[1].bias : p.bias;
-            const int out = GATED ? first_out : min(first_out + o, p.n_out - 1);
-            sum[o] = warp_sum(sums[r][o]);
-            if (bias.at) sum[o] += load_one(bias, out);
+            const float sum = warp_sum(sums[r][o]);
+            if (lane == r) own[o] = sum;
         }
-        if (lane != r || r >= a.rows) continue;
-        const long long at = (long long)r * p.n_out + first_out;
-        if (GATED) {
-            store_one(p.y, at, silu_mul(rounded(sum[0], a.product_dtype), rounded(sum[1], a.product_dtype)));
-        } else {
+    if (lane >= R || lane >= a.rows) return;
 #pragma unroll
-            for (int o = 0; o < OUTS; o++)
-                if (first_out + o < p.n_out) store_one(p.y, at + o, sum[o]);
-        }
+    for (int o = 0; o < OUTS; o++) {
+        const berth_cuda_in &bias = GATED && o ? a.of[1].bias : p.bias;
+        if (bias.at) own[o] += load_one(bias, GATED ? first_out : min(first_out + o, p.n_out - 1));
+    }
+    const long long at = (long long)lane * p.n_out + first_out;
+    if (GATED) {
+        store_one(p.y, at, silu_mul(rounded(own[0], a.product_dtype), rounded(own[1], a.product_dtype)));
+    } else {
+#pragma unroll
+        for (int o = 0; o < OUTS; o++)
+            if (first_out + o < p.n_out) store_one(p.y, at + o, own[o]);
     }
 }
 
