@@ -30,16 +30,16 @@ berth_status berth_cublas_open(berth_cublas *out, const char *path, int driver_v
                         "need, and put them in LD_LIBRARY_PATH, or give the file's path",
         .old_advice = "install cuBLAS 12 or 13",
     };
-    berth_status st = berth_library_open(&library, path, &out->library, err);
+    berth_status st = berth_library_open(&library, path, &out->handle, err);
     if (st == BERTH_OK)
-        st = berth_library_bind(&library, out->library, symbols, sizeof symbols / sizeof symbols[0], out, err);
+        st = berth_library_bind(&library, out->handle, symbols, sizeof symbols / sizeof symbols[0], out, err);
     if (st != BERTH_OK) berth_cublas_close(out);
     return st;
 }
 
 void berth_cublas_close(berth_cublas *blas)
 {
-    berth_library_close(blas->library);
+    berth_library_close(blas->handle);
     memset(blas, 0, sizeof *blas);
 }
 

@@ -51,7 +51,7 @@ enum {
 
 #define BERTH_CUBLAS_POINTER(name, symbol, args) berth_cublas_result(*name) args;
 typedef struct berth_cublas {
-    void *library;
+    void *handle;
     BERTH_CUBLAS_FUNCTIONS(BERTH_CUBLAS_POINTER)
 } berth_cublas;
 #undef BERTH_CUBLAS_POINTER

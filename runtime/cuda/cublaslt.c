@@ -21,15 +21,15 @@ berth_status berth_cublaslt_open(berth_cublaslt *out, int major, berth_error *er
         .advice = "it lies beside cuBLAS: put that folder in LD_LIBRARY_PATH",
         .old_advice = "install cuBLAS 12 or 13",
     };
-    berth_status st = berth_library_open(&library, NULL, &out->library, err);
+    berth_status st = berth_library_open(&library, NULL, &out->handle, err);
     if (st == BERTH_OK)
-        st = berth_library_bind(&library, out->library, symbols, sizeof symbols / sizeof symbols[0], out, err);
+        st = berth_library_bind(&library, out->handle, symbols, sizeof symbols / sizeof symbols[0], out, err);
     if (st != BERTH_OK) berth_cublaslt_close(out);
     return st;
 }
 
 void berth_cublaslt_close(berth_cublaslt *lt)
 {
-    berth_library_close(lt->library);
+    berth_library_close(lt->handle);
     memset(lt, 0, sizeof *lt);
 }

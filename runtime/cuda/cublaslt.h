@@ -74,7 +74,7 @@ enum {
 
 #define BERTH_CUBLASLT_POINTER(name, args) berth_cublas_result(*name) args;
 typedef struct berth_cublaslt {
-    void *library;
+    void *handle;
     BERTH_CUBLASLT_FUNCTIONS(BERTH_CUBLASLT_POINTER)
 } berth_cublaslt;
 #undef BERTH_CUBLASLT_POINTER

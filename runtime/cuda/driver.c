@@ -111,7 +111,7 @@ static berth_status fail_init(const berth_cu_driver *cu, berth_cu_result code, b
 static berth_status check_version(berth_cu_driver *cu, berth_error *err)
 {
     const berth_symbol version = {"cuDriverGetVersion", offsetof(berth_cu_driver, cuDriverGetVersion)};
-    berth_status st = berth_library_bind(&driver_library, cu->library, &version, 1, cu, err);
+    berth_status st = berth_library_bind(&driver_library, cu->handle, &version, 1, cu, err);
     if (st != BERTH_OK) return st;
     const berth_cu_result code = cu->cuDriverGetVersion(&cu->version);
     if (code != BERTH_CU_SUCCESS) {
@@ -133,7 +133,7 @@ static berth_status start(berth_cu_driver *cu, berth_error *err)
 {
     berth_status st = check_version(cu, err);
     if (st == BERTH_OK)
-        st = berth_library_bind(&driver_library, cu->library, driver_symbols,
+        st = berth_library_bind(&driver_library, cu->handle, driver_symbols,
                                 sizeof driver_symbols / sizeof driver_symbols[0], cu, err);
     if (st != BERTH_OK) return st;
     berth_cu_result code = cu->cuInit(0);
@@ -146,7 +146,7 @@ static berth_status start(berth_cu_driver *cu, berth_error *err)
 berth_status berth_cu_driver_open(berth_cu_driver *cu, const char *path, berth_error *err)
 {
     memset(cu, 0, sizeof *cu);
-    berth_status st = berth_library_open(&driver_library, path, &cu->library, err);
+    berth_status st = berth_library_open(&driver_library, path, &cu->handle, err);
     if (st == BERTH_OK) st = start(cu, err);
     if (st != BERTH_OK) berth_cu_driver_close(cu);
     return st;
@@ -154,6 +154,6 @@ berth_status berth_cu_driver_open(berth_cu_driver *cu, const char *path, berth_e
 
 void berth_cu_driver_close(berth_cu_driver *cu)
 {
-    berth_library_close(cu->library);
+    berth_library_close(cu->handle);
     memset(cu, 0, sizeof *cu);
 }

@@ -178,7 +178,7 @@ enum {
 
 #define BERTH_CU_POINTER(name, symbol, args) berth_cu_result(*name) args;
 typedef struct berth_cu_driver {
-    void *library;
+    void *handle;
     int version; /* 12040 = CUDA 12.4, the newest it can serve */
     int n_gpus;
     BERTH_CU_FUNCTIONS(BERTH_CU_POINTER)

@@ -85,7 +85,7 @@ static void destroy_lane(berth_gemm *gemm, lane *l)
 
 bool berth_gemm_takes_bias(const berth_gemm *gemm, const berth_gemm_shape *s)
 {
-    return gemm->lt.library && berth_gemm_takes(s) && s->y == s->x;
+    return gemm->lt.handle && berth_gemm_takes(s) && s->y == s->x;
 }
 
 /* By the first handle only: later ones are made while other streams' threads read it. */
@@ -116,7 +116,7 @@ static berth_cublas_result set_up(berth_gemm *gemm, lane *l, const char **out_ca
     if (code != BERTH_CUBLAS_SUCCESS) return code;
     *out_call = "cublasSetStream";
     code = blas->cublasSetStream(l->handle, l->stream->handle);
-    if (code == BERTH_CUBLAS_SUCCESS && gemm->lt.library) code = berth_gemm_bias_init(&l->bias, &gemm->lt, out_call);
+    if (code == BERTH_CUBLAS_SUCCESS && gemm->lt.handle) code = berth_gemm_bias_init(&l->bias, &gemm->lt, out_call);
     return code;
 }
 

@@ -265,7 +265,7 @@ static berth_status open_all(berth_gpu_group *g, berth_gpu *const *gpus, const b
 {
     berth_status st = reserve(g, gpus, err);
     if (st == BERTH_OK) st = check_edges(g, edges, err);
-    if (st == BERTH_OK) st = berth_nccl_open(&g->nccl, o->library, err);
+    if (st == BERTH_OK) st = berth_nccl_open(&g->nccl, o->nccl, err);
     if (st == BERTH_OK) st = check_sharing(g, edges, o->all_reduce, err);
     for (int32_t i = 0; i < g->n_edges && st == BERTH_OK; i++) st = open_edge(g, i, &edges[i], err);
     if (st == BERTH_OK && o->all_reduce) st = open_sum(g, err);

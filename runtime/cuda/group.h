@@ -41,7 +41,7 @@ typedef struct berth_gpu_edge {
 } berth_gpu_edge;
 
 typedef struct berth_gpu_group_options { /* zero means the default */
-    const char *library;                 /* path of NCCL; NULL = libnccl.so.2. Borrowed during the call */
+    const char *nccl;                    /* path of NCCL; NULL = libnccl.so.2. Borrowed during the call */
     int64_t timeout_ns; /* for one copy or sum from when it could begin, and for the making; 0 = 30 s */
     int32_t max_ctas;   /* blocks of a kernel of NCCL's; 0 = 4, 2 where GPUs are shared */
     int32_t depth;      /* copies under way on an edge before one more waits for the oldest; 0 = 16 */

@@ -163,7 +163,7 @@ static berth_nccl_result for_all(berth_gpu_group *g, berth_nccl_result (*call)(b
  * kernel that hangs as well (NVIDIA/nccl issue 1013; NCCL before 2.22 still takes them one by one). */
 void berth_group_abort_all(berth_gpu_group *g)
 {
-    berth_gpu *gpu = g->channels && g->nccl.library ? enter_any(g) : NULL;
+    berth_gpu *gpu = g->channels && g->nccl.handle ? enter_any(g) : NULL;
     if (!gpu) return;
     for_all(g, g->nccl.ncclCommAbort, true);
     berth_gpu_leave_from_end(gpu, BERTH_CU_SUCCESS);

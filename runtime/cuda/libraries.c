@@ -13,13 +13,13 @@ typedef struct property_table {
     berth_cublas_result (*get)(int property, int *value);
 } property_table;
 
-static void cublas_version(void *library, char *out, size_t n)
+static void cublas_version(void *handle, char *out, size_t n)
 {
     static const berth_library what = {.what = "cuBLAS", .old_advice = ""};
     const berth_symbol symbol = {"cublasGetProperty", offsetof(property_table, get)};
     property_table table = {0};
     int numbers[3]; /* MAJOR_VERSION, MINOR_VERSION, PATCH_LEVEL of library_types.h are 0, 1, 2 */
-    if (berth_library_bind(&what, library, &symbol, 1, &table, NULL) != BERTH_OK) return;
+    if (berth_library_bind(&what, handle, &symbol, 1, &table, NULL) != BERTH_OK) return;
     for (int i = 0; i < 3; i++)
         if (table.get(i, &numbers[i]) != BERTH_CUBLAS_SUCCESS) return;
     snprintf(out, n, "%d.%d.%d", numbers[0], numbers[1], numbers[2]);
@@ -29,7 +29,7 @@ static void find_cublas(int driver, int32_t capability, berth_cuda_library *out)
 {
     berth_cublas blas;
     if (berth_cublas_open(&blas, NULL, driver, capability, &out->why) != BERTH_OK) return;
-    cublas_version(blas.library, out->version, sizeof out->version);
+    cublas_version(blas.handle, out->version, sizeof out->version);
     berth_cublas_close(&blas);
 }
 

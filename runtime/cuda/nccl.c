@@ -33,9 +33,9 @@ static berth_status check_version(berth_nccl *nccl, berth_error *err)
 berth_status berth_nccl_open(berth_nccl *out, const char *path, berth_error *err)
 {
     memset(out, 0, sizeof *out);
-    berth_status st = berth_library_open(&library, path, &out->library, err);
+    berth_status st = berth_library_open(&library, path, &out->handle, err);
     if (st == BERTH_OK)
-        st = berth_library_bind(&library, out->library, symbols, sizeof symbols / sizeof symbols[0], out, err);
+        st = berth_library_bind(&library, out->handle, symbols, sizeof symbols / sizeof symbols[0], out, err);
     if (st == BERTH_OK) st = check_version(out, err);
     if (st != BERTH_OK) berth_nccl_close(out);
     return st;
@@ -43,7 +43,7 @@ berth_status berth_nccl_open(berth_nccl *out, const char *path, berth_error *err
 
 void berth_nccl_close(berth_nccl *nccl)
 {
-    berth_library_close(nccl->library);
+    berth_library_close(nccl->handle);
     memset(nccl, 0, sizeof *nccl);
 }
 

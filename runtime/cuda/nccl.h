@@ -67,7 +67,7 @@ typedef struct berth_nccl_config {
 
 #define BERTH_NCCL_POINTER(name, args) berth_nccl_result(*name) args;
 typedef struct berth_nccl {
-    void *library;
+    void *handle;
     int version; /* 22809 = 2.28.9 */
     const char *(*ncclGetErrorString)(berth_nccl_result code);
     const char *(*ncclGetLastError)(berth_nccl_comm comm); /* what NCCL last complained of; `comm` may be NULL */

@@ -63,9 +63,9 @@ static berth_status try_open(berth_nvrtc *out, const berth_library *library, con
 {
     memset(out, 0, sizeof *out);
     int major = 0, minor = 0;
-    berth_status st = berth_library_open(library, path, &out->library, err);
+    berth_status st = berth_library_open(library, path, &out->handle, err);
     if (st == BERTH_OK)
-        st = berth_library_bind(library, out->library, symbols, sizeof symbols / sizeof symbols[0], out, err);
+        st = berth_library_bind(library, out->handle, symbols, sizeof symbols / sizeof symbols[0], out, err);
     if (st == BERTH_OK) st = status_of(out, out->nvrtcVersion(&major, &minor), "nvrtcVersion", err);
     out->version = major * 1000 + minor * 10;
     if (st == BERTH_OK) st = check_arch(out, capability, err);
@@ -92,7 +92,7 @@ berth_status berth_nvrtc_open(berth_nvrtc *out, const char *path, int driver_ver
 
 void berth_nvrtc_close(berth_nvrtc *rtc)
 {
-    berth_library_close(rtc->library);
+    berth_library_close(rtc->handle);
     memset(rtc, 0, sizeof *rtc);
 }
 

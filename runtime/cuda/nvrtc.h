@@ -38,7 +38,7 @@ enum {
 
 #define BERTH_NVRTC_POINTER(name, args) berth_nvrtc_result(*name) args;
 typedef struct berth_nvrtc {
-    void *library;
+    void *handle;
     int version; /* 12090 = 12.9 */
     const char *(*nvrtcGetErrorString)(berth_nvrtc_result code);
     BERTH_NVRTC_FUNCTIONS(BERTH_NVRTC_POINTER)

@@ -16,7 +16,7 @@
 #define ENTRY "berth_strategy_plugin"
 
 struct berth_plugin {
-    void *library;
+    void *handle;
     char name[BERTH_PLUGIN_NAME_SIZE], about[256], source[256];
     berth_strategy strategy;
 };
@@ -149,9 +149,9 @@ static const char *loader_words(void)
 
 static berth_status load(berth_plugin *p, const char *path, const char *file, berth_error *err)
 {
-    p->library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
-    if (!p->library) return BERTH_FAIL(err, BERTH_BAD_FILE, "plug-in %s does not load: %s", path, loader_words());
-    void *found = dlsym(p->library, ENTRY);
+    p->handle = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+    if (!p->handle) return BERTH_FAIL(err, BERTH_BAD_FILE, "plug-in %s does not load: %s", path, loader_words());
+    void *found = dlsym(p->handle, ENTRY);
     berth_strategy_plugin_fn entry;
     if (!found)
         return BERTH_FAIL(err, BERTH_BAD_FILE,
@@ -184,7 +184,7 @@ berth_status berth_plugin_open(const char *path, berth_plugin **out, berth_error
 void berth_plugin_close(berth_plugin *p)
 {
     if (!p) return;
-    if (p->library) dlclose(p->library);
+    if (p->handle) dlclose(p->handle);
     free(p);
 }
 

@@ -445,7 +445,7 @@ static int load(emu_object *context, const void *image, berth_cu_module *out)
     const int code = emu_image_open(image, emu.config.gpu[context->gpu].capability, emu.config.driver, &opened);
     if (code) return code;
     emu_object *module = emu_new(EMU_MODULE, context->gpu, context);
-    module->opened = opened.library;
+    module->opened = opened.handle;
     module->fd = opened.fd;
     module->image = opened.image;
     *out = (berth_cu_module)module->handle; // NOLINT(performance-no-int-to-ptr)

@@ -44,7 +44,7 @@ static size_t object_size(const void *image)
 
 static void close_object(emu_opened *o)
 {
-    if (o->library) dlclose(o->library);
+    if (o->handle) dlclose(o->handle);
     if (o->fd >= 0) close(o->fd);
     *o = (emu_opened){.fd = -1};
 }
@@ -57,8 +57,8 @@ static bool open_object(const void *bytes, size_t size, emu_opened *out)
     char path[64];
     snprintf(path, sizeof path, "/proc/self/fd/%d", out->fd);
     if (out->fd >= 0 && write(out->fd, bytes, size) == (ssize_t)size)
-        out->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (out->library) out->image = dlsym(out->library, "emu_image");
+        out->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (out->handle) out->image = dlsym(out->handle, "emu_image");
     if (out->image) return true;
     const char *why = dlerror();
     fprintf(stderr, "cuda_emu: kernel image: %s\n", why ? why : "its bytes cannot be had again");

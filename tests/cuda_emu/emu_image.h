@@ -7,7 +7,7 @@
 #include "image.h"
 
 typedef struct emu_opened {
-    void *library; /* dlclose it, then close fd */
+    void *handle; /* dlclose it, then close fd */
     int fd;
     const emu_image *image;
 } emu_opened;

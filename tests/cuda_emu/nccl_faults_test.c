@@ -376,18 +376,18 @@ static void what_nccl_cannot_is_one_line(void **state)
     check_line(open_group(&p, 0, &err), BERTH_UNSUPPORTED, &err, "21703, and 21800 (2.18) is needed");
     nccl.reset("");
     static const struct {
-        const char *library;
+        const char *path;
         berth_status status;
         const char *words;
     } libraries[] = {{"no/such/libnccl.so.2", BERTH_NOT_FOUND, "NCCL was to be no/such/libnccl.so.2"},
                      {EMU_LIBRARY, BERTH_UNSUPPORTED, "NCCL has no function nccl"},
                      {TEST_KERNELS ".not", BERTH_NOT_FOUND, "NCCL was to be"}};
     for (size_t i = 0; i < sizeof libraries / sizeof libraries[0]; i++) {
-        const berth_gpu_group_options o = {.library = libraries[i].library};
+        const berth_gpu_group_options o = {.nccl = libraries[i].path};
         check_line(berth_gpu_group_create(p.gpus, 2, &edge, 1, &o, &p.group, &err), libraries[i].status, &err,
                    libraries[i].words);
         assert_null(p.group);
-        check_line(berth_gpu_group_can(p.gpus[0], p.gpus[1], o.library, &err), libraries[i].status, &err,
+        check_line(berth_gpu_group_can(p.gpus[0], p.gpus[1], o.nccl, &err), libraries[i].status, &err,
                    libraries[i].words);
     }
     ok(berth_gpu_group_can(p.gpus[0], p.gpus[1], NULL, &err), &err);

@@ -183,7 +183,7 @@ static void copy_file(const char *from, const char *to)
 }
 
 typedef struct user {
-    const library *library;
+    const library *of;
     const host *host;
     int32_t tokens[8][N_NEW];
 } user;
@@ -191,7 +191,7 @@ typedef struct user {
 static void *use(void *arg)
 {
     user *u = arg;
-    for (int i = 0; i < 8; i++) ask(u->library, u->host, i == 3, u->tokens[i]);
+    for (int i = 0; i < 8; i++) ask(u->of, u->host, i == 3, u->tokens[i]);
     return NULL;
 }
 
@@ -206,9 +206,9 @@ static void two_copies_know_nothing_of_each_other(void **state)
     assert_true(a.berth_engine_run != b.berth_engine_run);
     host first = open_host(&a, 0), second = open_host(&b, 0), third = open_host(&b, 1);
     static user users[3];
-    users[0] = (user){.library = &a, .host = &first};
-    users[1] = (user){.library = &b, .host = &second};
-    users[2] = (user){.library = &b, .host = &third};
+    users[0] = (user){.of = &a, .host = &first};
+    users[1] = (user){.of = &b, .host = &second};
+    users[2] = (user){.of = &b, .host = &third};
     pthread_t running[3];
     for (int i = 0; i < 3; i++) assert_int_equal(pthread_create(&running[i], NULL, use, &users[i]), 0);
     for (int i = 0; i < 3; i++) pthread_join(running[i], NULL);
