@@ -144,7 +144,7 @@ static void show_before(const cli_args *a, const berth_plan *plan)
 
 static void show_stage(berth_buffer *b, const char *name, int64_t ns, const char *detail)
 {
-    berth_buffer_printf(b, "  %-12s %9.2f ms  %s\n", name, (double)ns / 1e6, detail);
+    berth_buffer_printf(b, "  %-12s %9.2f ms%s%s\n", name, (double)ns / 1e6, *detail ? "  " : "", detail);
 }
 
 static double per_second(int64_t n, int64_t ns)
