@@ -129,6 +129,7 @@ static berth_core_timing answer(const engine *e, int32_t prompt, int32_t steps,
                                         .n_ids = prompt,
                                         .image_token_id = -1,
                                         .max_new = steps + 1,
+                                        .no_prefix_cache = true,
                                         .sampling = BERTH_SAMPLING_GREEDY,
                                         .on_token = on_token,
                                         .user = user};
