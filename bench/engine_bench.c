@@ -19,7 +19,7 @@
 #include "base/file.h"
 #include "bench/engine_model.h"
 #include "engine/engine.h"
-#include "engine/team.h"
+#include "exec/team.h"
 #include "probe/cpu.h"
 
 enum { LOADS = 7, MOST = 1024, PIPELINE_PROMPT = 4, PIPELINE_TOKENS = 4, SPIN_NS = 50000 };

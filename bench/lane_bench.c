@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "engine/toy_exec.h"
+#include "exec/toy_exec.h"
 
 enum { ROUNDS = 200, OPS = 1000, OP_NS = 100000, STAGE_OPS = 10, PASSES = 60 };
 

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "engine/load.h"
+#include "exec/load.h"
 
 enum { MOST = 64, SLOTS = 2, ALIGN = 256, COPY_BYTES = 64 << 20, COPIES = 8 };
 

@@ -7,7 +7,7 @@
 
 #include "base/clock.h"
 #include "bench/serve_load.h"
-#include "engine/team.h"
+#include "exec/team.h"
 #include "probe/cpu.h"
 
 enum { PASSES = 24, BLOCK = 16384 };

@@ -3,7 +3,7 @@
 #include "api/deliver.h"
 
 #include "base/status.h"
-#include "engine/team.h"
+#include "exec/team.h"
 
 static void pass_token(berth_call *c, const berth_token *token)
 {

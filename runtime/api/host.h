@@ -8,7 +8,7 @@
 
 #include "berth/berth.h"
 
-#include "engine/team.h"
+#include "exec/team.h"
 
 /* Embedded in what the job is about, so that posting allocates nothing. */
 typedef struct berth_host_job {

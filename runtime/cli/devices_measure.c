@@ -10,7 +10,7 @@
 
 #include "base/status.h"
 #include "cli/devices.h"
-#include "engine/team.h"
+#include "exec/team.h"
 #include "probe/cpu.h"
 #include "probe/gpu.h"
 

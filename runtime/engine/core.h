@@ -17,10 +17,10 @@
 #include "base/buffer.h"
 #include "engine/batch.h"
 #include "engine/engine.h"
-#include "engine/executor.h"
 #include "engine/prefix.h"
 #include "engine/queue.h"
-#include "engine/store.h"
+#include "exec/executor.h"
+#include "plan/store.h"
 
 typedef struct berth_replica berth_replica;
 

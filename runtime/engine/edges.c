@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/backend_cuda.h"
+#include "exec/backend_cuda.h"
 
 enum { PROOF_BYTES = 4 << 20 };
 

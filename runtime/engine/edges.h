@@ -7,7 +7,8 @@
 #define BERTH_ENGINE_EDGES_H
 
 #include "base/buffer.h"
-#include "engine/executor.h"
+#include "exec/executor.h"
+#include "plan/plan.h"
 
 /* `want`: a transport's name for every edge between two devices, NULL = the best for each. Units are open and nothing is
  * loaded yet: proofs write to their arenas. Sets exec->edges, exec->edge_notes, units' relays and staging; adds a line to

@@ -8,10 +8,10 @@
 #ifndef BERTH_ENGINE_ENGINE_H
 #define BERTH_ENGINE_ENGINE_H
 
-#include "engine/arena.h"
-#include "engine/plan.h"
 #include "engine/sampler.h"
-#include "engine/team.h"
+#include "exec/arena.h"
+#include "exec/team.h"
+#include "plan/plan.h"
 
 typedef struct berth_core berth_core;
 

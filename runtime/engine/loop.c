@@ -7,7 +7,7 @@
 
 #include "base/clock.h"
 #include "engine/core.h"
-#include "engine/team.h"
+#include "exec/team.h"
 
 /* ---- passes ----------------------------------------------------------------------------------------------------- */
 

@@ -3,8 +3,8 @@
  * A replica is lost with any of its devices, for good: what lay there (weights, KV, sessions) is gone, and the device works
  * again only in a new process. Loops of lost replicas go on, to end or hand over what they have; they start nothing. */
 #include "cuda/device.h"
-#include "engine/backend_cuda.h"
 #include "engine/core.h"
+#include "exec/backend_cuda.h"
 
 static bool is_lost(const berth_unit *u)
 {

@@ -11,10 +11,10 @@
 
 #include <cmocka.h>
 
-#include "engine/arena.h"
 #include "engine/batch.h"
 #include "engine/rope.h"
-#include "engine/strict.h"
+#include "exec/arena.h"
+#include "exec/strict.h"
 
 /* ---- arenas ----------------------------------------------------------------------------------------------------- */
 

@@ -56,8 +56,7 @@ static bool open_object(const void *bytes, size_t size, emu_opened *out)
     *out = (emu_opened){.fd = memfd_create("kernels", MFD_CLOEXEC)};
     char path[64];
     snprintf(path, sizeof path, "/proc/self/fd/%d", out->fd);
-    if (out->fd >= 0 && write(out->fd, bytes, size) == (ssize_t)size)
-        out->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (out->fd >= 0 && write(out->fd, bytes, size) == (ssize_t)size) out->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (out->handle) out->image = dlsym(out->handle, "emu_image");
     if (out->image) return true;
     const char *why = dlerror();

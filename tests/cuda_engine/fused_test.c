@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/fuse.h"
+#include "exec/fuse.h"
 #include "fixture.h"
 
 /* ---- memory ----------------------------------------------------------------------------------------------------- */

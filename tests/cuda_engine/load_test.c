@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/backend.h"
+#include "exec/backend.h"
 #include "failing.h"
 #include "fixture.h"
 #include "random.h"

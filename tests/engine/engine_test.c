@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "engine/plan_internal.h"
-#include "engine/store.h"
+#include "plan/plan_internal.h"
+#include "plan/store.h"
 
 typedef struct setup {
     golden_model g;
