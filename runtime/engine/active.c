@@ -249,8 +249,7 @@ void berth_active_end(berth_active *a)
         berth_core_result_deinit(&a->result);
     if (q->session) berth_session_take_back(q->session, a);
     give_back(a);
-    berth_job_queue_give_back(&r->core->queue, a->job);
-    berth_count(&r->n_finished, 1);
+    berth_replica_count_end(r, a->job);
     q->on_end(q->user, a->status, &result, &a->error);
     free(a);
 }

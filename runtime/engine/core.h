@@ -7,6 +7,7 @@
  * choose.c      the next token from a row of logits
  * numeric.c     where bad numbers began                    submit.c    the ways in
  * stages.c      where the vision tower ends              lost.c      devices that are lost
+ * stats.c       what goes on
  *
  * All of a replica but what is marked otherwise belongs to its loop thread, so no step takes a lock. */
 #ifndef BERTH_ENGINE_CORE_H
@@ -243,6 +244,10 @@ static inline void berth_count(_Atomic int64_t *counter, int64_t n) /* of the on
 {
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
 }
+
+/* stats.c, on the loop's thread. */
+void berth_replica_count_kv(berth_replica *r);                  /* as it stands */
+void berth_replica_count_end(berth_replica *r, berth_job *job); /* before a job's end is told; gives it back */
 
 /* ---- what GPUs' memory says ---------------------------------------------------------------------------------------- */
 

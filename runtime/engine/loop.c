@@ -186,8 +186,7 @@ static void end_waiting(berth_replica *r, berth_job *job)
         st = BERTH_FAIL(&err, BERTH_OUT_OF_MEMORY, "a result");
     }
     if (q->session) berth_session_let_go(q->session, r);
-    berth_job_queue_give_back(&r->core->queue, job);
-    berth_count(&r->n_finished, 1);
+    berth_replica_count_end(r, job);
     q->on_end(q->user, st, &result, &err);
 }
 
@@ -200,7 +199,7 @@ static void start_job(berth_replica *r, berth_job *job)
     if (!a) {
         berth_core_result none = {0};
         if (q->session) berth_session_let_go(q->session, r);
-        berth_job_queue_give_back(&r->core->queue, job);
+        berth_replica_count_end(r, job);
         q->on_end(q->user, st, &none, &err);
         return;
     }
@@ -254,8 +253,7 @@ static void refuse_waiting(berth_replica *r, berth_job *job)
     berth_error err = {0};
     berth_status st = berth_lost_error(r->core, &err);
     if (q->session) berth_session_let_go(q->session, r);
-    berth_job_queue_give_back(&r->core->queue, job);
-    berth_count(&r->n_finished, 1);
+    berth_replica_count_end(r, job);
     q->on_end(q->user, st, &none, &err);
 }
 
@@ -302,6 +300,7 @@ static bool do_calls(berth_replica *r)
         r->calls->fn(r, r->calls->arg);
         r->calls->is_over = true;
     }
+    berth_replica_count_kv(r);
     pthread_cond_broadcast(&r->calls_done);
     pthread_mutex_unlock(&r->calls_lock);
     return true;
@@ -318,8 +317,7 @@ static bool take_turn(berth_replica *r)
     any |= berth_replica_lives(r) ? admit(r) : hand_over(r);
     if (berth_replica_lives(r)) any |= start_passes(r);
     any |= end_those_over(r); /* what strict mode finished, what could not be started */
-    atomic_store_explicit(&r->kv_used, r->kv.n_blocks - berth_blocks_available(&r->kv), memory_order_relaxed);
-    atomic_store_explicit(&r->kv_cached, r->kv.n_cached, memory_order_relaxed);
+    berth_replica_count_kv(r);
     return any;
 }
 

@@ -243,14 +243,6 @@ bool berth_job_queue_cancel(berth_job_queue *q, uint64_t id)
     return found;
 }
 
-int32_t berth_job_queue_waiting(berth_job_queue *q)
-{
-    pthread_mutex_lock(&q->lock);
-    int32_t n = q->n_heap + q->n_reserved;
-    pthread_mutex_unlock(&q->lock);
-    return n;
-}
-
 bool berth_job_queue_is_idle(berth_job_queue *q)
 {
     pthread_mutex_lock(&q->lock);
@@ -271,10 +263,13 @@ int64_t berth_job_queue_next_deadline(berth_job_queue *q)
     return next;
 }
 
-void berth_job_queue_counts(berth_job_queue *q, int64_t *out_submitted, int64_t *out_refused)
+berth_job_counts berth_job_queue_counts(berth_job_queue *q)
 {
     pthread_mutex_lock(&q->lock);
-    *out_submitted = q->n_submitted;
-    *out_refused = q->n_refused;
+    const berth_job_counts c = {.n_waiting = q->n_heap + q->n_reserved,
+                                .n_running = q->n_jobs - q->n_free - q->n_heap,
+                                .n_submitted = q->n_submitted,
+                                .n_refused = q->n_refused};
     pthread_mutex_unlock(&q->lock);
+    return c;
 }

@@ -68,8 +68,12 @@ bool berth_job_queue_is_idle(berth_job_queue *q); /* no job waits or runs, no pl
 
 uint64_t berth_job_number(const berth_job *job); /* from 1, in the order of submission */
 bool berth_job_queue_cancel(berth_job_queue *q, uint64_t id);
-int32_t berth_job_queue_waiting(berth_job_queue *q); /* reserved places included */
-void berth_job_queue_counts(berth_job_queue *q, int64_t *out_submitted, int64_t *out_refused);
+/* All of one moment: a job is in one of n_waiting and n_running from its place's reservation until it is given back. */
+typedef struct berth_job_counts {
+    int32_t n_waiting, n_running; /* reserved places included; taken and not given back */
+    int64_t n_submitted, n_refused;
+} berth_job_counts;
+berth_job_counts berth_job_queue_counts(berth_job_queue *q);
 int64_t berth_job_queue_next_deadline(berth_job_queue *q); /* of those that wait; INT64_MAX = none */
 
 static inline bool berth_job_expired(const berth_job *job, int64_t now_ns)

@@ -325,7 +325,8 @@ typedef struct berth_stats { /* since the engine was made, all replicas together
     /* weights that no device uses in place in their files: how long reading them all took, and their bytes on the devices */
     int64_t load_ns, load_bytes;
 } berth_stats;
-/* Counts and times so far; they are read one after the other, while work goes on. */
+/* Counts and times so far. What waits and runs is of one moment, the rest is read one after the other while work goes on.
+ * Who was told a request's end finds it counted as ended. */
 BERTH_API berth_status berth_engine_get_stats(berth_engine *engine, berth_stats *out, berth_error *err);
 
 /* The way that bytes take from one memory to another. */
