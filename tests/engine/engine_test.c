@@ -382,13 +382,14 @@ static void a_file_cut_short_after_opening_is_noticed(void **state)
 typedef struct asker {
     setup *s;
     int32_t first, n_wrong;
-    _Atomic uint32_t *replicas; /* bit set of those that answered */
+    _Atomic uint32_t *answered; /* bit set of the replicas that did */
+    uint32_t replicas;          /* those that shall */
 } asker;
 
 static void *ask(void *arg)
 {
     asker *a = arg;
-    for (int32_t i = 0; i < 4; i++) {
+    for (int32_t i = 0; i < 4 || atomic_load(a->answered) != a->replicas; i++) {
         const golden_case *c = &a->s->g.cases[(a->first + i) % a->s->g.n_cases];
         berth_core_request q = golden_request(c, 12);
         berth_core_result result;
@@ -396,20 +397,21 @@ static void *ask(void *arg)
         if (berth_core_run(a->s->e.core, &q, &result, &err) != BERTH_OK || result.n_ids != 12 ||
             memcmp(result.ids, c->greedy, 12 * sizeof *c->greedy) != 0)
             a->n_wrong++;
-        atomic_fetch_or(a->replicas, 1u << result.replica);
+        atomic_fetch_or(a->answered, 1u << result.replica);
         berth_core_result_deinit(&result);
     }
     return NULL;
 }
 
-/* Every thread gets the right tokens, and the replicas of the bit set `replicas` all answered. */
+/* Every thread gets the right tokens. They ask until the replicas of the bit set `replicas` have all answered: which of them
+ * takes a request is whoever comes first. */
 static void ask_from_four_threads(setup *s, uint32_t replicas)
 {
     pthread_t threads[4];
     asker askers[4];
     _Atomic uint32_t answered = 0;
     for (int i = 0; i < 4; i++) {
-        askers[i] = (asker){.s = s, .first = i, .replicas = &answered};
+        askers[i] = (asker){.s = s, .first = i, .answered = &answered, .replicas = replicas};
         assert_int_equal(pthread_create(&threads[i], NULL, ask, &askers[i]), 0);
     }
     for (int i = 0; i < 4; i++) {

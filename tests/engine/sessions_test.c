@@ -3,6 +3,7 @@
  * and pictures of different requests are computed once; tiles of several requests share a pass. */
 #include "golden.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -298,7 +299,7 @@ static void hold(void *user, const char *program, const char *name, int64_t pass
 {
     _Atomic bool *go = user;
     (void)program, (void)name, (void)pass, (void)tensor;
-    while (!atomic_load(go)) continue;
+    while (!atomic_load(go)) sched_yield();
 }
 
 static bool any_value(void *user, const char *name)
@@ -328,10 +329,10 @@ static void tiles_of_several_requests_share_a_pass(void **state)
     golden_must(berth_core_submit(s.e.core, &first, NULL, &err), &err, "first");
     for (int i = 0; i < 4; i++) golden_must(berth_core_submit(s.e.core, &q, NULL, &err), &err, "next");
     atomic_store(&go, true);
-    while (atomic_load(&w.n_over) < 5) continue;
+    while (atomic_load(&w.n_over) < 5) sched_yield();
     assert_int_equal(w.n_bad, 0);
     assert_int_equal(stats_of(&s).n_tiles, 4 * c->n_tiles);
-    assert_in_range(stats_of(&s).n_encode_passes, 1, 2);
+    assert_int_equal(stats_of(&s).n_encode_passes, 1);
     close_scene(&s);
 }
 
@@ -358,7 +359,7 @@ static void request_behind_may_hold_the_room(void **state)
     q.user = large.user = &w;
     golden_must(berth_core_submit(s.e.core, &large, NULL, &err), &err, "large");
     golden_must(berth_core_submit(s.e.core, &q, NULL, &err), &err, "session's");
-    while (atomic_load(&w.n_over) < 2) continue;
+    while (atomic_load(&w.n_over) < 2) sched_yield();
     assert_int_equal(w.n_bad, 0);
     berth_core_session_destroy(session);
     close_scene(&s);
