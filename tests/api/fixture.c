@@ -37,7 +37,7 @@ fixture fixture_open(const fixture_options *o)
     fixture f = {0};
     char dir[512];
     snprintf(dir, sizeof dir, "%s%s", FIXTURE_MODELS, o->model != NULL ? o->model : "qwen2-text");
-    must(berth_runtime_create(NULL, &f.rt, &err), &err, "runtime");
+    must(berth_runtime_create(o->runtime, &f.rt, &err), &err, "runtime");
     must(berth_model_open(f.rt, dir, NULL, &f.model, &err), &err, "model");
     f.engine = fixture_engine(f.model, o);
     return f;
@@ -49,6 +49,19 @@ void fixture_close(fixture *f)
     berth_model_close(f->model);
     berth_runtime_destroy(f->rt);
     *f = (fixture){0};
+}
+
+berth_stats stats_of(const fixture *f)
+{
+    berth_stats s = {.struct_size = sizeof s};
+    berth_error err = {0};
+    must(berth_engine_get_stats(f->engine, &s, &err), &err, "stats");
+    return s;
+}
+
+void await_running(const fixture *f, int32_t n)
+{
+    for (berth_stats s = stats_of(f); s.n_running != n || s.n_waiting > 0; s = stats_of(f)) sleep_us(100);
 }
 
 void ask(asking *a, const char *text, int32_t max_new)

@@ -22,7 +22,8 @@ typedef struct fixture {
 } fixture;
 
 typedef struct fixture_options {
-    const char *model; /* NULL = "qwen2-text" */
+    const berth_runtime_options *runtime; /* NULL = all defaults */
+    const char *model;                    /* NULL = "qwen2-text" */
     const char *devices, *strategy;
     int32_t n_seqs;
     int64_t context; /* 0 = 256 */
@@ -32,6 +33,9 @@ typedef struct fixture_options {
 fixture fixture_open(const fixture_options *o); /* NULL = all defaults */
 void fixture_close(fixture *f);
 berth_engine *fixture_engine(berth_model *model, const fixture_options *o);
+
+berth_stats stats_of(const fixture *f);
+void await_running(const fixture *f, int32_t n); /* n run and none waits */
 
 void must(berth_status st, const berth_error *err, const char *what);
 

@@ -174,11 +174,15 @@ static void many_lives_take_no_memory(void **state)
         /* Allocator and quarantine take what they will ever take: that holds 1,024 handles. */
         const int32_t warm_up = n / 5 > 1200 ? n / 5 : n < 1200 ? n : 1200;
         for (int32_t k = 0; k < warm_up; k++) rows[i].life(rows[i].arg);
-        const int64_t bytes = resident_bytes();
         const int32_t descriptors = open_descriptors();
-        for (int32_t k = 0; k < n; k++) rows[i].life(rows[i].arg);
-        const int64_t more = resident_bytes() - bytes;
-        print_message("%s: %d lives, %lld KiB more\n", rows[i].name, (int)n, (long long)more / 1024);
+        int64_t more = MOST_MORE + 1;
+        /* What lives keep they keep each time; an allocator's arena that a thread is the first to fill grows once. */
+        for (int32_t round = 0; round < 4 && more > MOST_MORE; round++) {
+            const int64_t bytes = resident_bytes();
+            for (int32_t k = 0; k < n; k++) rows[i].life(rows[i].arg);
+            more = resident_bytes() - bytes;
+            print_message("%s: %d lives, %lld KiB more\n", rows[i].name, (int)n, (long long)more / 1024);
+        }
         assert_int_equal(open_descriptors(), descriptors);
         if (more > MOST_MORE) fail_msg("%s: %d lives took %lld bytes", rows[i].name, (int)n, (long long)more);
     }
@@ -268,7 +272,7 @@ static void signals_change_nothing(void **state)
     sigaction(SIGALRM, &action, &before);
     const struct itimerval often = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
     setitimer(ITIMER_REAL, &often, NULL);
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 40 || atomic_load(&n_signals) <= 5; i++) {
         berth_result r = run_request(f.engine, &a.request);
         assert_string_equal(r.text, want.text);
         berth_result_deinit(&r);
@@ -286,7 +290,6 @@ static void signals_change_nothing(void **state)
     sigaction(SIGALRM, &before, &now);
     assert_true(now.sa_handler == count_signal); /* nobody took it */
     print_message("%d signals\n", atomic_load(&n_signals));
-    assert_true(atomic_load(&n_signals) > 5);
     berth_result_deinit(&want);
     berth_queue_destroy(q);
     fixture_close(&f);
@@ -297,8 +300,8 @@ static void signals_change_nothing(void **state)
 typedef struct inside {
     fixture f;
     berth_queue *q;
-    asking a;      /* a short one */
-    int32_t depth; /* requests still to be started from callbacks */
+    asking a;         /* a short one */
+    atomic_int depth; /* requests still to be started from callbacks, which come on two threads */
     atomic_int n_calls, n_ends;
     char problem[256];
 } inside;
@@ -323,7 +326,7 @@ static void call_everything(inside *in)
     berth_stats stats = {.struct_size = sizeof stats};
     expect(in, berth_engine_get_stats(e, &stats, &err) == BERTH_OK, "stats");
     expect(in, berth_engine_submit(e, &in->a.request, in->q, NULL, NULL, &err) == BERTH_OK, "submit");
-    if (in->depth-- > 0)
+    if (atomic_fetch_sub(&in->depth, 1) > 0)
         expect(in, berth_engine_start(e, &in->a.request, end_inside, in, NULL, &err) == BERTH_OK, "start");
     uint64_t id = 0;
     expect(in, berth_engine_submit(e, &in->a.request, in->q, NULL, &id, &err) == BERTH_OK, "submit");

@@ -87,10 +87,12 @@ static int lives_under(int resource, rlim_t first)
     }
 }
 
-/* As a user of its own, for whom the limit on threads counts (root is not held to it). */
+/* As a user of its own, for whom the limit on threads counts (root is not held to it): of all its processes, so that of
+ * another run beside this one must be another. */
 static int few_threads(void)
 {
-    if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65533) != 0)) return GAVE_UP;
+    const uid_t own = 20000 + (uid_t)(getpid() % 40000);
+    if (geteuid() == 0 && (setgid(65534) != 0 || setuid(own) != 0)) return GAVE_UP;
     if (access(MODEL "/config.json", R_OK) != 0 || access(PICTURE, R_OK) != 0) return GAVE_UP;
     const struct rlimit many = {.rlim_cur = 4096, .rlim_max = 4096};
     life l;

@@ -146,8 +146,7 @@ static void every_allocation_of_a_conversation_may_fail(void **state)
     }
     print_message("%d allocations failed a conversation, %d did not matter\n", (int)n_failed, (int)n_went_on);
     assert_true(n_failed > 100);
-    berth_stats stats = {.struct_size = sizeof stats};
-    must(berth_engine_get_stats(f.engine, &stats, &err), &err, "stats");
+    const berth_stats stats = stats_of(&f);
     assert_int_equal(stats.n_sessions, 0);
     assert_int_equal(stats.n_waiting, 0);
     unlink(s.path);

@@ -1,6 +1,6 @@
 /* sessions_test.c - a conversation says the same with a session as without, whatever was kept, given up, forked, saved
  * or rewound, and computes only what is new. */
-#include "fixture.h"
+#include "hold.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -241,7 +241,7 @@ static void one_request_at_a_time(void **state)
 {
     (void)state;
     static const fixture_options long_context = {.context = 4096};
-    fixture f = fixture_open(&long_context);
+    fixture f = hold_open(&long_context);
     berth_queue *q = NULL;
     berth_error err = {0};
     must(berth_queue_create(f.rt, &q, &err), &err, "queue");
@@ -251,7 +251,9 @@ static void one_request_at_a_time(void **state)
     a.request.session = s;
     a.request.quiet = 1;
     uint64_t id;
+    hold(); /* the request is under way */
     must(berth_engine_submit(f.engine, &a.request, q, NULL, &id, &err), &err, "submit");
+    await_running(&f, 1);
     assert_int_equal(berth_engine_submit(f.engine, &a.request, q, NULL, NULL, &err), BERTH_BUSY);
     berth_result r = {.struct_size = sizeof r};
     assert_int_equal(berth_engine_run(f.engine, &a.request, &r, &err), BERTH_BUSY);
@@ -260,6 +262,7 @@ static void one_request_at_a_time(void **state)
     assert_int_equal(berth_session_save(s, "/nowhere/at/all", &err), BERTH_BUSY);
     assert_int_equal(info_of(s).n_turns, 0);
     must(berth_engine_cancel(f.engine, id, &err), &err, "cancel");
+    let_go();
     berth_completion c = wait_end(q, id);
     const bool began = c.result->n_tokens > 0;
     berth_completion_deinit(&c);

@@ -1,7 +1,7 @@
 /* slow_test.c - many readers that do not read, beside one that does: queues that nobody drains, queues that are drained a
  * token now and then, callbacks that block. The one that reads is as fast as beside readers that keep up, the memory for
  * what waits is bounded, and nothing is lost. `slow_test full`: 1,000 of them, with figures. */
-#include "fixture.h"
+#include "hold.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -138,19 +138,6 @@ static void begin_readers(crowd *c)
     }
 }
 
-static berth_stats stats_of(const crowd *c)
-{
-    berth_stats s = {.struct_size = sizeof s};
-    berth_error err = {0};
-    must(berth_engine_get_stats(c->f.engine, &s, &err), &err, "stats");
-    return s;
-}
-
-static int32_t n_running(const crowd *c)
-{
-    return stats_of(c).n_running;
-}
-
 /* Everybody is stopped, and reads what there is up to the end. */
 static void end_readers(crowd *c)
 {
@@ -189,7 +176,7 @@ static double median(double *list, int32_t n)
 static void run_fast(crowd *c, speed *out)
 {
     asking a;
-    const berth_stats before = stats_of(c);
+    const berth_stats before = stats_of(&c->f);
     ask(&a, "Who sold it?", FAST_TOKENS);
     a.request.no_prefix_cache = 1;
     for (int32_t i = 0; i < n_fast; i++) {
@@ -199,7 +186,7 @@ static void run_fast(crowd *c, speed *out)
         out->token_ms[out->n++] = (double)r.timings.decode_ns / 1e6 / (FAST_TOKENS - 1);
         berth_result_deinit(&r);
     }
-    const berth_stats after = stats_of(c);
+    const berth_stats after = stats_of(&c->f);
     out->n_passes += after.n_step_passes - before.n_step_passes;
     out->loop_ns += after.loop_ns - before.loop_ns;
 }
@@ -210,11 +197,13 @@ static void run_round(crowd *c, bool is_slow, speed *out)
     atomic_store(&c->is_slow, is_slow);
     atomic_store(&c->is_over, false);
     c->epoll = epoll_create1(EPOLL_CLOEXEC);
+    hold(); /* none is over before the last of them runs */
     begin_readers(c);
     assert_int_equal(pthread_create(&c->thread, NULL, read_body, c), 0);
-    while (n_running(c) < n_readers) sleep_us(500);
+    await_running(&c->f, n_readers);
+    let_go();
     run_fast(c, out);
-    const int32_t n_beside = n_running(c);
+    const int32_t n_beside = stats_of(&c->f).n_running;
     if (out->n_beside > n_beside) out->n_beside = n_beside;
     const int64_t more = resident_bytes() - before;
     if (more > out->more_bytes) out->more_bytes = more;
@@ -246,7 +235,7 @@ static void open_crowd(crowd *c, int64_t consumer_bytes)
     const fixture_options o = {.n_seqs = n_readers + 1,
                                .context = slow_tokens() + 64,
                                .engine = {.queue = 2 * MOST_READERS, .consumer_bytes = consumer_bytes}};
-    c->f = fixture_open(&o);
+    c->f = hold_open(&o);
     c->readers = calloc((size_t)n_readers, sizeof *c->readers);
     assert_non_null(c->readers);
     asking a;
@@ -307,7 +296,7 @@ static void who_never_reads_is_ended_at_its_limit(void **state)
     c.epoll = epoll_create1(EPOLL_CLOEXEC);
     begin_readers(&c);
     run_fast(&c, &beside);
-    while (n_running(&c) > 0) sleep_us(500); /* every one is over, though nobody took a thing */
+    await_running(&c.f, 0); /* every one is over, though nobody took a thing */
     assert_int_equal(pthread_create(&c.thread, NULL, read_body, &c), 0);
     end_readers(&c);
     for (int32_t i = 0; i < n_readers; i++) {
