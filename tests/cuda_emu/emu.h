@@ -46,6 +46,7 @@ typedef struct emu_report {
     int32_t graphs;                                                  /* executable ones counted in */
     int32_t library_objects;                                         /* handles of cuBLAS, communicators of NCCL */
     int32_t architecture;                                            /* of what was taken of the last fatbin; 0: none */
+    int32_t n_failed;                                                /* calls that failed as they were told to */
     int32_t misuses;
     char misuse[200];               /* the last one */
     emu_wait waits[EMU_MOST_WAITS]; /* the first of n_waits */
@@ -55,6 +56,9 @@ typedef struct emu_report {
 /* Exported by the emulated library, to be found with dlsym. */
 typedef void emu_report_fn(emu_report *out);   /* "emu_get_report" */
 typedef void emu_reset_fn(const char *config); /* "emu_reset": drops everything and starts anew */
+/* "emu_fail_after": the n-th call from now fails with this code (n 0: none), instead of what was told before. For programs of
+ * several threads, whose calls up to here are not the same number each time. */
+typedef void emu_fail_after_fn(uint64_t n, int code);
 /* "emu_know_fatbin": these bytes, borrowed until they are replaced (NULL: none), stand for a unit ("rope.cu") of this build,
  * compiled by a toolkit (13000) that the test has at hand. */
 typedef void emu_know_fatbin_fn(const char *unit, const void *image, uint64_t bytes, int toolkit);

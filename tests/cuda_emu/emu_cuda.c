@@ -38,6 +38,7 @@ int emu_enter(void)
     emu_start(getenv("CUDA_EMU"));
     if (++emu.report.calls != emu.config.fail_call) return BERTH_CU_SUCCESS;
     const int code = emu.config.fail_code;
+    emu.report.n_failed++;
     emu_capture_fail();
     if (is_sticky(code) && current.depth > 0) {
         emu_object *context = emu_find(current.contexts[current.depth - 1], EMU_CONTEXT);
@@ -99,6 +100,15 @@ EMU_API void emu_know_fatbin(const char *unit, const void *image, uint64_t bytes
 {
     pthread_mutex_lock(&lock);
     emu_image_know(unit, image, bytes, toolkit);
+    pthread_mutex_unlock(&lock);
+}
+
+EMU_API void emu_fail_after(uint64_t n, int code)
+{
+    pthread_mutex_lock(&lock);
+    emu_start(getenv("CUDA_EMU"));
+    emu.config.fail_call = n ? emu.report.calls + n : 0;
+    emu.config.fail_code = code;
     pthread_mutex_unlock(&lock);
 }
 

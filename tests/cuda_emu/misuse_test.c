@@ -587,6 +587,39 @@ static void a_context_takes_memory(void **state)
     end(&w);
 }
 
+static int ask_for_memory(const world *w)
+{
+    size_t free_bytes = 0, total = 0;
+    return w->cu.cuMemGetInfo(&free_bytes, &total);
+}
+
+static int32_t told_failures(void)
+{
+    emu_report r;
+    emulator.report(&r);
+    return r.n_failed;
+}
+
+static void a_call_fails_when_it_is_told_to(void **state)
+{
+    (void)state;
+    world w;
+    begin(&w, "gpus=2;mem=1MiB;fail=1000000:2");
+    emulator.fail_after(3, 2);
+    for (int i = 0; i < 2; i++) assert_int_equal(ask_for_memory(&w), 0);
+    assert_int_equal(told_failures(), 0);
+    assert_int_equal(ask_for_memory(&w), 2);
+    assert_int_equal(told_failures(), 1);
+    for (int i = 0; i < 4; i++) assert_int_equal(ask_for_memory(&w), 0);
+    emulator.fail_after(1, 2);
+    emulator.fail_after(0, 0); /* never mind */
+    assert_int_equal(ask_for_memory(&w), 0);
+    emulator.fail_after(1, 700);
+    for (int i = 0; i < 2; i++) assert_int_equal(ask_for_memory(&w), 700);
+    assert_int_equal(told_failures(), 2); /* the last one is the dead context's */
+    end(&w);
+}
+
 static void fresh_memory_is_not_zero(void **state)
 {
     (void)state;
@@ -604,12 +637,19 @@ int main(int argc, char **argv)
     image = read_image(TEST_KERNELS);
     emu_control_open(&emulator);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_misuse_is_refused_and_counted), cmocka_unit_test(what_is_left_behind_is_counted),
-        cmocka_unit_test(what_a_kernel_says_is_counted),      cmocka_unit_test(streams_order_and_nothing_else_does),
-        cmocka_unit_test(pinned_memory_is_read_late),         cmocka_unit_test(polling_ends),
-        cmocka_unit_test(memory_of_a_gpu_is_out_of_reach),    cmocka_unit_test(fresh_memory_is_not_zero),
-        cmocka_unit_test(freed_memory_is_out_of_reach),       cmocka_unit_test(what_is_not_in_use_may_go),
-        cmocka_unit_test(the_end_of_a_process_tells),         cmocka_unit_test(a_context_takes_memory),
+        cmocka_unit_test(each_misuse_is_refused_and_counted),
+        cmocka_unit_test(what_is_left_behind_is_counted),
+        cmocka_unit_test(what_a_kernel_says_is_counted),
+        cmocka_unit_test(streams_order_and_nothing_else_does),
+        cmocka_unit_test(pinned_memory_is_read_late),
+        cmocka_unit_test(polling_ends),
+        cmocka_unit_test(memory_of_a_gpu_is_out_of_reach),
+        cmocka_unit_test(fresh_memory_is_not_zero),
+        cmocka_unit_test(freed_memory_is_out_of_reach),
+        cmocka_unit_test(what_is_not_in_use_may_go),
+        cmocka_unit_test(a_call_fails_when_it_is_told_to),
+        cmocka_unit_test(the_end_of_a_process_tells),
+        cmocka_unit_test(a_context_takes_memory),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     emu_control_close(&emulator);

@@ -150,12 +150,14 @@ void emu_control_open(emu_control *c)
     c->opened = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
     void *report = c->opened ? dlsym(c->opened, "emu_get_report") : NULL;
     void *reset = c->opened ? dlsym(c->opened, "emu_reset") : NULL;
-    if (!report || !reset) {
+    void *fail_after = c->opened ? dlsym(c->opened, "emu_fail_after") : NULL;
+    if (!report || !reset || !fail_after) {
         fprintf(stderr, "no emulated libcuda.so.1 in LD_LIBRARY_PATH: %s\n", dlerror());
         exit(1);
     }
     memcpy(&c->report, &report, sizeof report);
     memcpy(&c->reset, &reset, sizeof reset);
+    memcpy(&c->fail_after, &fail_after, sizeof fail_after);
 }
 
 void emu_control_close(emu_control *c)

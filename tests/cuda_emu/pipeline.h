@@ -37,6 +37,7 @@ typedef struct emu_control {
     void *opened;
     emu_report_fn *report;
     emu_reset_fn *reset;
+    emu_fail_after_fn *fail_after;
 } emu_control;
 
 void emu_control_open(emu_control *c); /* ends the test when there is none */

@@ -6,6 +6,7 @@
 
 static emu_report_fn *report;
 static emu_reset_fn *reset;
+static emu_fail_after_fn *fail_after;
 
 /* The emulator stays open to the end of the program: its state is the world that tests look at. */
 static void find_emulator(void)
@@ -13,10 +14,12 @@ static void find_emulator(void)
     if (reset) return;
     void *lib = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
     if (!lib) fail_msg("%s", dlerror());
-    void *symbols[] = {dlsym(lib, "emu_get_report"), dlsym(lib, "emu_reset")};
-    if (!symbols[0] || !symbols[1]) fail_msg("libcuda.so.1 is not the emulated one; see LD_LIBRARY_PATH");
+    void *symbols[] = {dlsym(lib, "emu_get_report"), dlsym(lib, "emu_reset"), dlsym(lib, "emu_fail_after")};
+    if (!symbols[0] || !symbols[1] || !symbols[2])
+        fail_msg("libcuda.so.1 is not the emulated one; see LD_LIBRARY_PATH");
     memcpy(&report, &symbols[0], sizeof report);
     memcpy(&reset, &symbols[1], sizeof reset);
+    memcpy(&fail_after, &symbols[2], sizeof fail_after);
 }
 
 void world_reset(const char *config)
@@ -30,6 +33,11 @@ emu_report world_report(void)
     emu_report r;
     report(&r);
     return r;
+}
+
+void world_fail_after(uint64_t n, int code)
+{
+    fail_after(n, code);
 }
 
 void world_is_empty(const char *what)

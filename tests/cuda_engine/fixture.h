@@ -11,6 +11,8 @@ void world_reset(const char *config);
 /* No call was wrong, and nothing is alive on any GPU. */
 void world_is_empty(const char *what);
 emu_report world_report(void);
+/* The n-th driver call from now fails, of whatever thread; world_report().n_failed tells that it came. */
+void world_fail_after(uint64_t n, int code);
 
 typedef struct asked { /* zero means the default */
     const char *devices, *strategy, *transport;

@@ -104,45 +104,52 @@ static void is_lost(const one *o, const char *rest)
     if (!strstr(o->error.message, rest)) fail_msg("\"%s\" is not said: %s", rest, o->error.message);
 }
 
-/* Calls before the first request, and until the last one of a round is over. */
-static void count_calls(asking *g, const char *devices, const char *gpus, uint64_t *out_first, uint64_t *out_last)
-{
-    golden_engine e;
-    berth_error err = {0};
-    one all[N_REQUESTS];
-    world_reset(gpus);
-    golden_must(golden_plan(&e, &g->golden, devices, "replicate", &fp32, &err), &err, devices);
-    golden_must(golden_start(&e, NULL, &err), &err, devices);
-    *out_first = world_report().calls;
-    for (int32_t i = 0; i < N_REQUESTS; i++) ask(e.core, g, i == 0, NULL, &all[i]);
-    wait_for(all, N_REQUESTS);
-    *out_last = world_report().calls;
-    memcpy(g->answer, all[1].told, sizeof g->answer);
-    for (int32_t i = 0; i < N_REQUESTS; i++) is_right(g, &all[i], "undisturbed");
-    golden_stop(&e);
-    world_is_empty("undisturbed");
-}
-
 typedef struct setting {
     const char *devices, *gpus;
     bool shares; /* both replicas are on the GPU that is lost */
 } setting;
 
-/* Those that had told something end, all others are answered, by the replica that is left. Whether the call was come to. */
-static bool serve_one_round(const asking *g, const setting *s, uint64_t fails_at)
+static void start(golden_engine *e, const asking *g, const char *devices, const char *config)
 {
-    golden_engine e;
     berth_error err = {0};
-    one all[N_REQUESTS], later[2];
-    char config[96];
-    snprintf(config, sizeof config, "%s;seed=%llu;fail=%llu:700", s->gpus, (unsigned long long)fails_at,
-             (unsigned long long)fails_at);
     world_reset(config);
-    golden_must(golden_plan(&e, &g->golden, s->devices, "replicate", &fp32, &err), &err, s->devices);
-    golden_must(golden_start(&e, NULL, &err), &err, s->devices);
-    int32_t n_lost = 0;
-    for (int32_t i = 0; i < N_REQUESTS; i++) ask(e.core, g, i == 0, NULL, &all[i]);
+    golden_must(golden_plan(e, &g->golden, devices, "replicate", &fp32, &err), &err, devices);
+    golden_must(golden_start(e, NULL, &err), &err, devices);
+}
+
+static void ask_all(berth_core *core, const asking *g, one *all)
+{
+    for (int32_t i = 0; i < N_REQUESTS; i++) ask(core, g, i == 0, NULL, &all[i]);
     wait_for(all, N_REQUESTS);
+}
+
+/* Calls of a round that GPUs have a part in. Another time they may be more or fewer: it depends on which replica takes what. */
+static uint64_t count_calls(asking *g, const setting *s)
+{
+    enum { LEAST = 100 };
+    golden_engine e;
+    one all[N_REQUESTS];
+    uint64_t n = 0;
+    start(&e, g, s->devices, s->gpus);
+    while (n < LEAST) {
+        const uint64_t before = world_report().calls;
+        ask_all(e.core, g, all);
+        n = world_report().calls - before;
+        memcpy(g->answer, all[1].told, sizeof g->answer);
+        for (int32_t i = 0; i < N_REQUESTS; i++) is_right(g, &all[i], "undisturbed");
+    }
+    golden_stop(&e);
+    world_is_empty("undisturbed");
+    return n;
+}
+
+/* Each is answered or ended by the loss; how many are. That a loss is told at once, with what goes on, rests on the one fault:
+ * all but the replicas of that GPU are whole. That no request without a token is lost, where another replica goes on, rests on
+ * its moving there, which is done once, and one GPU is lost. That none is lost with all its tokens rests on their being the
+ * last that is done for it. */
+static int32_t count_lost(const asking *g, const setting *s, const one *all)
+{
+    int32_t n = 0;
     for (int32_t i = 0; i < N_REQUESTS; i++) {
         if (all[i].status == BERTH_OK) {
             is_right(g, &all[i], "one that ended well");
@@ -150,33 +157,46 @@ static bool serve_one_round(const asking *g, const setting *s, uint64_t fails_at
         }
         is_lost(&all[i], s->shares ? "of this engine is left" : "1 of 2 replicas goes on (");
         if (!s->shares && (all[i].n_told < 1 || all[i].n_told >= TOKENS)) /* it ought to have moved, or ended */
-            fail_msg("%s: lost after %d tokens: %s", config, (int)all[i].n_told, all[i].error.message);
-        n_lost++;
+            fail_msg("lost after %d tokens: %s", (int)all[i].n_told, all[i].error.message);
+        n++;
     }
-    assert_in_range(n_lost, 0, s->shares ? N_REQUESTS : fp32.n_seqs);
-    bool has_failed = world_report().calls >= fails_at;
-    if (n_lost > 0) assert_true(has_failed);
+    return n;
+}
+
+/* Rounds until the n-th call from the engine's being made, which fails: in the first, or later where another device takes more
+ * of the work than it did when calls were counted. Each round has calls of the GPU in the end: a device that is busy takes
+ * no more than n_seqs, so the GPU's replica takes what waits as soon as its loop comes to it. */
+static void serve_until(const asking *g, const setting *s, uint64_t n)
+{
+    golden_engine e;
+    one all[N_REQUESTS], later[2];
+    char config[96];
+    int32_t n_lost = 0;
+    snprintf(config, sizeof config, "%s;seed=%llu", s->gpus, (unsigned long long)n);
+    start(&e, g, s->devices, config);
+    world_fail_after(n, 700);
+    while (world_report().n_failed == 0) {
+        assert_int_equal(n_lost, 0); /* nothing but the fault loses requests */
+        ask_all(e.core, g, all);
+        n_lost += count_lost(g, s, all);
+    }
+    if (!s->shares) assert_in_range(n_lost, 0, fp32.n_seqs); /* of one replica, no more were under way */
+    /* These meet the loss at the latest: it may have come with the last call for what was answered. */
     for (int32_t i = 0; i < 2; i++) ask(e.core, g, false, NULL, &later[i]);
     wait_for(later, 2);
-    for (int32_t i = 0; i < 2 && has_failed && s->shares; i++) is_lost(&later[i], "of this engine is left");
+    for (int32_t i = 0; i < 2 && s->shares; i++) is_lost(&later[i], "of this engine is left");
     for (int32_t i = 0; i < 2 && !s->shares; i++) is_right(g, &later[i], "later");
-    if (has_failed && !s->shares) assert_int_equal(later[0].replica, later[1].replica);
+    if (!s->shares) assert_int_equal(later[0].replica, later[1].replica); /* there is no other */
     golden_stop(&e);
     world_is_empty(config);
-    return has_failed;
 }
 
 static void serve(const setting *s)
 {
     asking g;
-    uint64_t first, last;
-    int32_t n_failed = 0;
     open_asking(&g);
-    count_calls(&g, s->devices, s->gpus, &first, &last);
-    assert_true(last > first + 100);
-    for (int32_t i = 0; i < PLACES; i++)
-        n_failed += serve_one_round(&g, s, first + 1 + (last - first - 1) * (uint64_t)i / PLACES);
-    assert_true(n_failed > 0);
+    const uint64_t n_calls = count_calls(&g, s);
+    for (uint64_t i = 0; i < PLACES; i++) serve_until(&g, s, 1 + (n_calls - 1) * i / PLACES);
     golden_close(&g.golden);
 }
 
@@ -198,6 +218,12 @@ static void replicas_of_one_gpu_are_lost_together(void **state)
     serve(&(setting){.devices = "cuda:0*2", .gpus = "gpus=1;mem=64MiB", .shares = true});
 }
 
+static void ask_both(berth_core *core, const asking *g, berth_core_session *const *sessions, one *both)
+{
+    for (int i = 0; i < 2; i++) ask(core, g, false, sessions[i], &both[i]);
+    wait_for(both, 2);
+}
+
 /* A session's KV is gone with its GPU; its next request computes all of it on the other one. */
 static void sessions_go_on_elsewhere(void **state)
 {
@@ -207,33 +233,39 @@ static void sessions_go_on_elsewhere(void **state)
     berth_error err = {0};
     berth_core_session *sessions[2];
     one both[2];
-    uint64_t first, last;
-    const berth_plan_config one_each = {.dtype = BERTH_PLAN_FP32, .n_seqs = 1};
-    char config[96];
+    const setting s = {.devices = "cuda:0,cuda:1", .gpus = "gpus=2;mem=32MiB"};
     open_asking(&g);
-    count_calls(&g, "cuda:0,cuda:1", "gpus=2;mem=32MiB", &first, &last);
-    const uint64_t fails_at = first + (last - first) * 25 / (10 * N_REQUESTS); /* in the second round */
-    snprintf(config, sizeof config, "gpus=2;mem=32MiB;fail=%llu:700", (unsigned long long)fails_at);
-    world_reset(config);
-    golden_must(golden_plan(&e, &g.golden, "cuda:0,cuda:1", "replicate", &one_each, &err), &err, "plan");
-    golden_must(golden_start(&e, NULL, &err), &err, "start");
+    count_calls(&g, &s);
+    start(&e, &g, s.devices, s.gpus);
     for (int i = 0; i < 2; i++) golden_must(berth_core_session_create(e.core, &sessions[i], &err), &err, "session");
-    for (int round = 0; round < 4; round++) {
-        for (int i = 0; i < 2; i++) ask(e.core, &g, false, sessions[i], &both[i]);
-        wait_for(both, 2);
+    /* Wherever a round goes, both have a home after it: a replica has room for the KV of both. */
+    const berth_core_plan *plan = berth_core_get_plan(e.core);
+    assert_in_range(2 * ((g.n_text + TOKENS + plan->block - 1) / plan->block), 1, plan->n_blocks);
+    uint64_t n_calls = 0;
+    for (int round = 0; round < 2; round++) {
+        const uint64_t before = world_report().calls;
+        ask_both(e.core, &g, sessions, both);
+        n_calls = world_report().calls - before;
         for (int i = 0; i < 2; i++) {
-            int32_t home = berth_core_session_get_info(sessions[i]).replica;
-            if (round == 0) assert_int_equal(home, both[i].replica);
-            if (both[i].status != BERTH_OK) is_lost(&both[i], "1 of 2 replicas goes on (");
-            if (both[i].status != BERTH_OK) assert_int_equal(home, -1);
+            is_right(&g, &both[i], "undisturbed");
+            assert_int_equal(berth_core_session_get_info(sessions[i]).replica, both[i].replica);
         }
     }
-    assert_true(world_report().calls > fails_at);
+    world_fail_after(1 + n_calls / 2, 700);
+    while (world_report().n_failed == 0) {
+        ask_both(e.core, &g, sessions, both);
+        for (int i = 0; i < 2; i++) {
+            if (both[i].status == BERTH_OK) continue;
+            is_lost(&both[i], "1 of 2 replicas goes on (");
+            assert_int_equal(berth_core_session_get_info(sessions[i]).replica, -1); /* it had the KV to itself */
+        }
+    }
+    ask_both(e.core, &g, sessions, both); /* the loss was before: at worst these have to move */
     for (int i = 0; i < 2; i++) is_right(&g, &both[i], "on the GPU that is left");
     assert_int_equal(both[0].replica, both[1].replica);
     for (int i = 0; i < 2; i++) berth_core_session_destroy(sessions[i]);
     golden_stop(&e);
-    world_is_empty(config);
+    world_is_empty("sessions");
     golden_close(&g.golden);
 }
 
