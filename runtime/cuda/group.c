@@ -304,11 +304,26 @@ berth_status berth_gpu_group_create(berth_gpu *const *gpus, int32_t n, const ber
     return BERTH_OK;
 }
 
+/* What is under way comes to its end. Where it cannot, a GPU being lost, the communicators are aborted: to finalize them
+ * would wait for the lost side until the deadline. */
+static void drain(berth_gpu_group *g)
+{
+    berth_error why = {0};
+    berth_status st = BERTH_OK;
+    for (int32_t i = 0; i <= g->n_edges && st == BERTH_OK; i++) {
+        st = berth_channel_drain(g, &g->channels[i], &why);
+        if (st != BERTH_OK) st = berth_channel_drain(g, &g->channels[i], &why); /* twice, as all that ends things */
+    }
+    for (int32_t i = 0; i < g->n && st == BERTH_OK; i++)
+        if (berth_gpu_is_lost(g->gpus[i])) st = berth_gpu_enter(g->gpus[i], &why);
+    if (st != BERTH_OK) berth_group_lose(g, &why);
+}
+
 void berth_gpu_group_destroy(berth_gpu_group *g)
 {
     if (!g) return;
     if (g->has_locks && g->channels) {
-        for (int32_t i = 0; i <= g->n_edges; i++) berth_channel_drain(g, &g->channels[i]);
+        drain(g);
         berth_group_unwatch(g);
         if (!atomic_load(&g->lost)) berth_group_finalize(g);
     }

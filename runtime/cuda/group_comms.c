@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "cuda/group_internal.h"
 
-enum { SHORT_POLLS = 200, PAUSE_NS = 50000, MOST_PER_POLL_NS = 100000000 };
+enum { SHORT_POLLS = 200, PAUSE_NS = 50000, MOST_PER_POLL_NS = 100000000, LEAST_POLLS = 32 };
 
 /* Most launches are over within microseconds; making communicators takes tenths of a second. */
 static void pause_poll(int64_t n)
@@ -53,6 +53,7 @@ static berth_status ask(berth_gpu_group *g, const berth_channel *c, int32_t r, c
 
 berth_status berth_channel_settle(berth_gpu_group *g, berth_channel *c, const char *call, berth_error *err)
 {
+    const int64_t share = g->timeout_ns / LEAST_POLLS, most = share < MOST_PER_POLL_NS ? share : MOST_PER_POLL_NS;
     int64_t waited = 0, n_polls = 0, last = berth_now_ns();
     for (int32_t r = 0; r < c->n_ranks;) {
         bool busy;
@@ -63,8 +64,8 @@ berth_status berth_channel_settle(berth_gpu_group *g, berth_channel *c, const ch
             continue;
         }
         pause_poll(n_polls++);
-        const int64_t now = berth_now_ns(); /* a process that was stopped meanwhile has not waited */
-        waited += now - last < MOST_PER_POLL_NS ? now - last : MOST_PER_POLL_NS;
+        const int64_t now = berth_now_ns(); /* stopped meanwhile, or without a processor: that is not waiting */
+        waited += now - last < most ? now - last : most;
         last = now;
         if (waited > g->timeout_ns) return fail_deadline(g, c, call, err);
     }

@@ -76,7 +76,8 @@ void berth_group_lose_locked(berth_gpu_group *g, const berth_error *why);
 /* The next one of the ring, for the caller to record its events, and then (all being queued) to call out. When all
  * are under way it waits for the oldest. Under `issue`. */
 berth_status berth_channel_begin(berth_gpu_group *g, berth_channel *c, berth_watched **out, berth_error *err);
-void berth_channel_drain(berth_gpu_group *g, berth_channel *c); /* until all is over, or the group is lost */
+/* Until all is over; else why that cannot be told, of a GPU or of the group that is lost. */
+berth_status berth_channel_drain(berth_gpu_group *g, berth_channel *c, berth_error *err);
 void berth_channel_out(berth_gpu_group *g, berth_channel *c, size_t bytes);
 
 static inline int32_t berth_member_ordinal(const berth_gpu_group *g, int32_t member)

@@ -117,16 +117,17 @@ berth_status berth_channel_begin(berth_gpu_group *g, berth_channel *c, berth_wat
     }
 }
 
-void berth_channel_drain(berth_gpu_group *g, berth_channel *c)
+berth_status berth_channel_drain(berth_gpu_group *g, berth_channel *c, berth_error *err)
 {
     berth_status st = BERTH_OK;
     for (bool busy = true; busy && st == BERTH_OK;) {
-        st = wait_for_oldest(g, c, NULL);
+        st = wait_for_oldest(g, c, err);
         pthread_mutex_lock(&g->lock);
-        if (st == BERTH_OK) st = retire(g, c, NULL);
+        if (st == BERTH_OK) st = retire(g, c, err);
         busy = c->n_out > 0;
         pthread_mutex_unlock(&g->lock);
     }
+    return st;
 }
 
 void berth_channel_out(berth_gpu_group *g, berth_channel *c, size_t bytes)
@@ -198,7 +199,8 @@ static berth_status look_at_all(berth_gpu_group *g, int64_t passed, berth_error 
 static void sleep_until(berth_gpu_group *g, int64_t at_ns)
 {
     const struct timespec at = {.tv_sec = at_ns / 1000000000, .tv_nsec = at_ns % 1000000000};
-    while (!g->ending && berth_now_ns() < at_ns && pthread_cond_timedwait(&g->wake, &g->lock, &at) != ETIMEDOUT) {
+    while (!g->ending && !atomic_load(&g->lost) && berth_now_ns() < at_ns &&
+           pthread_cond_timedwait(&g->wake, &g->lock, &at) != ETIMEDOUT) {
     }
 }
 
@@ -224,10 +226,11 @@ static void *watch(void *arg)
         }
         const int64_t before = berth_now_ns();
         sleep_until(g, before + period);
+        if (g->ending || atomic_load(&g->lost)) break; /* who lost the group may count on no more calls */
         int64_t passed = berth_now_ns() - before;
-        if (passed > 2 * period) passed = 2 * period; /* the process was stopped, which is nobody's hanging */
+        if (passed > period) passed = period; /* stopped, or without a processor: nobody's hanging */
         berth_error why = {0};
-        if (!g->ending && look_at_all(g, passed, &why) != BERTH_OK) berth_group_lose_locked(g, &why);
+        if (look_at_all(g, passed, &why) != BERTH_OK) berth_group_lose_locked(g, &why);
     }
     pthread_mutex_unlock(&g->lock);
     return NULL;
