@@ -31,6 +31,7 @@ typedef struct emu_nccl_report {
     uint64_t exchanges; /* that were matched */
     uint64_t aborted;   /* communicators */
     int32_t comms;      /* alive now */
+    int32_t n_failed;   /* calls that failed as they were told to */
 } emu_nccl_report;
 
 /* Exported by the emulated library, to be found with dlsym. Misuse is in the driver's report (emu.h). */

@@ -154,6 +154,7 @@ int nccl_enter(void)
     if (!nccl.started || nccl.generation != nccl.door->generation()) start(getenv("NCCL_EMU"));
     if (++nccl.report.calls == nccl.config.fail_call) {
         nccl_say("this call was told to fail");
+        nccl.report.n_failed++;
         return nccl.config.fail_code;
     }
     return code ? BERTH_NCCL_UNHANDLED_CUDA_ERROR : BERTH_NCCL_SUCCESS;
