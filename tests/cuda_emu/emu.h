@@ -21,7 +21,8 @@
  *                    record on: a name that does not depend on what other threads do
  *   hold_ms=0        so long a thread that waits for what is held waits for others to queue on the stream that a wait was
  *                    left out of; for programs of several threads
- *   skip_copy=3      the 3rd copy that is queued (those of graphs are not counted) brings nothing
+ *   skip_copy=3      the 3rd copy that is queued (those of graphs are not counted) brings nothing;
+ *                    where the same bytes are there already, they are spoilt
  *   exit=97          end the process with this status when it ends with leaks or misuse
  *
  * Work is queued and carried out only when its result must be known, in a seeded random order that streams and events

@@ -171,7 +171,7 @@ typedef struct emu_world {
     emu_mark *held;    /* what the wait that was left out waited for; NULL = none */
     emu_object *hasty; /* the stream it was left out of; NULL: none was */
     bool is_harmed;    /* something was queued there since */
-    int64_t hold_until_ns;
+    int64_t held_ns;   /* of hold_ms, so long it was waited for that */
     uint32_t n_events; /* created */
     uint64_t n_asked;  /* queries in vain since something was queued or carried out */
     bool initialised;

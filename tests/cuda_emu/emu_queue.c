@@ -203,14 +203,17 @@ void emu_hasten(emu_object *stream)
              emu.held && !emu.held->done ? "queued" : "over or captured");
 }
 
-/* Only what is held could go. Whoever is to queue what the wait was for may be another thread, which is given time. */
+/* Only what is held could go. Whoever is to queue what the wait was for may be another thread, which is given time: in
+ * short pieces, of which one counts for no more than it is, however long the process was stopped in it. */
 static bool wait_for_harm(void)
 {
-    if (!emu.held || emu.held->done || emu.is_harmed || emu.config.hold_ms == 0) return false;
-    const int64_t now = berth_now_ns();
-    if (emu.hold_until_ns == 0) emu.hold_until_ns = now + (int64_t)emu.config.hold_ms * 1000000;
-    if (now >= emu.hold_until_ns) return false;
-    emu_wait_change_ms((int)((emu.hold_until_ns - now) / 1000000) + 1);
+    enum { PIECE_MS = 50 };
+    if (!emu.held || emu.held->done || emu.is_harmed || emu.held_ns >= (int64_t)emu.config.hold_ms * 1000000)
+        return false;
+    const int64_t before = berth_now_ns();
+    emu_wait_change_ms(PIECE_MS);
+    const int64_t passed = berth_now_ns() - before, most = PIECE_MS * (int64_t)1000000;
+    emu.held_ns += passed < most ? passed : most;
     return true;
 }
 

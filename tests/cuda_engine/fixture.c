@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static emu_report_fn *report;
@@ -69,23 +70,59 @@ static bool has_logits(void *user, int32_t index, int32_t id, const float *logit
     return logits && logits[id] == logits[id];
 }
 
+static void begin(const asked *a, world_stage stage)
+{
+    if (a->out_calls) a->out_calls[stage] = world_report().calls;
+    if (a->fails_after > 0 && stage == a->fails_in) world_fail_after(a->fails_after, a->fails_with);
+}
+
+/* A failure that did not come is for no other stage. */
+static void end(const asked *a, world_stage stage)
+{
+    if (a->out_calls) a->out_calls[stage] = world_report().calls - a->out_calls[stage];
+    if (a->fails_after > 0 && stage == a->fails_in) world_fail_after(0, 0);
+}
+
+static berth_status serve(const golden_engine *e, const golden_model *g, const asked *a, berth_core_result *out,
+                          berth_error *err)
+{
+    const golden_case *c = &g->cases[a->which];
+    berth_core_request q = a->request ? *a->request : golden_request(c, a->max_new ? a->max_new : c->n_greedy);
+    q.wants_logits = a->logits;
+    q.on_token = a->on_token ? a->on_token : a->logits ? has_logits : NULL;
+    q.user = a->user;
+    return berth_core_run(e->core, &q, out, err);
+}
+
 berth_status world_ask(const golden_model *g, const asked *a, berth_core_result *out, berth_error *err)
 {
     golden_engine e;
     *out = (berth_core_result){0};
+    begin(a, MAKING);
     berth_status st = plan(&e, g, a, err);
     const berth_core_options options = {.transport = a->transport, .time_copies = a->time_copies};
     if (st == BERTH_OK) st = golden_start(&e, &options, err);
-    if (st == BERTH_OK) {
-        const golden_case *c = &g->cases[a->which];
-        berth_core_request q = golden_request(c, a->max_new ? a->max_new : c->n_greedy);
-        q.wants_logits = a->logits;
-        q.on_token = a->on_token ? a->on_token : a->logits ? has_logits : NULL;
-        q.user = a->user;
-        st = berth_core_run(e.core, &q, out, err);
-    }
+    end(a, MAKING);
+    begin(a, SERVING);
+    if (st == BERTH_OK) st = serve(&e, g, a, out, err);
+    end(a, SERVING);
+    begin(a, ENDING);
     golden_stop(&e);
+    end(a, ENDING);
     return st;
+}
+
+slice slice_of(int argc, char **argv)
+{
+    slice s = {0};
+    if (argc == 2 && strcmp(argv[1], "all") == 0) return (slice){1, 1};
+    if (argc == 5 && strcmp(argv[1], "every") == 0 && strcmp(argv[3], "from") == 0)
+        s = (slice){strtoull(argv[2], NULL, 10), strtoull(argv[4], NULL, 10)};
+    if (argc > 1 && (s.step == 0 || s.first == 0)) {
+        fprintf(stderr, "usage: %s [all | every N from K], K from 1\n", argv[0]);
+        exit(2);
+    }
+    return s;
 }
 
 void world_gives_golden(const golden_model *g, const asked *a)

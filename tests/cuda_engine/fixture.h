@@ -14,14 +14,23 @@ emu_report world_report(void);
 /* The n-th driver call from now fails, of whatever thread; world_report().n_failed tells that it came. */
 void world_fail_after(uint64_t n, int code);
 
+/* The stages of world_ask. Calls are counted in each by itself: how many an engine's making takes is not the same each time,
+ * as several threads read weights. */
+typedef enum world_stage { MAKING, SERVING, ENDING, N_STAGES } world_stage;
+
 typedef struct asked { /* zero means the default */
     const char *devices, *strategy, *transport;
     berth_plan_config plan;
-    int32_t max_new, which; /* case */
+    int32_t max_new, which;            /* case */
+    const berth_core_request *request; /* instead of the case's */
     bool time_copies;
     bool logits; /* every token's row of logits is asked for */
     bool (*on_token)(void *user, int32_t index, int32_t id, const float *logits);
     void *user;
+    uint64_t fails_after; /* in this stage, the n-th call fails; 0: none does */
+    world_stage fails_in;
+    int fails_with;
+    uint64_t *out_calls; /* [N_STAGES] NULL: nobody asks */
 } asked;
 
 /* Makes an engine, runs the case, ends the engine. On BERTH_OK *out is the caller's. */
@@ -29,5 +38,12 @@ berth_status world_ask(const golden_model *g, const asked *a, berth_core_result 
 
 /* The same, and the first tokens are the golden ones. */
 void world_gives_golden(const golden_model *g, const asked *a);
+
+/* What part of a campaign the program's arguments ask for: nothing is the test's sample; "all"; "every N from K", K from 1, so
+ * that several programs can share it. */
+typedef struct slice {
+    uint64_t step, first; /* step 0: the sample */
+} slice;
+slice slice_of(int argc, char **argv);
 
 #endif

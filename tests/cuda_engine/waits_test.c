@@ -1,7 +1,7 @@
 /* waits_test.c - every wait of a stream for an event, and every copy, that requests ask for is needed: with any one left out,
  * what it waited for coming last, there are other logits, or the emulator refuses what comes of it. Layers alternate between
- * two GPUs, which makes as many edges as there can be. Of the copies the test takes a sample; with the argument "all" each.
- * (The copies of an engine's making are tested by what they bring, in load_test.c and in the tests of proofs.) */
+ * two GPUs, which makes as many edges as there can be. Of the copies the test takes a sample; with the argument "all" each,
+ * with "every N from K" a part. (The copies of an engine's making are tested by what they bring, in load_test.c and in the tests of proofs.) */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 
 enum { TOKENS = 2, SAMPLES = 6 };
 
-static bool takes_all;
+static slice taken;
 
 typedef struct answer {
     float *logits; /* [n, vocab] */
@@ -125,7 +125,8 @@ static void every_copy_is_needed(void **state)
     const uint64_t first = s.right.made.n_copies + 1, last = s.right.asked.n_copies;
     int n_unseen = 0, n = 0;
     assert_true(last > first + SAMPLES);
-    for (uint64_t k = first; k <= last; k += takes_all ? 1 : (last - first) / SAMPLES, n++) {
+    const uint64_t step = taken.step ? taken.step : (last - first) / SAMPLES;
+    for (uint64_t k = first + (taken.step ? (taken.first - 1) % step : 0); k <= last; k += step, n++) {
         char what[32];
         snprintf(what, sizeof what, "skip_copy=%llu", (unsigned long long)k);
         n_unseen += unseen_without(&s, what);
@@ -137,7 +138,7 @@ static void every_copy_is_needed(void **state)
 
 int main(int argc, char **argv)
 {
-    takes_all = argc > 1 && strcmp(argv[1], "all") == 0;
+    taken = slice_of(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_wait_is_needed),
         cmocka_unit_test(every_copy_is_needed),
