@@ -290,6 +290,28 @@ def load(path=None):
     return _default
 
 
+def _path(given):
+    """A path as the library takes it; as open(), one with a NUL is refused, not cut there."""
+    path = os.fsencode(given)
+    if b"\0" in path:
+        raise ValueError(f"embedded null byte in the path {given!r}")
+    return path
+
+
+def _set_field(struct, name, given):
+    """Sets a field, or says which one got what. ctypes alone would take a number for a text's address and cut large numbers short."""
+    value = os.fsencode(given) if isinstance(given, (str, os.PathLike)) else given
+    if dict(struct._fields_)[name] is c_char_p and (not isinstance(value, bytes) or b"\0" in value):
+        raise TypeError(f"{name}={given!r}: expected a text" + (" without NUL" if isinstance(value, bytes) else ""))
+    try:
+        setattr(struct, name, value)
+    except TypeError as error:
+        raise TypeError(f"{name}={given!r}: {error}") from None
+    kept = getattr(struct, name)
+    if isinstance(value, int) and isinstance(kept, int) and kept != value:
+        raise OverflowError(f"{name}={given!r} is too large for {dict(struct._fields_)[name].__name__}")
+
+
 def _options(kind, given, **special):
     """An option struct from keyword arguments. `special` fields were converted by the caller."""
     out = kind(struct_size=sizeof(kind))
@@ -298,11 +320,8 @@ def _options(kind, given, **special):
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             raise TypeError(f"{kind.__name__} has no field {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"))
-        if value is None:
-            continue
-        if isinstance(value, (str, os.PathLike)):
-            value = os.fsencode(value)
-        setattr(out, name, value)
+        if value is not None:
+            _set_field(out, name, value)
     for name, value in special.items():
         setattr(out, name, value)
     return out
@@ -361,7 +380,7 @@ class Runtime(_Handle):
     def open_model(self, path, **options):
         """Opens a model directory; no weights are read yet."""
         o = _options(berth_model_options, options)
-        address = self._lib.create("berth_model_open", self.handle, os.fsencode(path), byref(o))
+        address = self._lib.create("berth_model_open", self.handle, _path(path), byref(o))
         return Model(self._lib, address, "berth_model_close", (self,))
 
     def queue(self):
@@ -403,7 +422,8 @@ class Model(_Handle):
             given["device_map"] = json.dumps(device_map)
         options = _options(berth_plan_options, given)
         if place is not None:
-            options.place = (c_char_p * (len(place) + 1))(*[os.fsencode(p) for p in place], None)
+            place = [place] if isinstance(place, str) else place
+            options.place = (c_char_p * (len(place) + 1))(*[_path(p) for p in place], None)
         return options
 
     def plan(self, **options):
@@ -554,7 +574,7 @@ class Image:
     def __init__(self, source):
         self.width = self.height = 0
         if isinstance(source, (str, os.PathLike)):
-            self.kind, self.data = IMAGE_FILE, os.fsencode(source)
+            self.kind, self.data = IMAGE_FILE, _path(source)
         elif isinstance(source, (bytes, bytearray)):
             self.kind, self.data = IMAGE_BYTES, bytes(source)
         else:
@@ -590,18 +610,18 @@ def _part(part):
 
 
 class _Turns:
-    """A prompt as an array of berth_turn: a text; a list of parts (one user turn); or a list of
+    """A prompt as an array of berth_turn: a text; a list of parts (one user turn); or one or a list of
     {"role": ..., "content": text or parts}."""
 
     def __init__(self, prompt):
-        if isinstance(prompt, (str, Image)):
-            prompt = [prompt]
-        messages = list(prompt)
+        messages = [prompt] if isinstance(prompt, (str, Image, dict)) else list(prompt)
         if not messages or not all(isinstance(m, dict) and "role" in m for m in messages):
             messages = [{"role": "user", "content": messages}]
         self._keep = []
         self.array, self.n = (berth_turn * len(messages))(), len(messages)
         for turn, message in zip(self.array, messages):
+            if "content" not in message:
+                raise TypeError(f'a message is {{"role": ..., "content": text or parts}}, not one with {", ".join(message)}')
             content = message["content"]
             parts = [_part(p) for p in ([content] if isinstance(content, (str, Image)) else content)]
             pieces = (berth_content * len(parts))(*[(kind, data, len(data), w, h) for kind, data, w, h in parts])
@@ -939,7 +959,7 @@ class Engine(_Handle):
 
     def load_session(self, path):
         """A conversation that Session.save wrote."""
-        address = self._lib.create("berth_session_load", self.handle, os.fsencode(path))
+        address = self._lib.create("berth_session_load", self.handle, _path(path))
         return Session(self._lib, address, "berth_session_destroy", (self,))
 
     def stats(self):
@@ -988,4 +1008,4 @@ class Session(_Handle):
         return Session(self._lib, self._lib.create("berth_session_fork", self.handle), "berth_session_destroy", self._keep)
 
     def save(self, path):
-        self._lib.call("berth_session_save", self.handle, os.fsencode(path))
+        self._lib.call("berth_session_save", self.handle, _path(path))

@@ -242,6 +242,21 @@ class Plans(unittest.TestCase):
         with self.assertRaisesRegex(TypeError, "did you mean 'devices'"):
             self.model.plan(devises="cpu")
 
+    def test_values_of_another_type_are_named(self):
+        for given, message in (({"devices": 3}, "devices=3: expected a text"), ({"devices": ["cpu"]}, "expected a text"),
+                               ({"strategy": "x\0y"}, "without NUL"), ({"n_seqs": "2"}, "n_seqs='2'"), ({"n_seqs": 1.5}, "n_seqs=1.5")):
+            with self.subTest(given), self.assertRaises(TypeError) as caught:
+                self.model.plan(**given)
+            self.assertIn(message, str(caught.exception))
+        with self.assertRaisesRegex(OverflowError, "n_seqs"):
+            self.model.plan(n_seqs=1 << 32)
+        with self.assertRaisesRegex(ValueError, "null byte"):
+            self.runtime.open_model(f"{MODEL}\0x")
+
+    def test_one_place_may_be_a_text(self):
+        self.assertEqual(self.model.plan(devices="cpu*2", strategy="single", place="vision.*=cpu:1").as_dict(),
+                         self.model.plan(devices="cpu*2", strategy="single", place=["vision.*=cpu:1"]).as_dict())
+
     def test_closed_handles_say_so(self):
         plan = self.model.plan()
         plan.close()
@@ -333,6 +348,10 @@ class Engines(unittest.TestCase):
         result = self.engine.generate([{"role": "user", "content": [{"type": "image", "image": receipt(1)},
                                                                     {"type": "text", "text": FIELDS}]}])
         self.assertEqual(result.token_ids, self.row(1)["ids"])
+        content = [berth.Image(receipt(1)), FIELDS]
+        self.assertEqual(self.engine.generate({"role": "user", "content": content}).token_ids, self.row(1)["ids"])
+        with self.assertRaisesRegex(TypeError, "a message is"):
+            self.engine.generate([{"role": "user"}])
 
     def test_stream_tells_token_by_token(self):
         with self.engine.stream(self.ask(2), logprobs=1) as stream:
