@@ -14,10 +14,10 @@ static berth_status read_partition(const berth_strategy_input *in, int32_t n_lay
 {
     int64_t sum = 0;
     if (!berth_read_counts(in->argument, in->n_devices, counts))
-        return berth_refuse(
-            err, BERTH_INVALID_ARGUMENT,
-            "strategy vllm=N,N,... takes %d counts of layers, one a device, as in vllm=9,10,9, and \"%.40s\" was given",
-            in->n_devices, in->argument);
+        return berth_refuse(err, BERTH_INVALID_ARGUMENT,
+                            "strategy vllm=N,N,... takes %d count%s of layers, one a device, as in vllm=9,10,9, and "
+                            "\"%.40s\" was given",
+                            in->n_devices, in->n_devices == 1 ? "" : "s", in->argument);
     for (int32_t d = 0; d < in->n_devices; d++) sum += counts[d];
     if (sum == n_layers) return BERTH_OK;
     return berth_refuse(err, BERTH_INVALID_ARGUMENT,

@@ -371,23 +371,51 @@ static void sync_folder_of(const char *path)
     free(folder);
 }
 
-berth_status berth_file_write(const char *path, const void *data, size_t size, berth_error *err)
+static berth_status check_target(const char *path, berth_error *err)
 {
     if (!path || !*path) return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "a file was to be written with an empty name");
     struct stat st; /* the rename would replace a device by a file */
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s is %s; only regular files are written", path,
                           kind_name(st.st_mode));
+    return BERTH_OK;
+}
+
+static berth_status refuse_temporary(const char *path, int code, berth_error *err)
+{
+    return BERTH_FAIL_ERRNO(err,
+                            code == ENOMEM   ? BERTH_OUT_OF_MEMORY
+                            : code == ENOENT ? BERTH_NOT_FOUND
+                                             : BERTH_IO_ERROR,
+                            code, "cannot create a file beside %s", path);
+}
+
+berth_status berth_file_may_write(const char *path, berth_error *err)
+{
+    berth_status status = check_target(path, err);
+    if (status != BERTH_OK) return status;
+    char *temporary;
+    const int fd = create_temporary(path, &temporary);
+    if (fd < 0) {
+        status = refuse_temporary(path, errno, err);
+    } else {
+        close(fd);
+        unlink(temporary);
+    }
+    free(temporary);
+    return status;
+}
+
+berth_status berth_file_write(const char *path, const void *data, size_t size, berth_error *err)
+{
+    berth_status status = check_target(path, err);
+    if (status != BERTH_OK) return status;
     char *temporary;
     int fd = create_temporary(path, &temporary);
     if (fd < 0) {
-        int code = errno;
+        status = refuse_temporary(path, errno, err);
         free(temporary);
-        return BERTH_FAIL_ERRNO(err,
-                                code == ENOMEM   ? BERTH_OUT_OF_MEMORY
-                                : code == ENOENT ? BERTH_NOT_FOUND
-                                                 : BERTH_IO_ERROR,
-                                code, "cannot create a file beside %s", path);
+        return status;
     }
     bool ok = write_all(fd, data, size);
     int code = errno;

@@ -27,4 +27,7 @@ bool berth_file_exists_in(const char *dir, const char *name); /* something (of a
 /* Writes a file so that it is whole or not there: a temporary beside it, fsync, rename. The old file stays on failure. */
 berth_status berth_file_write(const char *path, const void *data, size_t size, berth_error *err);
 
+/* What berth_file_write would refuse whatever it is given: to be asked before long work whose result goes to `path`. */
+berth_status berth_file_may_write(const char *path, berth_error *err);
+
 #endif

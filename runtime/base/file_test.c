@@ -354,6 +354,13 @@ static void write_is_whole_or_nothing(void **state)
     assert_int_equal(berth_file_write("model", "x", 1, &err), BERTH_INVALID_ARGUMENT);
     assert_int_equal(berth_file_write("/dev/null", "x", 1, &err), BERTH_INVALID_ARGUMENT);
     assert_int_equal(berth_file_write("", "x", 1, &err), BERTH_INVALID_ARGUMENT);
+    assert_int_equal(berth_file_may_write("nowhere/x", &err), BERTH_NOT_FOUND);
+    assert_int_equal(berth_file_may_write("model", &err), BERTH_INVALID_ARGUMENT);
+    assert_int_equal(berth_file_may_write("/dev/null", &err), BERTH_INVALID_ARGUMENT);
+    assert_int_equal(berth_file_may_write("", &err), BERTH_INVALID_ARGUMENT);
+    assert_int_equal(berth_file_may_write("written", &err), BERTH_OK);
+    assert_int_equal(berth_file_may_write("new", &err), BERTH_OK);
+    assert_int_equal(access("new", F_OK), -1);
     assert_int_equal(stat("/dev/null", &st), 0);
     assert_true(S_ISCHR(st.st_mode));
 

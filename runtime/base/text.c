@@ -224,3 +224,9 @@ int berth_edit_distance(const char *a, const char *b, int limit)
     }
     return row[n_b] < limit ? row[n_b] : limit;
 }
+
+int berth_misspelling_limit(const char *name)
+{
+    const size_t n = strlen(name);
+    return n < 3 ? 2 : n < 5 ? 3 : 4;
+}

@@ -23,6 +23,9 @@ const char *berth_quote(char *out, size_t n, const char *text, size_t len);
 /* Levenshtein distance in bytes, or `limit` when it is that or more; for "did you mean". */
 int berth_edit_distance(const char *a, const char *b, int limit);
 
+/* The distance at which another name is no longer a likely misspelling of `name`: fewer letters, fewer mistakes. */
+int berth_misspelling_limit(const char *name);
+
 /* The rule behind berth_quote and every error message: writes as many whole characters of `text`, escaped, as fit before a
  * NUL into out[n], n > 0. A newline stays when keep_newlines. Gives the bytes written; *out_used (may be NULL) is the
  * bytes of `text` taken, less than `len` when it was cut. */

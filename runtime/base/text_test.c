@@ -248,6 +248,9 @@ static void text_edit_distance(void **state)
     assert_int_equal(berth_edit_distance(long_a, long_b, 3), 0);
     long_b[5] = 'b';
     assert_int_equal(berth_edit_distance(long_a, long_b, 3), 3);
+    assert_int_equal(berth_misspelling_limit("T4"), 2);  /* one letter off */
+    assert_int_equal(berth_misspelling_limit("rnu"), 3); /* run */
+    assert_int_equal(berth_misspelling_limit("balansed"), 4);
 }
 
 int main(void)

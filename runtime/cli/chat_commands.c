@@ -183,11 +183,11 @@ static berth_status do_stats(chat *c, const char *argument, berth_error *err)
                         (int)info.n_images, (int)info.n_tokens);
     berth_buffer_printf(
         &b,
-        "engine        %lld requests; %lld prompt tokens, %lld more reused; %lld new tokens; %lld tiles, "
+        "engine        %lld request%s; %lld prompt tokens, %lld more reused; %lld new tokens; %lld tiles, "
         "%lld more reused\n              KV %lld of %lld tokens in use, %lld kept for reuse\n",
-        (long long)s.n_finished, (long long)s.n_prompt_tokens, (long long)s.n_reused_tokens, (long long)s.n_new_tokens,
-        (long long)s.n_tiles, (long long)s.n_tiles_reused, (long long)s.kv_used, (long long)s.kv_tokens,
-        (long long)s.kv_cached);
+        (long long)s.n_finished, s.n_finished == 1 ? "" : "s", (long long)s.n_prompt_tokens,
+        (long long)s.n_reused_tokens, (long long)s.n_new_tokens, (long long)s.n_tiles, (long long)s.n_tiles_reused,
+        (long long)s.kv_used, (long long)s.kv_tokens, (long long)s.kv_cached);
     show(&b);
     return BERTH_OK;
 }

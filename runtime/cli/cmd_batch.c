@@ -379,7 +379,9 @@ static cli_exit finish(batch *b, berth_status st, berth_error *err)
         fprintf(stderr, "berth: stopped by a signal; the same command goes on from here\n");
         return EXIT_RUN;
     }
-    if (b->n_failed > 0) fprintf(stderr, "berth: %zu lines failed; the first: %s\n", b->n_failed, b->first_failure);
+    if (b->n_failed > 0)
+        fprintf(stderr, "berth: %zu line%s failed; the first: %s\n", b->n_failed, b->n_failed == 1 ? "" : "s",
+                b->first_failure);
     return b->n_failed + b->found.n_failed > 0 ? EXIT_RUN : EXIT_OK;
 }
 

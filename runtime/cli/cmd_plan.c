@@ -90,7 +90,8 @@ static void put_notes(const berth_plan *plan, const findings *f, cli_style style
         put_note("the strategy refuses, and this is what it would do with more memory: ", berth_plan_refusal(plan),
                  style, out);
     if (berth_plan_note(plan)[0]) put_note("", berth_plan_note(plan), style, out);
-    snprintf(lead, sizeof lead, "accelerate would put %d modules elsewhere: ", (int)f->moved);
+    snprintf(lead, sizeof lead, "accelerate would put %d module%s elsewhere: ", (int)f->moved,
+             f->moved == 1 ? "" : "s");
     if (f->moved > 0) put_note(lead, differences, style, out);
     if (f->moved < 0) put_note("accelerate would not do: ", differences, style, out);
 }

@@ -9,7 +9,7 @@
 #include "base/status.h"
 #include "cli/setup.h"
 
-enum { MAX_TEXT_BYTES = 64 << 20, MAX_PARTS = 65536 };
+enum { MAX_TEXT_BYTES = 64 << 20, MAX_PICTURE_BYTES = 160 << 20, MAX_PARTS = 65536 }; /* pictures: as of a file */
 
 static berth_status no_memory(berth_error *err)
 {
@@ -102,8 +102,12 @@ berth_status cli_conversation_make(const char *system, const char *const *images
 
 static berth_status check_images(const cli_args *a, berth_error *err)
 {
+    int32_t n_stdin = a->set[OPT_PROMPT_FILE] && strcmp(a->text[OPT_PROMPT_FILE], "-") == 0;
     for (int32_t i = 0; i < a->n_list[OPT_IMAGE]; i++) {
         const char *file = a->list[OPT_IMAGE][i];
+        if (strcmp(file, "-") == 0 && n_stdin++ > 0)
+            return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
+                              "standard input (-) holds one thing; name a file for the other pictures or the prompt");
         if (*file == '\0') return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--image is empty; name a picture file");
         if (cli_is_url(file)) {
             return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT,
@@ -113,11 +117,31 @@ static berth_status check_images(const cli_args *a, berth_error *err)
     return BERTH_OK;
 }
 
+/* A picture named - is what standard input holds. */
+static berth_status read_pictures(const cli_args *a, cli_conversation *c, berth_error *err)
+{
+    berth_content *first = c->content + (c->n_turns > 1); /* behind the system message */
+    for (int32_t i = 0; i < a->n_list[OPT_IMAGE]; i++) {
+        if (strcmp(a->list[OPT_IMAGE][i], "-") != 0) continue;
+        char *data;
+        size_t size;
+        berth_status st = cli_read_stdin(MAX_PICTURE_BYTES, &data, &size, err);
+        if (st != BERTH_OK) return st;
+        if (keep(c, data) == NULL) return no_memory(err);
+        first[i] = (berth_content){.kind = BERTH_CONTENT_IMAGE_BYTES, .data = data, .size = size};
+    }
+    return BERTH_OK;
+}
+
 static berth_status make_from_options(const cli_args *a, const char *system, const char *prompt, size_t size,
                                       cli_conversation *c, berth_error *err)
 {
     if (a->set[OPT_SYSTEM]) system = a->text[OPT_SYSTEM];
-    return cli_conversation_make(system, a->list[OPT_IMAGE], a->n_list[OPT_IMAGE], prompt, size, c, err);
+    berth_status st = cli_conversation_make(system, a->list[OPT_IMAGE], a->n_list[OPT_IMAGE], prompt, size, c, err);
+    if (st != BERTH_OK) return st;
+    st = read_pictures(a, c, err);
+    if (st != BERTH_OK) cli_conversation_deinit(c);
+    return st;
 }
 
 static berth_status from_named_prompt(const cli_args *a, cli_conversation *c, berth_error *err)

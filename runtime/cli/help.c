@@ -1,25 +1,85 @@
 /* help.c - help, the manual page and shell completions, all written from the tables in options.c. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/render.h"
+
+enum {
+    HELP_COLUMN = 35,
+    NARROW = 72
+}; /* where an option's words begin; on narrower terminals in a line of their own */
 
 static const char EXIT_TEXT[] = "0 done, 1 the run failed, 2 wrong usage, 3 a model or input file was refused, 4 it "
                                 "does not fit, 5 a device failed, 6 a mismatch was found";
 
+static cli_style terminal(void)
+{
+    return (cli_style){.wraps = isatty(STDOUT_FILENO) != 0, .width = cli_width()};
+}
+
 bool cli_help(berth_buffer *out)
 {
-    berth_buffer_printf(out,
-                        "berth %s - vision-language models over several devices, with every tensor's place chosen, "
-                        "seen and checked\n\nUsage: berth COMMAND [options]\n\nCommands:\n",
-                        berth_version());
-    for (int c = 0; c < CMD_COUNT; c++)
-        berth_buffer_printf(out, "  %-12s %s\n", cli_commands[c].name, cli_commands[c].about);
-    berth_buffer_printf(out,
-                        "\n`berth COMMAND --help` shows its options. Every option has an environment twin: "
-                        "--max-tokens is BERTH_MAX_TOKENS.\nExit codes: %s.\n",
-                        EXIT_TEXT);
+    const cli_style style = terminal();
+    char text[512];
+    snprintf(
+        text, sizeof text,
+        "berth %s - vision-language models over several devices, with every tensor's place chosen, seen and checked",
+        berth_version());
+    cli_put_wrapped(text, 0, style, out);
+    berth_buffer_puts(out, "\n\nUsage: berth COMMAND [options]\n\nCommands:\n");
+    for (int c = 0; c < CMD_COUNT; c++) {
+        berth_buffer_printf(out, "  %-12s ", cli_commands[c].name);
+        cli_put_wrapped(cli_commands[c].about, 15, style, out);
+        berth_buffer_putc(out, '\n');
+    }
+    berth_buffer_putc(out, '\n');
+    cli_put_wrapped("`berth COMMAND --help` shows its options. Every option has an environment twin: --max-tokens is "
+                    "BERTH_MAX_TOKENS.",
+                    0, style, out);
+    snprintf(text, sizeof text, "Exit codes: %s.", EXIT_TEXT);
+    berth_buffer_putc(out, '\n');
+    cli_put_wrapped(text, 0, style, out);
+    berth_buffer_putc(out, '\n');
     return !out->failed;
+}
+
+/* "eval, bench: ": the length of a list of commands with a colon behind it, 0 = there is none; whether `command` is one. */
+static size_t commands_named(const char *text, cli_command command, bool *out_ours)
+{
+    size_t n = 0;
+    *out_ours = false;
+    for (;;) {
+        const size_t len = strspn(text + n, "abcdefghijklmnopqrstuvwxyz");
+        int c = 0;
+        while (c < CMD_COUNT &&
+               (strlen(cli_commands[c].name) != len || memcmp(cli_commands[c].name, text + n, len) != 0))
+            c++;
+        if (c == CMD_COUNT) return 0;
+        if (c == (int)command) *out_ours = true;
+        n += len;
+        if (text[n] == ':') return n + 1;
+        const size_t between = strncmp(text + n, ", ", 2) == 0 ? 2 : strncmp(text + n, " and ", 5) == 0 ? 5 : 0;
+        if (between == 0) return 0;
+        n += between;
+    }
+}
+
+/* An option's words without the clauses that begin with the names of other commands, as in "; bench: also -ub". */
+static void put_words(cli_option o, cli_command command, char *out, size_t n)
+{
+    size_t used = 0;
+    for (const char *p = cli_options[o].help; *p && used + 1 < n;) {
+        bool ours;
+        if (strncmp(p, "; ", 2) == 0 && commands_named(p + 2, command, &ours) > 0 && !ours) {
+            p += 2;
+            while (*p && *p != ')' && strncmp(p, "; ", 2) != 0) p++;
+        } else {
+            out[used++] = *p++;
+        }
+    }
+    out[used] = '\0';
 }
 
 static void option_head(cli_option o, cli_command command, char *out, size_t n)
@@ -30,19 +90,37 @@ static void option_head(cli_option o, cli_command command, char *out, size_t n)
     snprintf(out, n, "%s--%s%s%s", letter, row->name, row->arg ? " " : "", row->arg ? row->arg : "");
 }
 
+static void put_option(cli_option o, cli_command command, cli_style style, berth_buffer *out)
+{
+    char head[64], words[256];
+    option_head(o, command, head, sizeof head);
+    put_words(o, command, words, sizeof words);
+    const bool is_narrow = style.wraps && style.width < NARROW;
+    const int indent = is_narrow ? 8 : HELP_COLUMN;
+    if (is_narrow)
+        berth_buffer_printf(out, "  %s\n%*s", head, indent, "");
+    else
+        berth_buffer_printf(out, "  %-32s ", head);
+    cli_put_wrapped(words, indent, style, out);
+    berth_buffer_putc(out, '\n');
+}
+
 bool cli_command_help(cli_command command, berth_buffer *out)
 {
-    berth_buffer_printf(out, "berth %s - %s\n\nUsage: %s\n", cli_commands[command].name, cli_commands[command].about,
-                        cli_commands[command].usage);
+    const cli_style style = terminal();
+    char about[160];
+    snprintf(about, sizeof about, "berth %s - %s", cli_commands[command].name, cli_commands[command].about);
+    cli_put_wrapped(about, 0, style, out);
+    berth_buffer_puts(out, "\n\nUsage: ");
+    cli_put_wrapped(cli_commands[command].usage, (int)strlen("Usage: "), style, out);
+    berth_buffer_putc(out, '\n');
     for (int g = 0; g < GROUP_COUNT; g++) {
         bool titled = false;
         for (int o = 0; o < OPT_COUNT; o++) {
             if (cli_options[o].group != (cli_group)g || !(cli_options[o].commands & (1u << command))) continue;
             if (!titled) berth_buffer_printf(out, "\n%s:\n", cli_group_names[g]);
             titled = true;
-            char head[64];
-            option_head((cli_option)o, command, head, sizeof head);
-            berth_buffer_printf(out, "  %-32s %s\n", head, cli_options[o].help);
+            put_option((cli_option)o, command, style, out);
         }
     }
     return !out->failed;

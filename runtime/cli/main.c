@@ -160,16 +160,25 @@ static cli_exit dispatch(const cli_args *a)
     return commands[a->command](a);
 }
 
-int main(int argc, char **argv)
+static cli_exit run(int argc, char **argv)
 {
-    keep_standard_descriptors();
-    if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0))
-        return print_text(cli_help);
-    if (argc >= 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) return print_text(version_text);
     cli_args args;
     berth_error err = {0};
     if (cli_parse(argc, argv, &args, &err) != BERTH_OK) return cli_fail(&err);
     const cli_exit code = dispatch(&args);
     cli_args_deinit(&args);
     return code;
+}
+
+int main(int argc, char **argv)
+{
+    keep_standard_descriptors();
+    if (argc == 3 && strcmp(argv[1], "help") == 0) { /* `berth help run` is `berth run --help` */
+        char *turned[] = {argv[0], argv[2], "--help", NULL};
+        return run(3, turned);
+    }
+    if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0))
+        return print_text(cli_help);
+    if (argc >= 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) return print_text(version_text);
+    return run(argc, argv);
 }

@@ -57,7 +57,7 @@ const cli_option_row cli_options[OPT_COUNT] = {
                    PLANS | C(TOKENIZE) | C(DETOKENIZE) | C(PREPROCESS), "model directory (Hugging Face layout)"},
     [OPT_IMAGE] = {"image", 'i', CLI_LIST, GROUP_INPUT, "FILE", 0, 0,
                    C(RUN) | C(CHAT) | C(TRACE) | C(BENCH) | C(PREPROCESS),
-                   "a picture (PNG, JPEG, WebP, GIF, BMP); may be repeated"},
+                   "a picture (PNG, JPEG, WebP, GIF, BMP); may be repeated; run, trace: - is standard input"},
     [OPT_PROMPT] = {"prompt", 'p', CLI_TEXT, GROUP_INPUT, "TEXT", 0, 0, C(RUN) | C(TRACE) | MANY,
                     "the question; batch and eval: of lines that have none"},
     [OPT_PROMPT_FILE] = {"prompt-file", 0, CLI_TEXT, GROUP_INPUT, "FILE", 0, 0, C(RUN) | C(TRACE),
@@ -315,8 +315,18 @@ static berth_status push(const char ***list, int32_t *n, const char *value, bert
     return BERTH_OK;
 }
 
+/* Texts that may be empty: the question behind a picture, and no system message. Any other empty one is a script's mistake. */
+static bool may_be_empty(cli_option o)
+{
+    return cli_options[o].type != CLI_TEXT || o == OPT_PROMPT || o == OPT_SYSTEM ||
+           o == OPT_MODEL; /* the last says so itself */
+}
+
 static berth_status take(cli_args *a, cli_option o, const char *value, berth_error *err)
 {
+    if (*value == '\0' && !may_be_empty(o))
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--%s is empty; give a value (%s), or leave it out",
+                          cli_options[o].name, cli_options[o].arg);
     a->set[o] = true;
     a->text[o] = value;
     switch (cli_options[o].type) {
@@ -338,11 +348,12 @@ static berth_status unknown_option(const char *given, size_t len, cli_command co
 {
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)(len < 60 ? len : 60), given);
-    int best = 4;
+    int best = berth_misspelling_limit(name);
     const char *near = NULL;
     for (int o = 0; o < OPT_COUNT; o++) {
         if (!(cli_options[o].commands & (1u << command))) continue;
-        const int d = berth_edit_distance(name, cli_options[o].name, best);
+        const bool cut_short = len > 2 && strncmp(name, cli_options[o].name, strlen(name)) == 0; /* --temp */
+        const int d = cut_short ? 0 : berth_edit_distance(name, cli_options[o].name, best);
         if (d < best) {
             best = d;
             near = cli_options[o].name;
@@ -447,7 +458,7 @@ static berth_status parse_short(cli_args *a, int argc, char **argv, int *i, bert
 
 static berth_status find_command(const char *name, cli_args *a, berth_error *err)
 {
-    int best = 4;
+    int best = berth_misspelling_limit(name);
     const char *near = NULL;
     for (int c = 0; c < CMD_COUNT; c++) {
         if (strcmp(cli_commands[c].name, name) == 0) {

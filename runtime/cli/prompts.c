@@ -73,7 +73,7 @@ static berth_status unknown_member(const reading *r, const yaml_node_t *key, con
 {
     static const char *const known[] = {"user", "system", "max_tokens", "temperature", "fields"};
     const char *near = NULL;
-    int best = 4;
+    int best = berth_misspelling_limit(name);
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         const int d = berth_edit_distance(name, known[i], best);
         if (d < best) {
@@ -246,7 +246,7 @@ berth_status cli_prompts_find(const cli_prompts *p, const char *name, const cli_
         return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s holds %d prompts; say which, --prompt-name \"%s\"", p->file,
                           (int)p->n, p->list[0].name);
     const char *near = NULL;
-    int best = 5;
+    int best = berth_misspelling_limit(name);
     for (int32_t i = 0; i < p->n; i++) {
         const int d = berth_edit_distance(name, p->list[i].name, best);
         if (d == 0) {

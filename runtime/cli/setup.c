@@ -205,8 +205,8 @@ berth_status cli_replicas(const cli_args *a, const berth_plan *plan, int32_t *fi
     *first = a->set[OPT_REPLICA] ? (int32_t)a->number[OPT_REPLICA] : 0;
     *end = a->set[OPT_REPLICA] ? *first + 1 : n;
     if (*first < n) return BERTH_OK;
-    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--replica %d: the plan has %d, numbered from 0", (int)*first,
-                      (int)n);
+    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--replica %d: the plan has %d replica%s, numbered from 0",
+                      (int)*first, (int)n, n == 1 ? "" : "s");
 }
 
 void cli_setup_close(cli_setup *s)

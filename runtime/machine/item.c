@@ -152,7 +152,7 @@ static berth_status find_worn(const berth_parser *p, berth_item *it, char *name)
     return BERTH_FAIL(
         p->err, BERTH_INVALID_ARGUMENT,
         "device item \"%s\": unknown kind of device: %s; or plain devices, as in cpu, cpu*4, cpu*4/mem=8GiB, "
-        "cpu:0/cores=0-3",
+        "cpu:0/cores=0-3, or GPUs, as in cuda:0 or all",
         it->quoted, why.message);
 }
 

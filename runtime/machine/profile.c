@@ -390,7 +390,7 @@ static const char *nearest(const char *name)
     enum { ENOUGH = 3 };
     const char *alike = NULL, *near = NULL;
     size_t most = ENOUGH - 1;
-    int best = 4;
+    int best = berth_misspelling_limit(name);
     for (int32_t i = 0; i < berth_n_bundled_profiles; i++) {
         const char *have = berth_bundled_profiles[i].name;
         size_t same = 0;

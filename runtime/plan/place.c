@@ -27,7 +27,7 @@ static void offer(const char *asked, const char *have, bool more, int *best, con
 static berth_status unknown_strategy(const char *name, const berth_plugin_options *plugins, berth_error *err)
 {
     const char *near = NULL;
-    int best = 4;
+    int best = berth_misspelling_limit(name);
     berth_plugin_names in_folder = {0};
     berth_status st = plugins->dir ? berth_plugin_names_read(plugins->dir, &in_folder, err) : BERTH_OK;
     if (st != BERTH_OK) return st;
@@ -84,8 +84,8 @@ static berth_status place_on_first(const berth_strategy_input *in, berth_placeme
 static berth_status refuse_numbers(const char *option, const char *given, const char *wants, int32_t n,
                                    berth_error *err)
 {
-    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s \"%s\": expected %d numbers, one a device: %s", option, given, n,
-                      wants);
+    return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "%s \"%s\": expected %d number%s, one a device: %s", option, given,
+                      n, n == 1 ? "" : "s", wants);
 }
 
 /* "3,1": n numbers that are not negative, into at most n; false on anything else. */

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/file.h"
 #include "model/safetensors.h"
 #include "program.h"
 
@@ -59,7 +60,16 @@ static const program_refusal refusals[] = {
      "nowhere"},
     {"trace " NATIVE " --temperature 1 --out x --inputs y", 2, "--temperature"},
     {"devices --devices cpu*0", 2, "cpu*0"},
-    {"devices --devices gpu", 2, "gpu"},
+    {"devices --devices gpu", 2, "or GPUs, as in cuda:0 or all"},
+    {"plan " NATIVE " --strategy foo", 2, "optimal, internvl, layer, vllm, sglang, deepspeed\n"},
+    {"plan " NATIVE " --strategy=", 2, "--strategy is empty"},
+    {"run " NATIVE " --temp 1 -p x", 2, "did you mean --temperature?"},
+    {"run " NATIVE " -i - -i - -p x", 2, "standard input (-) holds one thing"},
+    {"run " NATIVE " -i - --prompt-file -", 2, "standard input (-) holds one thing"},
+    {"run " NATIVE " -i - -p x", 3, "not a picture: the file is empty"},
+    {"run " NATIVE " -p x --report " GOLDEN "nowhere/x", 3, "cannot create a file beside"},
+    {"foo", 2, "unknown command \"foo\"; `berth --help` lists them"},
+    {"help foo", 2, "unknown command \"foo\""},
     {"devices --devices=", 2, "empty"},
     {"strategies --jsn", 2, "did you mean --json"},
     {"completions", 2, "bash, zsh or fish"},
@@ -293,6 +303,52 @@ static void every_listed_strategy_can_be_asked_for(void **state)
     program_deinit(&text);
 }
 
+static void a_picture_may_come_through_a_pipe(void **state)
+{
+    (void)state;
+    static const char file[] = GOLDEN "image/files/png-rgb8.png";
+    char *data;
+    size_t size;
+    assert_int_equal(berth_file_read(file, 1 << 20, &data, &size, NULL), BERTH_OK);
+    const program_run piped = {.stdin_text = data, .stdin_size = size};
+    static const char *const orders[][2] = {{"-i -", "-i " GOLDEN "image/files/png-rgb8.png"},
+                                            {"--system s -i " GOLDEN "image/files/gif-animated.gif -i -",
+                                             "--system s -i " GOLDEN "image/files/gif-animated.gif -i " GOLDEN
+                                             "image/files/png-rgb8.png"}};
+    for (size_t i = 0; i < 2; i++) {
+        char arguments[2][1024];
+        for (int k = 0; k < 2; k++)
+            snprintf(arguments[k], sizeof arguments[k], "run " NATIVE " -p x -n 4 %s", orders[i][k]);
+        program_result a = program_expect(&piped, 0, arguments[0]), b = program_expect(NULL, 0, arguments[1]);
+        assert_string_equal(a.out, b.out);
+        program_deinit(&a);
+        program_deinit(&b);
+    }
+    free(data);
+}
+
+static void help_leaves_out_what_is_for_other_commands(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *command, *says, *leaves;
+    } cases[] = {
+        {"run --help", "most new tokens (default 512)\n", "trace: 0"},
+        {"trace --help", "most new tokens (default 512; trace: 0)\n", "eval, bench"},
+        {"help run", "the question\n", "of lines that have none"},
+        {"batch --help", "the question; batch and eval: of lines that have none\n", "also -ub"},
+        {"bench --help", "prompt tokens of one pass (default 512); bench: also -ub\n", "run, trace"},
+        {"plan --help", "(default: all; --print-device-map: 0)\n", "bench"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        program_result r = program_expect(NULL, 0, cases[i].command);
+        if (strstr(r.out, cases[i].says) == NULL)
+            fail_msg("berth %s does not say: %s", cases[i].command, cases[i].says);
+        if (strstr(r.out, cases[i].leaves) != NULL) fail_msg("berth %s says: %s", cases[i].command, cases[i].leaves);
+        program_deinit(&r);
+    }
+}
+
 static void help_names_every_option_of_a_command(void **state)
 {
     (void)state;
@@ -345,6 +401,8 @@ int main(void)
         cmocka_unit_test(picture_options_and_rows_are_checked),
         cmocka_unit_test(devices_are_listed_with_limits),
         cmocka_unit_test(every_listed_strategy_can_be_asked_for),
+        cmocka_unit_test(a_picture_may_come_through_a_pipe),
+        cmocka_unit_test(help_leaves_out_what_is_for_other_commands),
         cmocka_unit_test(help_names_every_option_of_a_command),
         cmocka_unit_test(pages_are_written),
     };
