@@ -34,6 +34,9 @@ bool cli_puts(const char *text);
 /* Reads all of standard input, or of the file (at most limit bytes), with a NUL behind. */
 berth_status cli_read_stdin(size_t limit, char **out, size_t *out_size, berth_error *err);
 
+/* Whether the file that an option names can be written, before the work that fills it. */
+berth_status cli_may_write(const cli_args *a, cli_option o, berth_error *err);
+
 bool cli_color(const cli_args *a, int fd); /* may escapes be written there */
 int cli_width(void);                       /* columns of the terminal, 100 where there is none */
 

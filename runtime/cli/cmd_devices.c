@@ -325,7 +325,7 @@ static void put_text(const description *d, berth_buffer *out)
 static berth_status describe(const cli_args *a, berth_buffer *out, berth_error *err)
 {
     description d = {0};
-    berth_status st = a->set[OPT_SAVE] ? berth_file_may_write(a->text[OPT_SAVE], err) : BERTH_OK;
+    berth_status st = a->set[OPT_SAVE] ? cli_may_write(a, OPT_SAVE, err) : BERTH_OK;
     if (st == BERTH_OK) st = read_machine(a, &d, err);
     if (st == BERTH_OK) st = cli_cuda_read(a->set[OPT_PROBE], &d.cuda, err);
     if (st == BERTH_OK && a->set[OPT_MEASURE]) st = cli_measure(&d.machine, d.cuda.cuda, &d.measured, err);

@@ -261,7 +261,7 @@ cli_exit cmd_run(const cli_args *a)
                           : BERTH_FAIL(&err, BERTH_INVALID_ARGUMENT, "no model given; -m DIR is required\nusage: %s",
                                        cli_commands[CMD_RUN].usage);
     if (st == BERTH_OK) st = cli_request_check(a, &err);
-    if (st == BERTH_OK && a->set[OPT_REPORT]) st = berth_file_may_write(a->text[OPT_REPORT], &err);
+    if (st == BERTH_OK && a->set[OPT_REPORT]) st = cli_may_write(a, OPT_REPORT, &err);
     if (st == BERTH_OK) st = cli_conversation_read(a, &conversation, &err);
     if (st == BERTH_OK) st = cli_setup_open(a, false, false, 0, tiles_wanted(a, &conversation), &setup, &err);
     if (st == BERTH_OK && a->set[OPT_SHOW]) show_before(a, setup.plan);

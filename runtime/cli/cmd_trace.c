@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "base/file.h"
 #include "base/status.h"
 #include "cli/rows.h"
 #include "cli/setup.h"
@@ -272,7 +271,7 @@ cli_exit cmd_trace(const cli_args *a)
     berth_trace_inputs in = {0};
     berth_trace t = {0};
     berth_buffer text = {0};
-    berth_status st = berth_file_may_write(a->text[OPT_OUT], &err);
+    berth_status st = cli_may_write(a, OPT_OUT, &err);
     if (st == BERTH_OK)
         st = a->set[OPT_INPUTS] ? read_inputs(a->text[OPT_INPUTS], &in, &err) : make_inputs(a, &in, &err);
     if (st == BERTH_OK) st = trace_inputs(a, &in, &t, &err);

@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/status.h"
 #include "cli/cli.h"
 
@@ -78,6 +79,13 @@ berth_status cli_read_stdin(size_t limit, char **out, size_t *out_size, berth_er
     *out_size = b.len;
     *out = berth_buffer_take(&b);
     return *out != NULL ? BERTH_OK : BERTH_FAIL(err, BERTH_OUT_OF_MEMORY, "no memory for standard input");
+}
+
+berth_status cli_may_write(const cli_args *a, cli_option o, berth_error *err)
+{
+    const berth_status st = berth_file_may_write(a->text[o], err);
+    if (st != BERTH_OK) berth_error_prefix(err, "--%s: ", cli_options[o].name);
+    return st;
 }
 
 bool cli_color(const cli_args *a, int fd)
