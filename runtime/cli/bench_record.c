@@ -76,20 +76,36 @@ static void put_quoted(berth_buffer *out, const char *text, char quote)
     berth_buffer_putc(out, quote);
 }
 
+/* Bytes of UTF-8 that take no column. */
+static int continuations(const char *text)
+{
+    int n = 0;
+    for (; *text; text++) n += ((unsigned char)*text & 0xc0) == 0x80;
+    return n;
+}
+
+/* Columns are as wide as what usually stands in them, since lines are written before the next ones are known. */
+static int md_width(const bench_cell *c)
+{
+    const int usual = c->kind == BENCH_TEXT ? 14 : c->kind == BENCH_LIST ? 20 : 10, title = (int)strlen(c->title);
+    return title > usual ? title : usual;
+}
+
 static void write_md(const bench_record *r, size_t index, berth_buffer *out)
 {
     for (int line = index == 0 ? 0 : 2; line < 3; line++) {
         for (int32_t i = 0; i < r->n; i++) {
             const bench_cell *c = &r->cells[i];
             if (c->title == NULL) continue;
-            const int width = (int)strlen(c->title) > 10 ? (int)strlen(c->title) : 10;
+            const int width = md_width(c);
             if (line == 0) {
                 berth_buffer_printf(out, c->kind == BENCH_TEXT ? "| %-*s " : "| %*s ", width, c->title);
             } else if (line == 1) {
                 berth_buffer_printf(out, "| %.*s%s ", width - (c->kind != BENCH_TEXT),
                                     "----------------------------------------", c->kind == BENCH_TEXT ? "" : ":");
             } else {
-                berth_buffer_printf(out, c->kind == BENCH_TEXT ? "| %-*s " : "| %*s ", width, c->value);
+                const int padded = width + continuations(c->value); /* printf counts bytes */
+                berth_buffer_printf(out, c->kind == BENCH_TEXT ? "| %-*s " : "| %*s ", padded, c->value);
             }
         }
         berth_buffer_puts(out, "|\n");

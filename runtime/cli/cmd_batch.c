@@ -357,9 +357,11 @@ static void say_end(const batch *b)
 static void say_begin(const batch *b)
 {
     if (b->args->set[OPT_QUIET] || (b->found.n_lines == 0 && !b->found.cut && b->found.n_dropped == 0)) return;
-    fprintf(stderr, "berth: going on: %zu answers are there", b->found.n_lines);
+    fprintf(stderr, "berth: going on: %zu answer%s there", b->found.n_lines, b->found.n_lines == 1 ? " is" : "s are");
     if (b->found.cut) fputs(", a torn line was cut off", stderr);
-    if (b->found.n_dropped) fprintf(stderr, ", %zu failed lines are asked again", b->found.n_dropped);
+    if (b->found.n_dropped)
+        fprintf(stderr, ", %zu failed line%s asked again", b->found.n_dropped,
+                b->found.n_dropped == 1 ? " is" : "s are");
     fputs("\n", stderr);
 }
 

@@ -177,12 +177,6 @@ static void put_plan(const cli_args *a, const berth_plan *plan, const findings *
 
 static const cli_option outputs[] = {OPT_JSON, OPT_DOT, OPT_DEVICE_MAP_OUT, OPT_COMPARE, OPT_PROGRAM};
 
-/* On the command line: a variable of the environment stands for every call and need not fit each. */
-static bool is_given(const cli_args *a, cli_option o)
-{
-    return a->set[o] && !a->from_environment[o];
-}
-
 /* What cannot be meant together: two forms of output, a tree and what is said of a model. An option that would have no
  * effect is refused and not passed over. */
 static cli_exit check_options(const cli_args *a)
@@ -195,17 +189,17 @@ static cli_exit check_options(const cli_args *a)
     for (size_t i = 0; i < n_outputs; i++) {
         for (size_t k = i + 1; k < n_outputs; k++) {
             const bool json_holds_it = i == 0 && k > 2; /* the comparison and the program are also there in JSON */
-            if (is_given(a, outputs[i]) && is_given(a, outputs[k]) && !json_holds_it)
+            if (cli_is_given(a, outputs[i]) && cli_is_given(a, outputs[k]) && !json_holds_it)
                 return cli_usage(CMD_PLAN, "--%s and --%s are two forms of output; give one",
                                  cli_options[outputs[i]].name, cli_options[outputs[k]].name);
         }
     }
     for (size_t i = 0; a->set[OPT_MODULES] && i < sizeof only_model / sizeof only_model[0]; i++)
-        if (is_given(a, only_model[i]))
+        if (cli_is_given(a, only_model[i]))
             return cli_usage(CMD_PLAN, "--modules gives a tree and no model; leave out --%s",
                              cli_options[only_model[i]].name);
     for (size_t i = 0; !a->set[OPT_MODULES] && i < sizeof only_tree / sizeof only_tree[0]; i++)
-        if (is_given(a, only_tree[i]))
+        if (cli_is_given(a, only_tree[i]))
             return cli_usage(CMD_PLAN, "--%s is for a tree from --modules; a model has its own",
                              cli_options[only_tree[i]].name);
     return EXIT_OK;

@@ -127,13 +127,29 @@ static berth_status copy_place(const cli_args *a, cli_setup *out, berth_error *e
     return BERTH_OK;
 }
 
+bool cli_is_given(const cli_args *a, cli_option o)
+{
+    return a->set[o] && !a->from_environment[o];
+}
+
+/* Of a map and a strategy the one on the command line, where the other one is the environment's. */
+static berth_status choose_map(const cli_args *a, bool *out_map, berth_error *err)
+{
+    *out_map = a->set[OPT_DEVICE_MAP];
+    if (!a->set[OPT_DEVICE_MAP] || !a->set[OPT_STRATEGY]) return BERTH_OK;
+    if (a->from_environment[OPT_DEVICE_MAP] == a->from_environment[OPT_STRATEGY])
+        return BERTH_FAIL(err, BERTH_INVALID_ARGUMENT, "--device-map replaces the strategy; leave out --strategy");
+    *out_map = a->from_environment[OPT_STRATEGY];
+    return BERTH_OK;
+}
+
 static berth_plan_options plan_options(const cli_args *a, const cli_setup *s, bool trace, int64_t context,
                                        int32_t max_tiles)
 {
     return (berth_plan_options){
         .struct_size = sizeof(berth_plan_options),
         .devices = s->devices.data,
-        .strategy = text_of(a, OPT_STRATEGY),
+        .strategy = s->device_map ? NULL : text_of(a, OPT_STRATEGY),
         .device_map = s->device_map,
         .dtype = text_of(a, OPT_DTYPE),
         .profile_dir = cli_profile_dir(a),
@@ -175,7 +191,9 @@ berth_status cli_setup_read(const cli_args *a, bool allow_missing_weights, bool 
     if (st == BERTH_OK) st = copy_place(a, out, err);
     if (st == BERTH_OK) st = berth_runtime_create(&runtime, &out->rt, err);
     size_t size;
-    if (st == BERTH_OK && a->set[OPT_DEVICE_MAP])
+    bool has_map = false;
+    if (st == BERTH_OK) st = choose_map(a, &has_map, err);
+    if (st == BERTH_OK && has_map)
         st = berth_file_read(a->text[OPT_DEVICE_MAP], MAX_DEVICE_MAP_BYTES, &out->device_map, &size, err);
     const berth_model_options model = {.struct_size = sizeof model, .allow_missing_weights = allow_missing_weights};
     if (st == BERTH_OK) st = berth_model_open(out->rt, a->text[OPT_MODEL], &model, &out->model, err);
@@ -191,8 +209,7 @@ berth_status cli_setup_open(const cli_args *a, bool allow_missing_weights, bool 
     if (st != BERTH_OK) return st;
     st = berth_plan_create(out->model, &out->options, &out->plan, err);
     if (st == BERTH_OK) return BERTH_OK;
-    if (a->set[OPT_DEVICE_MAP] && err->status != BERTH_DOES_NOT_FIT &&
-        strstr(err->message, a->text[OPT_DEVICE_MAP]) == NULL) {
+    if (out->device_map && err->status != BERTH_DOES_NOT_FIT && strstr(err->message, a->text[OPT_DEVICE_MAP]) == NULL) {
         berth_error_prefix(err, "%s: ", a->text[OPT_DEVICE_MAP]);
     }
     cli_setup_close(out);

@@ -16,6 +16,9 @@ typedef struct cli_setup {
     berth_plan_options options; /* what `plan` was made from; borrows from the above and the arguments */
 } cli_setup;
 
+/* Set on the command line: a variable of the environment stands for every call and need not fit each. */
+bool cli_is_given(const cli_args *a, cli_option o);
+
 /* Opens the model of --model and reads the placement options, without a plan. The plan's options show what does not fit. */
 berth_status cli_setup_read(const cli_args *a, bool allow_missing_weights, bool trace, int64_t context,
                             int32_t max_tiles, cli_setup *out, berth_error *err);

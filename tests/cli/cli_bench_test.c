@@ -75,7 +75,7 @@ static char *written(bench_format format)
         bench_put_text(&r, "name", "name", "it's \"a\"");
         bench_put(&r, "number", "number", BENCH_NUMBER, "%d", 7 + (int)i);
         bench_put_samples(&r, "list", &s);
-        bench_put(&r, NULL, "md", BENCH_LIST, "only");
+        bench_put(&r, NULL, "md", BENCH_LIST, "one \u00b1 two");
         assert_false(r.failed);
         bench_write(&r, format, i, "t", &out);
         bench_record_deinit(&r);
@@ -89,8 +89,10 @@ static void records_are_written_in_five_forms(void **state)
 {
     (void)state;
     static const char *const forms[] = {
-        [BENCH_MD] = "| name       |     number |         md |\n| ---------- | ---------: | ---------: |\n"
-                     "| it's \"a\"   |          7 |       only |\n| it's \"a\"   |          8 |       only |\n",
+        [BENCH_MD] = "| name           |     number |                   md |\n"
+                     "| -------------- | ---------: | -------------------: |\n"
+                     "| it's \"a\"       |          7 |            one \u00b1 two |\n"
+                     "| it's \"a\"       |          8 |            one \u00b1 two |\n",
         [BENCH_CSV] =
             "name,number,list\n\"it's \"\"a\"\"\",\"7\",\"[1.5, 2]\"\n\"it's \"\"a\"\"\",\"8\",\"[1.5, 2]\"\n",
         [BENCH_JSON] = "[\n  {\"name\": \"it's \\\"a\\\"\",\n    \"number\": 7,\n    \"list\": [1.5, 2]},\n  "

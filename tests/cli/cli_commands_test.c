@@ -63,6 +63,7 @@ static const program_refusal refusals[] = {
     {"devices --devices gpu", 2, "or GPUs, as in cuda:0 or all"},
     {"plan " NATIVE " --strategy foo", 2, "optimal, internvl, layer, vllm, sglang, deepspeed\n"},
     {"plan " NATIVE " --strategy=", 2, "--strategy is empty"},
+    {"run " NATIVE " --strategy balanced --device-map x.json -p x", 2, "replaces the strategy; leave out --strategy"},
     {"run " NATIVE " --temp 1 -p x", 2, "did you mean --temperature?"},
     {"run " NATIVE " -i - -i - -p x", 2, "standard input (-) holds one thing"},
     {"run " NATIVE " -i - --prompt-file -", 2, "standard input (-) holds one thing"},
