@@ -16,7 +16,7 @@
 #include "cuda/code_internal.h"
 #include "kernels/cuda/units.h"
 #include "kernels/test_cases.h"
-#include "pipeline.h"
+#include "control.h"
 #include "tests/failing.h"
 
 typedef struct fixture {

@@ -41,8 +41,9 @@ typedef struct emu_wait { /* for which record of which event, both from 1 */
 } emu_wait;
 
 typedef struct emu_report {
-    uint64_t calls;                       /* that could have been failed */
-    uint64_t executed, n_waits, n_copies; /* waits of streams for events, asked for; copies queued */
+    uint64_t calls;             /* that could have been failed */
+    uint64_t queued, executed;  /* pieces of work; a graph's launch is one that is queued, its nodes are carried out */
+    uint64_t n_waits, n_copies; /* waits of streams for events, asked for; copies queued */
     int32_t contexts, allocations, pinned, streams, events, modules; /* alive now, as the two below */
     int32_t graphs;                                                  /* executable ones counted in */
     int32_t library_objects;                                         /* handles of cuBLAS, communicators of NCCL */

@@ -43,6 +43,7 @@ int emu_enqueue(emu_object *stream, const emu_op *op)
         return code;
     }
     copy->seq = ++emu.seq;
+    emu.report.queued++;
     copy->is_skipped = op->kind == EMU_COPY && ++emu.report.n_copies == emu.config.skip_copy;
     if (copy->is_skipped)
         snprintf(emu.report.skipped, sizeof emu.report.skipped, "a copy of %zu bytes from %d to %d (-1: the host)",

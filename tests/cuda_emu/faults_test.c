@@ -15,13 +15,6 @@
 static emu_control emulator;
 static void *image;
 
-static const struct {
-    int code;
-    berth_status status; /* once a context exists */
-} codes[] = {{1, BERTH_DEVICE_ERROR},  {2, BERTH_OUT_OF_MEMORY}, {46, BERTH_DEVICE_LOST}, {214, BERTH_DEVICE_LOST},
-             {700, BERTH_DEVICE_LOST}, {719, BERTH_DEVICE_LOST}, {999, BERTH_DEVICE_LOST}};
-enum { N_CODES = sizeof codes / sizeof codes[0] };
-
 /* What the pipeline does not use: a ring with fewer slots than uploads, and the proof of a link. */
 static berth_status ring_and_proof(berth_cuda *cuda, berth_error *err)
 {
@@ -67,9 +60,9 @@ static berth_status run(uint64_t call, int code, bool *out_right, emu_report *ou
 
 static void check_error(const berth_error *err, int which, uint64_t call)
 {
-    const int code = codes[which].code;
+    const int code = fault_codes[which].code;
     const bool other = err->status == BERTH_NOT_FOUND || err->status == BERTH_DOES_NOT_FIT;
-    if (err->status != codes[which].status && err->status != BERTH_DEVICE_ERROR && !other)
+    if (err->status != fault_codes[which].status && err->status != BERTH_DEVICE_ERROR && !other)
         fail_msg("call %llu, code %d: status %d: %s", (unsigned long long)call, code, (int)err->status, err->message);
     if (err->native_code != code)
         fail_msg("call %llu, code %d: native code %d: %s", (unsigned long long)call, code, (int)err->native_code,
@@ -90,20 +83,21 @@ static void each_call_may_fail(void **state)
     assert_true(n_calls > 100);
     uint64_t n_failed = 0;
     for (uint64_t call = 1; call <= n_calls; call++) {
-        for (int which = 0; which < N_CODES; which++) {
+        for (int which = 0; which < N_FAULT_CODES; which++) {
+            char what[64];
             memset(&err, 0, sizeof err);
-            const berth_status st = run(call, codes[which].code, &right, &r, &err);
+            const berth_status st = run(call, fault_codes[which].code, &right, &r, &err);
             n_failed += st != BERTH_OK;
             if (st == BERTH_OK)
                 assert_true(right); /* it failed while things were given back */
             else
                 check_error(&err, which, call);
-            if (r.misuses) fail_msg("call %llu, code %d: %s", (unsigned long long)call, codes[which].code, r.misuse);
-            assert_int_equal(r.contexts + r.allocations + r.pinned + r.streams + r.events + r.modules, 0);
+            snprintf(what, sizeof what, "call %llu, code %d", (unsigned long long)call, fault_codes[which].code);
+            emu_control_tidy(&emulator, what);
         }
     }
-    assert_true(n_failed > n_calls * N_CODES / 2);
-    print_message("%llu calls x %d codes: %llu failures seen\n", (unsigned long long)n_calls, N_CODES,
+    assert_true(n_failed > n_calls * N_FAULT_CODES / 2);
+    print_message("%llu calls x %d codes: %llu failures seen\n", (unsigned long long)n_calls, N_FAULT_CODES,
                   (unsigned long long)n_failed);
 }
 
@@ -150,8 +144,7 @@ static void a_lost_gpu_stays_lost(void **state)
     assert_int_equal(berth_gpu_open(cuda, 0, 0, &again, &err), BERTH_DEVICE_LOST);
     berth_gpu_close(fine);
     berth_cuda_close(cuda);
-    emulator.report(&after);
-    assert_int_equal(after.contexts + after.allocations + after.streams + after.modules + after.misuses, 0);
+    emu_control_tidy(&emulator, "a lost GPU");
 }
 
 int main(void)

@@ -11,9 +11,9 @@
 
 #include <cmocka.h>
 
+#include "control.h"
 #include "cuda/cublas.h"
 #include "cuda/gemm.h"
-#include "pipeline.h"
 
 static emu_control emulator;
 
@@ -68,14 +68,6 @@ static void tear_down(bench *b)
     berth_gpu_event_destroy(b->uploaded);
     berth_gpu_close(b->gpu);
     berth_cuda_close(b->cuda);
-}
-
-static void assert_tidy(void)
-{
-    emu_report r;
-    emulator.report(&r);
-    if (r.misuses) fail_msg("%s", r.misuse);
-    assert_int_equal(r.contexts + r.allocations + r.pinned + r.streams + r.events + r.graphs + r.library_objects, 0);
 }
 
 /* ---- values ---------------------------------------------------------------------------------------------------------- */
@@ -187,7 +179,7 @@ static void products_are_right(void **state)
         if (multiply(&b, true, graph && !b.call.adds, &right, &err) != BERTH_OK) fail_msg("%s", err.message);
         if (!right) fail_msg("shape %zu, adds %d: wrong", i % N_SHAPES, (int)b.call.adds);
         tear_down(&b);
-        assert_tidy();
+        emu_control_tidy(&emulator, "products");
     }
 }
 
@@ -215,7 +207,7 @@ static void biases_are_added(void **state)
             if (!right) fail_msg("shape %zu, time %d: wrong", i, times);
         }
         tear_down(&b);
-        assert_tidy();
+        emu_control_tidy(&emulator, "products");
     }
 }
 
@@ -234,7 +226,7 @@ static void a_bias_that_cannot_be_added_is_said(void **state)
     assert_int_equal(multiply(&b, true, false, &right, &err), BERTH_OK);
     assert_true(right);
     tear_down(&b);
-    assert_tidy();
+    emu_control_tidy(&emulator, "products");
 }
 
 /* More shapes than are kept. */
@@ -253,7 +245,7 @@ static void many_shapes_are_chosen_in_turn(void **state)
         assert_true(right);
     }
     tear_down(&b);
-    assert_tidy();
+    emu_control_tidy(&emulator, "products");
 }
 
 /* Without the wait for its operands a product is wrong on some seed: it is carried out in the order of its stream and
@@ -279,27 +271,25 @@ static void a_wait_left_out_is_found(void **state)
 static void each_call_may_fail(void **state)
 {
     (void)state;
-    static const int codes[] = {1, 2, 46, 214, 700, 719, 999};
     uint64_t n_calls = 1, n_failed = 0;
     for (uint64_t call = 0; call <= n_calls; call++) {
-        for (size_t c = 0; c < sizeof codes / sizeof codes[0]; c++) {
+        for (int c = 0; c < N_FAULT_CODES; c++) {
+            const int code = fault_codes[c].code;
             bench b;
             berth_error err = {0};
             bool right = false;
             char config[64];
-            snprintf(config, sizeof config, "mem=2MiB;fail=%llu:%d", (unsigned long long)call, codes[c]);
+            snprintf(config, sizeof config, "mem=2MiB;fail=%llu:%d", (unsigned long long)call, code);
             berth_status st = set_up(&b, config, &shapes[1], &err);
             if (st == BERTH_OK) st = multiply(&b, true, false, &right, &err);
             b.call.bias = b.bias;
             if (st == BERTH_OK) st = multiply(&b, true, true, &right, &err);
             tear_down(&b);
-            emu_report r;
-            emulator.report(&r);
+            const emu_report r = emu_control_tidy(&emulator, config);
             if (call == 0) n_calls = r.calls;
-            assert_tidy();
             n_failed += st != BERTH_OK;
             if (st == BERTH_OK ? !right : err.native_code == 0 || strlen(err.message) < 20)
-                fail_msg("call %llu, code %d: status %d: %s", (unsigned long long)call, codes[c], (int)st, err.message);
+                fail_msg("call %llu, code %d: status %d: %s", (unsigned long long)call, code, (int)st, err.message);
         }
     }
     assert_true(n_calls > 60 && n_failed > n_calls * 3);
@@ -340,7 +330,7 @@ static void what_is_wrong_is_one_line(void **state)
     assert_int_equal(berth_gemm_open(b.gpu, "no/such/libcublas.so", &none, &err), BERTH_NOT_FOUND);
     assert_null(none);
     tear_down(&b);
-    assert_tidy();
+    emu_control_tidy(&emulator, "products");
 }
 
 /* A handle needs memory besides the arena. */
@@ -352,7 +342,7 @@ static void an_arena_of_everything_leaves_no_room(void **state)
     assert_int_equal(set_up(&b, "mem=1MiB", &shapes[2], &err), BERTH_OUT_OF_MEMORY);
     assert_non_null(strstr(err.message, "cuda:0: cublasCreate failed: CUBLAS_STATUS_ALLOC_FAILED (3)"));
     tear_down(&b);
-    assert_tidy();
+    emu_control_tidy(&emulator, "products");
 }
 
 /* ---- what the emulated cuBLAS refuses -------------------------------------------------------------------------------- */

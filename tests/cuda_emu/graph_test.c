@@ -11,20 +11,13 @@
 
 #include <cmocka.h>
 
+#include "control.h"
 #include "graph_step.h"
-#include "pipeline.h"
 
 static emu_control emulator;
 static void *image;
 
 enum { SEEDS = 200 };
-
-static void assert_tidy(emu_report *r)
-{
-    emulator.report(r);
-    if (r->misuses) fail_msg("%s", r->misuse);
-    assert_int_equal(r->contexts + r->allocations + r->pinned + r->streams + r->events + r->modules + r->graphs, 0);
-}
 
 /* True: the data is right. */
 static bool run(int seed, int dropped, int second, const char *more)
@@ -39,8 +32,7 @@ static bool run(int seed, int dropped, int second, const char *more)
     if (st == BERTH_OK) st = step_run(cuda, image, 0, second, dropped, &right, &err);
     if (st != BERTH_OK) fail_msg("part %d: %s", dropped, err.message);
     berth_cuda_close(cuda);
-    emu_report r;
-    assert_tidy(&r);
+    emu_control_tidy(&emulator, config);
     return right;
 }
 
@@ -70,13 +62,12 @@ static void every_wait_left_out_is_found(void **state)
 static void each_call_may_fail(void **state)
 {
     (void)state;
-    static const int codes[] = {1, 2, 46, 214, 700, 719, 999};
-    emu_report r;
     uint64_t n_calls = 1, n_failed = 0;
     for (uint64_t call = 0; call <= n_calls; call++) {
-        for (size_t c = 0; c < sizeof codes / sizeof codes[0]; c++) {
+        for (int c = 0; c < N_FAULT_CODES; c++) {
+            const int code = fault_codes[c].code;
             char config[96];
-            snprintf(config, sizeof config, "gpus=2;mem=1MiB;fail=%llu:%d", (unsigned long long)call, codes[c]);
+            snprintf(config, sizeof config, "gpus=2;mem=1MiB;fail=%llu:%d", (unsigned long long)call, code);
             emulator.reset(config);
             berth_cuda *cuda = NULL;
             berth_error err = {0};
@@ -84,13 +75,12 @@ static void each_call_may_fail(void **state)
             berth_status st = berth_cuda_open(NULL, &cuda, &err);
             if (st == BERTH_OK) st = step_run(cuda, image, 0, 1, -1, &right, &err);
             berth_cuda_close(cuda);
-            assert_tidy(&r);
+            const emu_report r = emu_control_tidy(&emulator, config);
             if (call == 0) n_calls = r.calls;
             n_failed += st != BERTH_OK;
-            const bool is_told =
-                err.native_code == codes[c] || err.native_code == 901; /* a failure voids the capture */
+            const bool is_told = err.native_code == code || err.native_code == 901; /* a failure voids the capture */
             if (st == BERTH_OK ? !right : !is_told)
-                fail_msg("call %llu, code %d: status %d, native %d: %s", (unsigned long long)call, codes[c], (int)st,
+                fail_msg("call %llu, code %d: status %d, native %d: %s", (unsigned long long)call, code, (int)st,
                          (int)err.native_code, err.message);
         }
     }
@@ -168,8 +158,7 @@ static void timed_events_tell_the_link(void **state)
     berth_gpu_stream_destroy(s);
     berth_gpu_close(gpu);
     berth_cuda_close(cuda);
-    emu_report r;
-    assert_tidy(&r);
+    emu_control_tidy(&emulator, "a link");
 }
 
 int main(void)

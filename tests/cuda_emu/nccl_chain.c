@@ -7,9 +7,15 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 enum { N = 64, BYTES = N * 4 };
 
@@ -255,6 +261,26 @@ berth_status chain_run(berth_cuda *cuda, const chain_options *o, bool *out_right
     pthread_mutex_destroy(&c->lock);
     free(c);
     return st;
+}
+
+/* ---- a world for it --------------------------------------------------------------------------------------------------- */
+
+chain_outcome chain_try(const emu_control *emulator, const nccl_control *nccl, const chain_options *o,
+                        const char *driver_config, const char *nccl_config)
+{
+    chain_outcome out = {0};
+    emulator->reset(driver_config);
+    nccl->reset(nccl_config);
+    berth_cuda *cuda = NULL;
+    out.status = berth_cuda_open(NULL, &cuda, &out.error);
+    if (out.status == BERTH_OK) out.status = chain_run(cuda, o, &out.right, &out.error);
+    berth_cuda_close(cuda);
+    emulator->report(&out.driver);
+    nccl->report(&out.nccl);
+    const emu_report *r = &out.driver;
+    if (r->contexts + r->allocations + r->streams + r->events + r->modules + r->pinned + r->library_objects)
+        fail_msg("%s, %s: left behind", driver_config, nccl_config);
+    return out;
 }
 
 /* ---- control --------------------------------------------------------------------------------------------------------- */

@@ -3,9 +3,9 @@
 #ifndef CUDA_EMU_NCCL_CHAIN_H
 #define CUDA_EMU_NCCL_CHAIN_H
 
+#include "control.h"
 #include "cuda/group.h"
 #include "emu_nccl.h"
-#include "pipeline.h"
 
 enum { MAX_CHAIN = 8 };
 
@@ -27,5 +27,17 @@ typedef struct nccl_control {
 } nccl_control;
 
 void nccl_control_open(nccl_control *c); /* ends the test when there is none */
+
+typedef struct chain_outcome {
+    berth_status status;
+    berth_error error;
+    bool right;
+    emu_report driver;
+    emu_nccl_report nccl;
+} chain_outcome;
+
+/* A chain in a world of these two configurations; the running test fails where something is left behind. */
+chain_outcome chain_try(const emu_control *emulator, const nccl_control *nccl, const chain_options *o,
+                        const char *driver_config, const char *nccl_config);
 
 #endif

@@ -20,14 +20,6 @@ static emu_control emulator;
 static nccl_control nccl;
 static void *image;
 
-typedef struct outcome {
-    berth_status status;
-    berth_error error;
-    bool right;
-    emu_report driver;
-    emu_nccl_report nccl;
-} outcome;
-
 static void reset(const char *driver, const char *of_nccl)
 {
     char config[160];
@@ -36,20 +28,12 @@ static void reset(const char *driver, const char *of_nccl)
     nccl.reset(of_nccl);
 }
 
-static outcome run(const chain_options *o, const char *driver, const char *of_nccl)
+static chain_outcome run(const chain_options *o, const char *driver, const char *of_nccl)
 {
-    outcome out = {0};
-    reset(driver, of_nccl);
-    berth_cuda *cuda = NULL;
-    out.status = berth_cuda_open(NULL, &cuda, &out.error);
-    if (out.status == BERTH_OK) out.status = chain_run(cuda, o, &out.right, &out.error);
-    berth_cuda_close(cuda);
-    emulator.report(&out.driver);
-    nccl.report(&out.nccl);
-    const emu_report *r = &out.driver;
-    if (r->misuses) fail_msg("%s, %s: misuse: %s", driver, of_nccl, r->misuse);
-    if (r->contexts + r->allocations + r->streams + r->events + r->modules + r->pinned + r->library_objects)
-        fail_msg("%s, %s: left behind", driver, of_nccl);
+    char config[160];
+    snprintf(config, sizeof config, "mem=1MiB;%s", driver);
+    const chain_outcome out = chain_try(&emulator, &nccl, o, config, of_nccl);
+    if (out.driver.misuses) fail_msg("%s, %s: misuse: %s", driver, of_nccl, out.driver.misuse);
     return out;
 }
 
@@ -69,7 +53,7 @@ typedef struct tally {
     int n_came, n_failed;
 } tally;
 
-static bool count(tally *t, const outcome *got, int32_t came)
+static bool count(tally *t, const chain_outcome *got, int32_t came)
 {
     assert_in_range(came, 0, 1);
     if (got->status != BERTH_OK && !came) fail_msg("nothing failed, and yet: %s", got->error.message);
@@ -89,7 +73,7 @@ static void each_nccl_call_may_fail(void **state)
         for (int code = 1; code <= 6; code++) {
             char config[64];
             snprintf(config, sizeof config, "progress=1;fail=%d:%d", call, code);
-            const outcome got = run(&o, "gpus=2", config);
+            const chain_outcome got = run(&o, "gpus=2", config);
             any |= count(&t, &got, got.nccl.n_failed);
             if (got.status == BERTH_OK) { /* it failed while things were given back, or not at all */
                 assert_true(got.right);
@@ -108,16 +92,15 @@ static void each_nccl_call_may_fail(void **state)
 static void each_driver_call_may_fail(void **state)
 {
     (void)state;
-    static const int codes[] = {1, 2, 46, 214, 700, 719, 999};
     const chain_options o = two_gpus();
     tally t = {0};
     bool any = true;
     for (int call = 1; any; call++) {
         any = false;
-        for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        for (int i = 0; i < N_FAULT_CODES; i++) {
             char config[64];
-            snprintf(config, sizeof config, "gpus=2;fail=%d:%d", call, codes[i]);
-            const outcome got = run(&o, config, "progress=0");
+            snprintf(config, sizeof config, "gpus=2;fail=%d:%d", call, fault_codes[i].code);
+            const chain_outcome got = run(&o, config, "progress=0");
             any |= count(&t, &got, got.driver.n_failed);
             if (got.status == BERTH_OK && !got.right) fail_msg("%s: wrong data", config);
             if (got.status != BERTH_OK && (!got.error.native_api || strlen(got.error.message) < 20))
@@ -141,7 +124,7 @@ static void an_exchange_may_fail_later(void **state)
         for (int code = 1; code <= 6; code++) {
             char config[64];
             snprintf(config, sizeof config, "async=%d:%d", which, code);
-            const outcome got = run(&o, "gpus=2", config);
+            const chain_outcome got = run(&o, "gpus=2", config);
             if (got.status == BERTH_OK && got.right)
                 fail_msg("%s is not seen, and the data is said to be right", config);
             if (got.status != BERTH_OK) {
@@ -162,7 +145,7 @@ static void what_hangs_is_aborted(void **state)
             char config[64];
             snprintf(config, sizeof config, "hang=%d", which);
             o.threads = threads;
-            const outcome got = run(&o, "gpus=2", config);
+            const chain_outcome got = run(&o, "gpus=2", config);
             assert_int_equal(got.status, BERTH_DEVICE_ERROR);
             assert_string_equal(got.error.native_api, "nccl");
             assert_true(got.nccl.aborted > 0);
@@ -198,7 +181,7 @@ static void communicators_that_never_stand_are_given_up(void **state)
     (void)state;
     chain_options o = two_gpus();
     o.timeout_ns = 5000000;
-    const outcome got = run(&o, "gpus=2", "absent=1");
+    const chain_outcome got = run(&o, "gpus=2", "absent=1");
     assert_int_equal(got.status, BERTH_DEVICE_ERROR);
     assert_non_null(strstr(got.error.message, "making the communicators"));
     assert_non_null(strstr(got.error.message, "NCCL_SOCKET_IFNAME"));
@@ -246,10 +229,7 @@ static void close_pair(pair *p)
     berth_gpu_stream_destroy(p->s);
     for (int i = 0; i < 2; i++) berth_gpu_close(p->gpus[i]);
     berth_cuda_close(p->cuda);
-    emu_report r;
-    emulator.report(&r);
-    if (r.misuses) fail_msg("misuse: %s", r.misuse);
-    assert_int_equal(r.contexts + r.allocations + r.streams + r.events + r.library_objects, 0);
+    emu_control_tidy(&emulator, "a pair of GPUs");
 }
 
 /* From its making on: exchange 3 is the proof's last size. */

@@ -17,35 +17,16 @@ static emu_control emulator;
 static nccl_control nccl;
 static void *image;
 
-typedef struct outcome {
-    berth_status status;
-    berth_error error;
-    bool right;
-    emu_report driver;
-    emu_nccl_report nccl;
-} outcome;
-
-static outcome run(chain_options o, const char *driver_more, const char *nccl_more, int seed)
+static chain_outcome run(chain_options o, const char *driver_more, const char *nccl_more, int seed)
 {
-    outcome out = {0};
-    char config[160];
-    snprintf(config, sizeof config, "gpus=%d;mem=1MiB;seed=%d;%s", o.n_gpus, seed, driver_more);
-    emulator.reset(config);
-    snprintf(config, sizeof config, "seed=%d;%s", seed, nccl_more);
-    nccl.reset(config);
-    berth_cuda *cuda = NULL;
+    char driver[160], of_nccl[160];
+    snprintf(driver, sizeof driver, "gpus=%d;mem=1MiB;seed=%d;%s", o.n_gpus, seed, driver_more);
+    snprintf(of_nccl, sizeof of_nccl, "seed=%d;%s", seed, nccl_more);
     o.image = image;
-    out.status = berth_cuda_open(NULL, &cuda, &out.error);
-    if (out.status == BERTH_OK) out.status = chain_run(cuda, &o, &out.right, &out.error);
-    berth_cuda_close(cuda);
-    emulator.report(&out.driver);
-    nccl.report(&out.nccl);
-    const emu_report *r = &out.driver;
-    assert_int_equal(r->contexts + r->allocations + r->streams + r->events + r->modules + r->library_objects, 0);
-    return out;
+    return chain_try(&emulator, &nccl, &o, driver, of_nccl);
 }
 
-static void check(const outcome *o)
+static void check(const chain_outcome *o)
 {
     if (o->status != BERTH_OK) fail_msg("%s", o->error.message);
     if (o->driver.misuses) fail_msg("misuse: %s", o->driver.misuse);
@@ -58,7 +39,7 @@ static void every_order_gives_right_data(void **state)
     (void)state;
     for (int seed = 0; seed < 60; seed++) {
         for (int n = 2; n <= 8; n *= 2) {
-            const outcome o = run((chain_options){.n_gpus = n, .n_batches = 3, .sum = seed % 2}, "", "", seed);
+            const chain_outcome o = run((chain_options){.n_gpus = n, .n_batches = 3, .sum = seed % 2}, "", "", seed);
             check(&o);
             assert_int_equal(o.nccl.exchanges, 4 * (n - 1) + 2 * (seed % 2)); /* one of each to connect */
         }
@@ -70,7 +51,7 @@ static void every_thread_may_queue_its_own(void **state)
     (void)state;
     for (int seed = 0; seed < 12; seed++) {
         for (int n = 2; n <= 8; n *= 2) {
-            const outcome o = run((chain_options){.n_gpus = n, .n_batches = 4, .threads = true}, "", "", seed);
+            const chain_outcome o = run((chain_options){.n_gpus = n, .n_batches = 4, .threads = true}, "", "", seed);
             check(&o);
         }
     }
@@ -84,14 +65,14 @@ static void each_wait_left_out_is_found(void **state)
     (void)state;
     const chain_options o = {
         .n_gpus = 3, .n_batches = 3, .timeout_ns = 3000000000}; /* where it shows by standing still */
-    const outcome whole = run(o, "lazy=1", "", 0);
+    const chain_outcome whole = run(o, "lazy=1", "", 0);
     check(&whole);
     const int n_waits = (int)whole.driver.n_waits, n_of_making = 2 * (o.n_gpus - 1);
     assert_true(n_waits > 30);
     for (int wait = n_of_making + 1; wait <= n_waits; wait++) {
         char more[32];
         snprintf(more, sizeof more, "skip_wait=%d", wait);
-        const outcome got = run(o, more, "", wait);
+        const chain_outcome got = run(o, more, "", wait);
         if (got.status == BERTH_OK && got.right && !got.driver.misuses)
             fail_msg("wait %d of %d was left out and nothing shows it", wait, n_waits);
     }

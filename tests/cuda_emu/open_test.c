@@ -9,7 +9,8 @@
 
 #include <cmocka.h>
 
-#include "pipeline.h"
+#include "control.h"
+#include "cuda/device.h"
 
 static emu_control emulator;
 static void *image;

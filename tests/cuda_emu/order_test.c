@@ -30,10 +30,7 @@ static bool run(int seed, int dropped, int second, const char *more)
     if (st == BERTH_OK) st = pipeline_run(cuda, &o, &right, &err);
     if (st != BERTH_OK) fail_msg("%s", err.message);
     berth_cuda_close(cuda);
-    emu_report r;
-    emulator.report(&r);
-    assert_int_equal(r.misuses, 0);
-    assert_int_equal(r.contexts + r.allocations + r.pinned + r.streams + r.events + r.modules, 0);
+    emu_control_tidy(&emulator, config);
     return right;
 }
 

@@ -3,11 +3,6 @@
  * stage must wait for its producer and for the consumer of the batch before. */
 #include "pipeline.h"
 
-#include <dlfcn.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 enum { N = 64, BATCHES = 3, BYTES = N * 4 };
 enum { UP, KERNEL0, COPY, KERNEL1, DOWN, N_STAGES };
 
@@ -141,41 +136,4 @@ berth_status pipeline_run(berth_cuda *cuda, const pipeline_options *o, bool *out
     if (st == BERTH_OK) *out_right = is_right(&p);
     tear_down(&p);
     return st;
-}
-
-/* ---- control --------------------------------------------------------------------------------------------------------- */
-
-void emu_control_open(emu_control *c)
-{
-    c->opened = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    void *report = c->opened ? dlsym(c->opened, "emu_get_report") : NULL;
-    void *reset = c->opened ? dlsym(c->opened, "emu_reset") : NULL;
-    void *fail_after = c->opened ? dlsym(c->opened, "emu_fail_after") : NULL;
-    if (!report || !reset || !fail_after) {
-        fprintf(stderr, "no emulated libcuda.so.1 in LD_LIBRARY_PATH: %s\n", dlerror());
-        exit(1);
-    }
-    memcpy(&c->report, &report, sizeof report);
-    memcpy(&c->reset, &reset, sizeof reset);
-    memcpy(&c->fail_after, &fail_after, sizeof fail_after);
-}
-
-void emu_control_close(emu_control *c)
-{
-    dlclose(c->opened);
-}
-
-void *read_image(const char *path)
-{
-    FILE *f = fopen(path, "rb");
-    if (!f || fseek(f, 0, SEEK_END) != 0) goto fail;
-    const long size = ftell(f);
-    void *image = size > 0 ? malloc((size_t)size) : NULL;
-    rewind(f);
-    if (!image || fread(image, 1, (size_t)size, f) != (size_t)size) goto fail;
-    fclose(f);
-    return image;
-fail:
-    fprintf(stderr, "%s cannot be read\n", path);
-    exit(1);
 }

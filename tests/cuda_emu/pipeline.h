@@ -2,8 +2,8 @@
 #ifndef CUDA_EMU_PIPELINE_H
 #define CUDA_EMU_PIPELINE_H
 
+#include "control.h"
 #include "cuda/device.h"
-#include "emu.h"
 
 /* Each wait and copy of the pipeline; leaving any one out must give wrong data on some seed. */
 typedef enum pipeline_part {
@@ -31,19 +31,5 @@ typedef struct pipeline_options {
 
 /* Runs it and gives all back, whatever fails. *out_right: the results are what they must be; only after BERTH_OK. */
 berth_status pipeline_run(berth_cuda *cuda, const pipeline_options *o, bool *out_right, berth_error *err);
-
-/* The emulator's control, of the libcuda.so.1 in use, which stays open until emu_control_close. */
-typedef struct emu_control {
-    void *opened;
-    emu_report_fn *report;
-    emu_reset_fn *reset;
-    emu_fail_after_fn *fail_after;
-} emu_control;
-
-void emu_control_open(emu_control *c); /* ends the test when there is none */
-void emu_control_close(emu_control *c);
-
-/* The whole file, owned by the caller; ends the test when it cannot be read. */
-void *read_image(const char *path);
 
 #endif

@@ -54,9 +54,7 @@ static void run_two(void *(*run)(void *arg))
     for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
     for (int i = 0; i < 2; i++) assert_int_equal(jobs[i].n_right, ROUNDS);
     berth_cuda_close(cuda);
-    emu_report r;
-    emulator.report(&r);
-    assert_int_equal(r.misuses + r.contexts + r.allocations + r.pinned + r.graphs, 0);
+    emu_control_tidy(&emulator, "two threads");
 }
 
 static void threads_do_not_disturb_each_other(void **state)

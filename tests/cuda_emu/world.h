@@ -2,8 +2,8 @@
 #ifndef CUDA_EMU_WORLD_H
 #define CUDA_EMU_WORLD_H
 
+#include "control.h"
 #include "cuda/driver.h"
-#include "pipeline.h"
 
 typedef struct world { /* two GPUs with a context, memory, a stream and an event each; GPU 0 is current */
     berth_cu_driver cu;

@@ -5,14 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "control.h"
 #include "fixture.h"
 
-static const struct {
-    int code;
-    berth_status status; /* once a context exists */
-} codes[] = {{1, BERTH_DEVICE_ERROR},  {2, BERTH_OUT_OF_MEMORY}, {46, BERTH_DEVICE_LOST}, {214, BERTH_DEVICE_LOST},
-             {700, BERTH_DEVICE_LOST}, {719, BERTH_DEVICE_LOST}, {999, BERTH_DEVICE_LOST}};
-enum { N_CODES = sizeof codes / sizeof codes[0], SAMPLES = 40, TOKENS = 2, MOST_IDS = 64 };
+enum { SAMPLES = 40, TOKENS = 2 };
 
 static slice taken;
 
@@ -24,10 +20,10 @@ static const asked pipeline = {.devices = "cuda:0,cuda:1",
                                .logits = true,
                                .time_copies = true};
 
-typedef struct scene { /* a request with one picture tile, of which a run takes a fifth of the golden one's time */
+typedef struct scene { /* a request with one picture tile */
     golden_model g;
-    int32_t ids[MOST_IDS], answer[TOKENS];
-    berth_core_request request;
+    small_request asks;
+    int32_t answer[TOKENS];
 } scene;
 
 static void open_scene(scene *s)
@@ -36,17 +32,7 @@ static void open_scene(scene *s)
     golden_open(&s->g, "ivl-rms-qknorm");
     world_reset("gpus=2;mem=32MiB");
     world_gives_golden(&s->g, &pipeline);
-    const golden_case *c = &s->g.cases[0];
-    s->request = golden_request(c, TOKENS);
-    s->request.ids = s->ids;
-    s->request.n_ids = 0;
-    s->request.n_tiles = 1;
-    int32_t n_left = berth_model_data_config(s->g.data)->vision.tokens_per_tile;
-    for (int32_t i = 0; i < c->n_ids; i++) {
-        if (c->ids[i] == GOLDEN_IMAGE_TOKEN && n_left-- <= 0) continue;
-        assert_in_range(s->request.n_ids, 0, MOST_IDS - 1);
-        s->ids[s->request.n_ids++] = c->ids[i];
-    }
+    small_request_init(&s->asks, &s->g, 1, TOKENS);
 }
 
 static void close_scene(scene *s)
@@ -60,7 +46,7 @@ static void check_error(const berth_error *err, int which, const char *what)
 {
     bool other = err->status == BERTH_NOT_FOUND || err->status == BERTH_DOES_NOT_FIT ||
                  err->status == BERTH_DEVICE_ERROR || err->status == BERTH_UNSUPPORTED;
-    if (err->status != codes[which].status && !other)
+    if (err->status != fault_codes[which].status && !other)
         fail_msg("%s: status %d: %s", what, (int)err->status, err->message);
     if (strlen(err->message) < 20 || !strstr(err->message, "cuda")) fail_msg("%s: \"%s\"", what, err->message);
 }
@@ -71,13 +57,14 @@ static void fail_at(const scene *s, world_stage stage, uint64_t call, int which,
     static const char *const stages[N_STAGES] = {"making", "serving", "ending"};
     char config[96], what[64];
     snprintf(config, sizeof config, "gpus=2;mem=32MiB;seed=%llu", (unsigned long long)call);
-    snprintf(what, sizeof what, "%s, call %llu, code %d", stages[stage], (unsigned long long)call, codes[which].code);
+    snprintf(what, sizeof what, "%s, call %llu, code %d", stages[stage], (unsigned long long)call,
+             fault_codes[which].code);
     world_reset(config);
     asked a = pipeline;
-    a.request = &s->request;
+    a.request = &s->asks.request;
     a.fails_in = stage;
     a.fails_after = call;
-    a.fails_with = codes[which].code;
+    a.fails_with = fault_codes[which].code;
     berth_core_result r;
     berth_error err = {0};
     berth_status st = world_ask(&s->g, &a, &r, &err);
@@ -104,7 +91,7 @@ static void each_call_may_fail(void **state)
     asked a = pipeline;
     berth_core_result r;
     berth_error err = {0};
-    a.request = &s.request;
+    a.request = &s.asks.request;
     a.out_calls = n_calls;
     golden_must(world_ask(&s.g, &a, &r, &err), &err, "undisturbed");
     memcpy(s.answer, r.ids, sizeof s.answer);
@@ -113,9 +100,9 @@ static void each_call_may_fail(void **state)
     assert_true(all > 1000 && n_calls[SERVING] > 100);
     for (int stage = 0; stage < N_STAGES; stage++) {
         for (uint64_t call = 1; call <= n_calls[stage]; call++) {
-            for (int which = 0; which < N_CODES; which++, index++) {
-                const bool is_sample =
-                    index / N_CODES % step == 0 && index / N_CODES / step % N_CODES == (uint64_t)which;
+            for (int which = 0; which < N_FAULT_CODES; which++, index++) {
+                const bool is_sample = index / N_FAULT_CODES % step == 0 &&
+                                       index / N_FAULT_CODES / step % N_FAULT_CODES == (uint64_t)which;
                 if (taken.step ? index % taken.step != (taken.first - 1) % taken.step : !is_sample) continue;
                 fail_at(&s, stage, call, which, &n_came, &n_failed);
                 n++;
@@ -147,7 +134,7 @@ static void a_lost_gpu_fails_its_requests(void **state)
         berth_core_result r = {0};
         memset(&err, 0, sizeof err);
         const bool is_lost = world_report().n_failed > 0; /* already; else it may come with what ends the request */
-        berth_status st = berth_core_run(e.core, &s.request, &r, &err);
+        berth_status st = berth_core_run(e.core, &s.asks.request, &r, &err);
         if (st == BERTH_OK) {
             if (is_lost) fail_msg("a lost GPU served a request");
             berth_core_result_deinit(&r);

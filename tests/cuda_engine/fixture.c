@@ -1,54 +1,84 @@
 #include "fixture.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static emu_report_fn *report;
-static emu_reset_fn *reset;
-static emu_fail_after_fn *fail_after;
+#include "control.h"
 
-/* The emulator stays open to the end of the program: its state is the world that tests look at. */
-static void find_emulator(void)
+/* Stays open to the end of the program: its state is the world that tests look at. */
+static emu_control emulator;
+
+static const emu_control *control(void)
 {
-    if (reset) return;
-    void *lib = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (!lib) fail_msg("%s", dlerror());
-    void *symbols[] = {dlsym(lib, "emu_get_report"), dlsym(lib, "emu_reset"), dlsym(lib, "emu_fail_after")};
-    if (!symbols[0] || !symbols[1] || !symbols[2])
-        fail_msg("libcuda.so.1 is not the emulated one; see LD_LIBRARY_PATH");
-    memcpy(&report, &symbols[0], sizeof report);
-    memcpy(&reset, &symbols[1], sizeof reset);
-    memcpy(&fail_after, &symbols[2], sizeof fail_after);
+    if (!emulator.opened) emu_control_open(&emulator);
+    return &emulator;
 }
 
 void world_reset(const char *config)
 {
-    find_emulator();
-    reset(config);
+    control()->reset(config);
 }
 
 emu_report world_report(void)
 {
     emu_report r;
-    report(&r);
+    control()->report(&r);
     return r;
 }
 
 void world_fail_after(uint64_t n, int code)
 {
-    fail_after(n, code);
+    control()->fail_after(n, code);
 }
 
 void world_is_empty(const char *what)
 {
-    emu_report r = world_report();
-    if (r.misuses) fail_msg("%s: %d misuses, the last: %s", what, (int)r.misuses, r.misuse);
-    if (r.contexts + r.allocations + r.pinned + r.streams + r.events + r.modules + r.graphs)
-        fail_msg("%s left %d contexts, %d allocations, %d pinned, %d streams, %d events, %d modules, %d graphs", what,
-                 (int)r.contexts, (int)r.allocations, (int)r.pinned, (int)r.streams, (int)r.events, (int)r.modules,
-                 (int)r.graphs);
+    emu_control_tidy(control(), what);
+}
+
+void small_request_init(small_request *s, const golden_model *g, int32_t n_tiles, int32_t max_new)
+{
+    const golden_case *c = &g->cases[0];
+    const int32_t most = (int32_t)(sizeof s->ids / sizeof s->ids[0]);
+    int32_t n_left = n_tiles * berth_model_data_config(g->data)->vision.tokens_per_tile, n = 0;
+    s->request = golden_request(c, max_new);
+    for (int32_t i = 0; i < c->n_ids; i++) {
+        if (c->ids[i] == GOLDEN_IMAGE_TOKEN && n_left-- <= 0) continue;
+        assert_in_range(n, 0, most - 1);
+        s->ids[n++] = c->ids[i];
+    }
+    s->request.ids = s->ids;
+    s->request.n_ids = n;
+    s->request.n_tiles = n_tiles;
+    if (n_tiles > 0) return;
+    s->request.image_token_id = -1;
+    s->request.pixels = NULL;
+}
+
+enum { MOST_TOLD = sizeof((kept_answer *)0)->ids / sizeof(int32_t) };
+
+void kept_answer_init(kept_answer *a, const golden_model *g)
+{
+    *a = (kept_answer){.vocab = berth_model_data_config(g->data)->text.vocab};
+    a->logits = calloc((size_t)MOST_TOLD * (size_t)a->vocab, sizeof *a->logits);
+    assert_non_null(a->logits);
+}
+
+void kept_answer_deinit(kept_answer *a)
+{
+    free(a->logits);
+    *a = (kept_answer){0};
+}
+
+bool keep_answer(void *user, int32_t index, int32_t id, const float *logits)
+{
+    kept_answer *a = user;
+    if (index < 0 || index >= MOST_TOLD) return false;
+    memcpy(a->logits + (size_t)index * (size_t)a->vocab, logits, (size_t)a->vocab * sizeof *logits);
+    a->ids[index] = id;
+    a->n = index + 1;
+    return true;
 }
 
 /* As golden_plan, where reading the device list may fail too. */

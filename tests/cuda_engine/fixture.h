@@ -14,6 +14,23 @@ emu_report world_report(void);
 /* The n-th driver call from now fails, of whatever thread; world_report().n_failed tells that it came. */
 void world_fail_after(uint64_t n, int code);
 
+/* A request that takes a fraction of the golden one's time on emulated GPUs: the first case's text, with so many of its
+ * picture's tiles. Borrows from the model, and itself. */
+typedef struct small_request {
+    int32_t ids[64];
+    berth_core_request request;
+} small_request;
+void small_request_init(small_request *s, const golden_model *g, int32_t n_tiles, int32_t max_new);
+
+/* What a request tells, kept by an on_token: tokens, and all their logits. */
+typedef struct kept_answer {
+    int32_t ids[8], n, vocab;
+    float *logits; /* owned; [8, vocab] */
+} kept_answer;
+void kept_answer_init(kept_answer *a, const golden_model *g);
+void kept_answer_deinit(kept_answer *a);
+bool keep_answer(void *kept, int32_t index, int32_t id, const float *logits);
+
 /* The stages of world_ask. Calls are counted in each by itself: how many an engine's making takes is not the same each time,
  * as several threads read weights. */
 typedef enum world_stage { MAKING, SERVING, ENDING, N_STAGES } world_stage;

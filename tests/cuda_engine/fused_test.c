@@ -169,20 +169,10 @@ static void ops_read_what_they_read_apart(void **state)
 
 enum { TOKENS = 4 };
 
-typedef struct answer {
-    int32_t ids[TOKENS], n, vocab;
-    float *logits;     /* [TOKENS, vocab] */
-    uint64_t executed; /* launches, copies, waits and marks carried out for them */
-} answer;
-
-static bool keep(void *user, int32_t index, int32_t id, const float *logits)
-{
-    answer *a = user;
-    memcpy(a->logits + (size_t)index * (size_t)a->vocab, logits, (size_t)a->vocab * sizeof *logits);
-    a->ids[index] = id;
-    a->n = index + 1;
-    return true;
-}
+typedef struct told {
+    kept_answer answer;
+    uint64_t executed; /* launches, copies, waits and marks carried out for it */
+} told;
 
 typedef struct asking {
     const char *model, *world, *devices;
@@ -190,28 +180,27 @@ typedef struct asking {
     bool head_is_apart; /* the logits take over the memory of its norm's x, which is fp32 and so not the result's */
 } asking;
 
-static void ask(const golden_model *g, const asking *q, const berth_core_options *options, answer *out)
+static void ask(const golden_model *g, const asking *q, const berth_core_options *options, told *out)
 {
     golden_engine e;
     berth_error err = {0};
     berth_core_result r = {0};
     const berth_plan_config config = {.dtype = q->dtype, .context = g->cases[0].n_ids + TOKENS};
-    *out = (answer){.vocab = berth_model_data_config(g->data)->text.vocab};
-    out->logits = calloc((size_t)TOKENS * (size_t)out->vocab, sizeof *out->logits);
+    kept_answer_init(&out->answer, g);
     world_reset(q->world);
     golden_must(golden_plan(&e, g, q->devices, "balanced", &config, &err), &err, q->devices);
     golden_must(golden_start(&e, options, &err), &err, q->devices);
     const uint64_t before = world_report().executed;
     berth_core_request request = golden_request(&g->cases[0], TOKENS);
     request.wants_logits = true;
-    request.on_token = keep;
-    request.user = out;
+    request.on_token = keep_answer;
+    request.user = &out->answer;
     golden_must(berth_core_run(e.core, &request, &r, &err), &err, q->devices);
     out->executed = world_report().executed - before;
     berth_core_result_deinit(&r);
     golden_stop(&e);
     world_is_empty(q->devices);
-    assert_int_equal(out->n, TOKENS);
+    assert_int_equal(out->answer.n, TOKENS);
 }
 
 /* Of a layer in a step of one row: q, k and v go with their norm, and each of the two sums with its product; gate and up
@@ -230,23 +219,24 @@ static void bits_are_those_of_ops_apart(void **state)
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         golden_model g;
-        answer fused, apart, single;
+        told fused, apart, single;
         golden_open(&g, rows[i].model);
         ask(&g, &rows[i], &(berth_core_options){0}, &fused);
         ask(&g, &rows[i], &(berth_core_options){.no_fusing = true}, &apart);
         ask(&g, &rows[i], &(berth_core_options){.no_graphs = true}, &single);
-        const size_t bytes = (size_t)TOKENS * (size_t)fused.vocab * sizeof *fused.logits;
-        if (memcmp(fused.logits, apart.logits, bytes) != 0) fail_msg("case %zu: other bits", i);
-        if (memcmp(single.logits, apart.logits, bytes) != 0) fail_msg("case %zu: other bits without graphs", i);
-        assert_memory_equal(fused.ids, apart.ids, sizeof fused.ids);
+        const size_t bytes = (size_t)TOKENS * (size_t)fused.answer.vocab * sizeof *fused.answer.logits;
+        if (memcmp(fused.answer.logits, apart.answer.logits, bytes) != 0) fail_msg("case %zu: other bits", i);
+        if (memcmp(single.answer.logits, apart.answer.logits, bytes) != 0)
+            fail_msg("case %zu: other bits without graphs", i);
+        assert_memory_equal(fused.answer.ids, apart.answer.ids, TOKENS * sizeof *fused.answer.ids);
         const int32_t layers = berth_model_data_config(g.data)->text.n_layers;
         const int32_t less = (TOKENS - 1) * layers * LESS_A_LAYER + (rows[i].head_is_apart ? 0 : TOKENS);
         if (g.cases[0].n_ids >= LONG_PROMPT && strcmp(rows[i].devices, "cuda:0") == 0)
             assert_int_equal(apart.executed - fused.executed, less);
         assert_true(fused.executed < apart.executed);
-        free(fused.logits);
-        free(apart.logits);
-        free(single.logits);
+        kept_answer_deinit(&fused.answer);
+        kept_answer_deinit(&apart.answer);
+        kept_answer_deinit(&single.answer);
         golden_close(&g);
     }
 }

@@ -57,8 +57,8 @@ static void every_strategy_gives_them_on_any_devices(void **state)
     golden_close(&g);
 }
 
-/* What most users have: V100s, fp16, residual stream in fp32. The second model's heads are 64 wide, so all its attention is on tensor cores: image tiles, prompt and
- * decode. */
+/* What most users have: V100s, fp16, residual stream in fp32. The second model's heads are 64 wide, so all its attention is on
+ * tensor cores: image tiles, prompt and decode. */
 static void four_v100_give_them_in_fp16(void **state)
 {
     (void)state;
@@ -108,31 +108,17 @@ static void orders_of_execution_change_nothing(void **state)
 
 /* ---- 16 bits ---------------------------------------------------------------------------------------------------- */
 
-typedef struct answer {
-    float *logits; /* [TOKENS, vocab] */
-    int32_t ids[TOKENS], n, vocab;
-} answer;
-
-static bool keep(void *user, int32_t index, int32_t id, const float *logits)
-{
-    answer *a = user;
-    memcpy(a->logits + (size_t)index * (size_t)a->vocab, logits, (size_t)a->vocab * sizeof *logits);
-    a->ids[index] = id;
-    a->n = index + 1;
-    return true;
-}
-
-static answer answer_of(const golden_model *g, const char *devices, berth_plan_dtype dtype)
+static kept_answer answer_of(const golden_model *g, const char *devices, berth_plan_dtype dtype)
 {
     berth_error err = {0};
     berth_core_result r;
-    answer out = {.vocab = berth_model_data_config(g->data)->text.vocab};
-    out.logits = calloc((size_t)TOKENS * (size_t)out.vocab, sizeof *out.logits);
+    kept_answer out;
+    kept_answer_init(&out, g);
     const asked a = {.devices = devices,
                      .plan = {.dtype = dtype},
                      .max_new = TOKENS,
                      .logits = true,
-                     .on_token = keep,
+                     .on_token = keep_answer,
                      .user = &out};
     golden_must(world_ask(g, &a, &r, &err), &err, devices);
     berth_core_result_deinit(&r);
@@ -171,7 +157,7 @@ static void sixteen_bits_give_the_cpus_tokens(void **state)
         golden_open(&g, golden_names[i]);
         for (int k = 0; k < 2; k++) {
             world_reset(kinds[k].world);
-            answer gpu = answer_of(&g, "cuda:0", kinds[k].dtype), cpu = answer_of(&g, "cpu", kinds[k].dtype);
+            kept_answer gpu = answer_of(&g, "cuda:0", kinds[k].dtype), cpu = answer_of(&g, "cpu", kinds[k].dtype);
             world_is_empty(g.name);
             for (int32_t t = 0; t < TOKENS; t++) {
                 const size_t at = (size_t)t * (size_t)cpu.vocab;
@@ -182,8 +168,8 @@ static void sixteen_bits_give_the_cpus_tokens(void **state)
                 if (gpu.ids[t] != cpu.ids[t])
                     fail_msg("%s, %s: token %d is %d, not %d", g.name, kinds[k].world, (int)t, gpu.ids[t], cpu.ids[t]);
             }
-            free(gpu.logits);
-            free(cpu.logits);
+            kept_answer_deinit(&gpu);
+            kept_answer_deinit(&cpu);
         }
         golden_close(&g);
     }

@@ -1,5 +1,6 @@
 /* lost_test.c - a GPU that is lost while an engine of several replicas serves: who ends with what, who goes on elsewhere, and
- * what is told to those who come later. Which call fails is chosen over the whole of the serving. */
+ * what is told to those who come later. Which call fails is chosen over the whole of the serving; the argument "all" takes
+ * each, "every N from K" a part. */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,12 +10,14 @@
 
 enum { N_REQUESTS = 4, TOKENS = 3, PLACES = 3 };
 
+static slice taken;
+
 static const berth_plan_config fp32 = {.dtype = BERTH_PLAN_FP32, .n_seqs = 1};
 
-typedef struct asking { /* the golden case, and a prompt without its picture, which is quicker */
+typedef struct asking { /* a prompt without and with a picture tile, and what is answered undisturbed */
     golden_model golden;
-    int32_t text[32], n_text;
-    int32_t answer[TOKENS]; /* to the text, undisturbed */
+    small_request asks[2];
+    int32_t answers[2][TOKENS];
 } asking;
 
 typedef struct one { /* a request and what it was told */
@@ -50,27 +53,15 @@ static void open_asking(asking *g)
 {
     *g = (asking){0};
     golden_open(&g->golden, "ivl-rms-qknorm");
-    const golden_case *c = &g->golden.cases[0];
-    for (int32_t i = 0; i < c->n_ids; i++) {
-        if (c->ids[i] == GOLDEN_IMAGE_TOKEN) continue;
-        assert_in_range(g->n_text, 0, 31);
-        g->text[g->n_text++] = c->ids[i];
-    }
+    for (int32_t i = 0; i < 2; i++) small_request_init(&g->asks[i], &g->golden, i, TOKENS);
 }
 
 static void ask(berth_core *core, const asking *g, bool sees, berth_core_session *session, one *o)
 {
     berth_error err = {0};
     memset(o, 0, sizeof *o);
-    o->request = golden_request(&g->golden.cases[0], TOKENS);
+    o->request = g->asks[sees].request;
     o->sees = sees;
-    if (!sees) {
-        o->request.ids = g->text;
-        o->request.n_ids = g->n_text;
-        o->request.image_token_id = -1;
-        o->request.pixels = NULL;
-        o->request.n_tiles = 0;
-    }
     o->request.on_token = hear;
     o->request.on_end = hear_end;
     o->request.user = o;
@@ -92,8 +83,7 @@ static void is_right(const asking *g, const one *o, const char *what)
 {
     if (o->status != BERTH_OK) fail_msg("%s: %s", what, o->error.message);
     if (o->n_told != TOKENS) fail_msg("%s: %d tokens were told", what, (int)o->n_told);
-    const int32_t *want = o->sees ? g->golden.cases[0].greedy : g->answer;
-    for (int32_t i = 0; i < TOKENS; i++) assert_int_equal(o->told[i], want[i]);
+    for (int32_t i = 0; i < TOKENS; i++) assert_int_equal(o->told[i], g->answers[o->sees][i]);
 }
 
 static void is_lost(const one *o, const char *rest)
@@ -135,7 +125,7 @@ static uint64_t count_calls(asking *g, const setting *s)
         const uint64_t before = world_report().calls;
         ask_all(e.core, g, all);
         n = world_report().calls - before;
-        memcpy(g->answer, all[1].told, sizeof g->answer);
+        for (int32_t i = 0; i < 2; i++) memcpy(g->answers[i], all[1 - i].told, sizeof g->answers[i]);
         for (int32_t i = 0; i < N_REQUESTS; i++) is_right(g, &all[i], "undisturbed");
     }
     golden_stop(&e);
@@ -196,7 +186,8 @@ static void serve(const setting *s)
     asking g;
     open_asking(&g);
     const uint64_t n_calls = count_calls(&g, s);
-    for (uint64_t i = 0; i < PLACES; i++) serve_until(&g, s, 1 + (n_calls - 1) * i / PLACES);
+    for (uint64_t i = 0; i < PLACES && !taken.step; i++) serve_until(&g, s, 1 + (n_calls - 1) * i / PLACES);
+    for (uint64_t n = taken.first; n <= n_calls && taken.step; n += taken.step) serve_until(&g, s, n);
     golden_close(&g.golden);
 }
 
@@ -240,7 +231,7 @@ static void sessions_go_on_elsewhere(void **state)
     for (int i = 0; i < 2; i++) golden_must(berth_core_session_create(e.core, &sessions[i], &err), &err, "session");
     /* Wherever a round goes, both have a home after it: a replica has room for the KV of both. */
     const berth_core_plan *plan = berth_core_get_plan(e.core);
-    assert_in_range(2 * ((g.n_text + TOKENS + plan->block - 1) / plan->block), 1, plan->n_blocks);
+    assert_in_range(2 * ((g.asks[0].request.n_ids + TOKENS + plan->block - 1) / plan->block), 1, plan->n_blocks);
     uint64_t n_calls = 0;
     for (int round = 0; round < 2; round++) {
         const uint64_t before = world_report().calls;
@@ -269,8 +260,9 @@ static void sessions_go_on_elsewhere(void **state)
     golden_close(&g.golden);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    taken = slice_of(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(another_gpu_goes_on),
         cmocka_unit_test(the_cpu_goes_on),

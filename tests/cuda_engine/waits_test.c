@@ -14,23 +14,13 @@ enum { TOKENS = 2, SAMPLES = 6 };
 
 static slice taken;
 
-typedef struct answer {
-    float *logits; /* [n, vocab] */
-    int32_t ids[TOKENS], n, vocab;
+typedef struct told {
+    kept_answer answer;
     bool is_well;           /* nothing failed, and nothing was refused */
     emu_report made, asked; /* when the engine was made, and after the request */
-} answer;
+} told;
 
-static bool keep(void *user, int32_t index, int32_t id, const float *logits)
-{
-    answer *a = user;
-    a->ids[index] = id;
-    memcpy(a->logits + (size_t)index * (size_t)a->vocab, logits, (size_t)a->vocab * sizeof *logits);
-    a->n = index + 1;
-    return true;
-}
-
-static void ask(const golden_model *g, const char *config, answer *out)
+static void ask(const golden_model *g, const char *config, told *out)
 {
     golden_engine e = {0};
     berth_error err = {0};
@@ -44,10 +34,10 @@ static void ask(const golden_model *g, const char *config, answer *out)
     berth_status st = golden_start(&e, &options, &err);
     out->made = world_report();
     berth_core_request q = golden_request(&g->cases[0], TOKENS);
-    q.on_token = keep;
+    q.on_token = keep_answer;
     q.wants_logits = true;
-    q.user = out;
-    out->n = 0;
+    q.user = &out->answer;
+    out->answer.n = 0;
     berth_core_result r = {0};
     if (st == BERTH_OK) st = berth_core_run(e.core, &q, &r, &err);
     out->asked = world_report();
@@ -56,25 +46,25 @@ static void ask(const golden_model *g, const char *config, answer *out)
     out->is_well = st == BERTH_OK && world_report().misuses == 0;
 }
 
-static bool is_same(const answer *a, const answer *b)
+static bool is_same(const told *x, const told *y)
 {
-    return a->is_well == b->is_well && a->n == b->n && memcmp(a->ids, b->ids, (size_t)a->n * sizeof *a->ids) == 0 &&
+    const kept_answer *a = &x->answer, *b = &y->answer;
+    return x->is_well == y->is_well && a->n == b->n && memcmp(a->ids, b->ids, (size_t)a->n * sizeof *a->ids) == 0 &&
            memcmp(a->logits, b->logits, (size_t)a->n * (size_t)a->vocab * sizeof *a->logits) == 0;
 }
 
 typedef struct scene {
     golden_model g;
-    answer right, got;
+    told right, got;
 } scene;
 
 static void open_scene(scene *s)
 {
     *s = (scene){0};
     golden_open(&s->g, "qwen2-text");
-    answer *both[] = {&s->right, &s->got};
+    told *both[] = {&s->right, &s->got};
     for (int i = 0; i < 2; i++) {
-        both[i]->vocab = berth_model_data_config(s->g.data)->text.vocab;
-        both[i]->logits = calloc((size_t)TOKENS * (size_t)both[i]->vocab, sizeof *both[i]->logits);
+        kept_answer_init(&both[i]->answer, &s->g);
         ask(&s->g, i == 0 ? WORLD "seed=1" : WORLD "lazy=1", both[i]);
     }
     assert_true(s->right.is_well && is_same(&s->got, &s->right));
@@ -82,8 +72,8 @@ static void open_scene(scene *s)
 
 static void close_scene(scene *s)
 {
-    free(s->right.logits);
-    free(s->got.logits);
+    kept_answer_deinit(&s->right.answer);
+    kept_answer_deinit(&s->got.answer);
     golden_close(&s->g);
 }
 
