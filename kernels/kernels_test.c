@@ -208,6 +208,74 @@ static void workspace_grows_with_every_dimension(void **state)
         }
 }
 
+/* ---- weights ---------------------------------------------------------------------------------------------------- */
+
+enum { ROUNDED = 65536 + 70000 };
+
+static float any_float(berth_dtype dtype, const uint8_t *at)
+{
+    float f;
+    berth_widen_f32(&f, at, dtype, 1);
+    return f;
+}
+
+/* Elements with every upper half; of fp32 also what lies about the ties of both formats, and about fp16's ends. */
+static void fill_elements(uint8_t *at, berth_dtype dtype)
+{
+    static const uint32_t lower[] = {0,      1,      0xFFF,  0x1000, 0x1001, 0x7FFF,
+                                     0x8000, 0x8001, 0xDFFF, 0xE000, 0xF000, 0xFFFF};
+    static const uint32_t ends[] = {0x477FE000, 0x477FE001, 0x477FEFFF, 0x477FF000, 0x33000000, 0x33000001, 0x387FFFFF,
+                                    0x387FE000, 0x387FF000, 0x7F800000, 0x7F800001, 0x7FFFFFFF, 0x00000001, 0x007FFFFF};
+    for (uint32_t i = 0; i < ROUNDED; i++) {
+        const uint32_t end = ends[i / 2 % (sizeof ends / sizeof *ends)] | i << 31;
+        const uint32_t bits = i < 65536 ? i << 16 | lower[i % (sizeof lower / sizeof *lower)]
+                              : i % 5   ? i * 2654435761u
+                                        : end;
+        const uint16_t half = (uint16_t)i;
+        if (dtype == BERTH_F32)
+            memcpy(at + 4 * (size_t)i, &bits, 4);
+        else
+            memcpy(at + 2 * (size_t)i, &half, 2);
+    }
+}
+
+static void check_rounding(const berth_kernels *set, berth_dtype from, berth_dtype to)
+{
+    const size_t size = berth_dtype_size(from);
+    uint8_t *src = malloc(ROUNDED * size + 1), *dst = malloc(2 * ROUNDED + 1);
+    fill_elements(src + 1, from); /* odd addresses on purpose */
+    uint32_t step = 0;
+    for (size_t i = 0, n; i < ROUNDED; i += n) { /* of every length */
+        n = 1 + step++ % 71;
+        if (n > ROUNDED - i) n = ROUNDED - i;
+        const bool found = set->round(dst + 1 + 2 * i, to, src + 1 + size * i, from, n);
+        bool is_there = false;
+        for (size_t k = i; k < i + n; k++) {
+            const float f = any_float(from, src + 1 + size * k);
+            const uint16_t want = to == BERTH_F16 ? berth_f32_to_f16(f) : berth_f32_to_bf16(f);
+            uint16_t got;
+            memcpy(&got, dst + 1 + 2 * k, 2);
+            if (got != want) fail_msg("%s: %a from dtype %d is %04x, not %04x", set->name, (double)f, from, got, want);
+            is_there |= !(fabsf(f) <= 65504);
+        }
+        assert_int_equal(found, is_there);
+    }
+    free(src);
+    free(dst);
+}
+
+static void weights_are_rounded_alike(void **state)
+{
+    (void)state;
+    for (int s = -1; s < 4; s++) {
+        const berth_kernels *set = s < 0 ? berth_kernels_ref() : set_of(s);
+        for (int from = BERTH_F32; set && from <= BERTH_BF16; from++) {
+            check_rounding(set, (berth_dtype)from, BERTH_F16);
+            check_rounding(set, (berth_dtype)from, BERTH_BF16);
+        }
+    }
+}
+
 static void sets_are_chosen_by_name(void **state)
 {
     (void)state;
@@ -246,6 +314,7 @@ int main(void)
         cmocka_unit_test(attention_tokens_are_independent),
         cmocka_unit_test(every_op_is_in_every_set),
         cmocka_unit_test(workspace_grows_with_every_dimension),
+        cmocka_unit_test(weights_are_rounded_alike),
         cmocka_unit_test(sets_are_chosen_by_name),
     };
     return cmocka_run_group_tests(tests, make_teams, end_teams);

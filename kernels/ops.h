@@ -212,10 +212,16 @@ typedef void (*berth_kernel_fn)(const berth_op_call *call);
  * every dimension. NULL entry = none. */
 typedef size_t (*berth_workspace_fn)(const berth_op_call *shapes, int32_t n_threads);
 
+/* Rounds n elements of a float dtype at `src` to `to` (F16 or BF16) at `dst`: the bits of base/dtype.h's conversions, in
+ * every set. Both stand at any byte, and do not overlap. Is the magnitude of one of them over 65504, fp16's largest, or
+ * one not finite? */
+typedef bool (*berth_round_fn)(void *dst, berth_dtype to, const void *src, berth_dtype from, size_t n);
+
 typedef struct berth_kernels {
     const char *name; /* "ref", "cpu-avx2", ...: for reports */
     berth_kernel_fn run[BERTH_OP_KIND_COUNT];
     berth_workspace_fn workspace[BERTH_OP_KIND_COUNT];
+    berth_round_fn round; /* no op: for weights on their way to a device */
 } berth_kernels;
 
 /* What each kind is called and how it may be used; one row a kind. */

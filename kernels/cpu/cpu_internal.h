@@ -39,6 +39,8 @@ static inline size_t berth_cpu_max(size_t a, size_t b)
 /* Elements of cheap work (a few operations each) that pay for waking another thread. */
 enum { BERTH_CPU_GRAIN = 16384 };
 
+bool berth_cpu_round(void *dst, berth_dtype to, const void *src, berth_dtype from, size_t n); /* a berth_round_fn */
+
 void berth_cpu_patchify(const berth_op_call *call);
 void berth_cpu_vision_embed(const berth_op_call *call);
 size_t berth_cpu_vision_embed_workspace(const berth_op_call *shapes, int32_t n_threads);

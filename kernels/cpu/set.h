@@ -7,6 +7,7 @@
 #include "kernels/cpu/logit_best.h"
 #include "kernels/cpu/logit_stats.h"
 #include "kernels/cpu/norm.h"
+#include "kernels/cpu/round.h"
 
 const berth_kernels BERTH_SET = {
     .name = BERTH_SET_NAME,
@@ -46,4 +47,5 @@ const berth_kernels BERTH_SET = {
             [BERTH_OP_ATTENTION_PAGED] = attention_paged_workspace,
             [BERTH_OP_LOGIT_BEST] = logit_best_workspace,
         },
+    .round = round_weights,
 };

@@ -68,7 +68,7 @@ BERTH_INLINE vf v_select(vi mask, vf yes, vf no)
 }
 
 /* Each gives v_fma (a * b + c, rounded once where the processor can), v_max (the greater; b where either is NaN),
- * v_widen_bf16, v_widen_f16. */
+ * v_widen_bf16, v_widen_f16; where there is F16C, v_round_f16 (to nearest even) and v_pack (lanes under 65536). */
 #if BERTH_LANES == 16 && defined(__AVX512F__)
 #include "kernels/cpu/simd_avx512.h"
 #elif BERTH_LANES == 16 && defined(__AVX2__)

@@ -21,3 +21,14 @@ BERTH_INLINE vf v_widen_f16(vh h)
 {
     return (vf)_mm256_cvtph_ps((__m128i)h);
 }
+
+BERTH_INLINE vh v_round_f16(vf x)
+{
+    return (vh)_mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT);
+}
+
+BERTH_INLINE vh v_pack(vu u)
+{
+    const __m256i v = (__m256i)u;
+    return (vh)_mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+}

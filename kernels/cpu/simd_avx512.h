@@ -20,3 +20,13 @@ BERTH_INLINE vf v_widen_f16(vh h)
 {
     return (vf)_mm512_cvtph_ps((__m256i)h);
 }
+
+BERTH_INLINE vh v_round_f16(vf x)
+{
+    return (vh)_mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT);
+}
+
+BERTH_INLINE vh v_pack(vu u)
+{
+    return (vh)_mm512_cvtepi32_epi16((__m512i)u);
+}

@@ -33,3 +33,19 @@ BERTH_INLINE vf v_widen_f16(vh h)
     simd_halves out = {.half = {_mm256_cvtph_ps(in.half[0]), _mm256_cvtph_ps(in.half[1])}};
     return out.v;
 }
+
+BERTH_INLINE vh v_round_f16(vf x)
+{
+    simd_halves in = {.v = x};
+    union {
+        vh h;
+        __m128i half[2];
+    } out = {.half = {_mm256_cvtps_ph(in.half[0], _MM_FROUND_TO_NEAREST_INT),
+                      _mm256_cvtps_ph(in.half[1], _MM_FROUND_TO_NEAREST_INT)}};
+    return out.h;
+}
+
+BERTH_INLINE vh v_pack(vu u)
+{
+    return __builtin_convertvector(u, vh);
+}

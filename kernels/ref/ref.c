@@ -1,4 +1,5 @@
 /* ref.c - the table of the reference kernels. */
+#include "kernels/cpu/cpu_internal.h"
 #include "kernels/ref/ref_internal.h"
 
 static const berth_kernels ref_kernels = {
@@ -33,6 +34,7 @@ static const berth_kernels ref_kernels = {
             [BERTH_OP_ATTENTION_FULL] = berth_ref_attention_full_workspace,
             [BERTH_OP_ATTENTION_PAGED] = berth_ref_attention_paged_workspace,
         },
+    .round = berth_cpu_round,
 };
 
 const berth_kernels *berth_kernels_ref(void)

@@ -10,6 +10,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "kernels/ops.h"
+
 enum { WIDE = 4096 }; /* values rounded at a time */
 #define F16_MAX 65504.0f
 
@@ -130,42 +132,29 @@ static berth_status read_bytes(const berth_model_shard *shard, size_t offset, vo
     return BERTH_OK;
 }
 
+/* Which of them, and how large: what is not finite in the file is found when it does harm. */
 static void find_too_large(const float *x, size_t n, berth_too_large *out)
 {
     for (size_t i = 0; i < n; i++) {
         const float size = fabsf(x[i]);
-        if (!(size > F16_MAX) || isinf(size)) continue; /* what is not finite in the file is found when it does harm */
+        if (!(size > F16_MAX) || isinf(size)) continue;
         out->n++;
         if (size > out->largest) out->largest = size;
     }
 }
 
-/* Where nothing is too large, which is nearly always, one look without branches tells; what is not finite counts here. */
-static bool may_be_too_large(const float *x, size_t n)
-{
-    typedef int32_t four __attribute__((vector_size(16)));
-    const four most = {0x477FE000, 0x477FE000, 0x477FE000, 0x477FE000}; /* the bits of 65504 */
-    four any = {0};
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        four bits;
-        memcpy(&bits, x + i, sizeof bits);
-        any |= (bits & 0x7FFFFFFF) > most;
-    }
-    bool found = any[0] | any[1] | any[2] | any[3];
-    for (; i < n; i++) found |= !(fabsf(x[i]) <= F16_MAX);
-    return found;
-}
-
 static void round_some(const uint8_t *from, berth_dtype stored, uint8_t *out, berth_dtype to, size_t n,
                        berth_too_large *too_large)
 {
-    float wide[WIDE];
+    const berth_kernels *kernels = berth_kernels_cpu(NULL);
     for (size_t i = 0; i < n; i += WIDE) {
         const size_t m = n - i < WIDE ? n - i : WIDE;
-        berth_widen_f32(wide, from + i * berth_dtype_size(stored), stored, m);
-        if (to == BERTH_F16 && may_be_too_large(wide, m)) find_too_large(wide, m, too_large);
-        berth_narrow_f32(out + i * berth_dtype_size(to), wide, to, m);
+        const uint8_t *at = from + i * berth_dtype_size(stored);
+        const bool may_be_too_large = kernels->round(out + i * berth_dtype_size(to), to, at, stored, m);
+        if (!may_be_too_large || to != BERTH_F16) continue; /* nearly always */
+        float wide[WIDE];
+        berth_widen_f32(wide, at, stored, m);
+        find_too_large(wide, m, too_large);
     }
 }
 
