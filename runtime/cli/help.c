@@ -36,7 +36,7 @@ bool cli_help(berth_buffer *out)
     }
     berth_buffer_putc(out, '\n');
     cli_put_wrapped("`berth COMMAND --help` shows its options. Every option has an environment twin: --max-tokens is "
-                    "BERTH_MAX_TOKENS.",
+                    "BERTH_MAX_TOKENS. `berth man` has examples.",
                     0, style, out);
     snprintf(text, sizeof text, "Exit codes: %s.", EXIT_TEXT);
     berth_buffer_putc(out, '\n');
@@ -158,10 +158,46 @@ static void man_option(berth_buffer *b, cli_option o)
     berth_buffer_puts(b, "\n");
     roff(b, row->help);
     berth_buffer_puts(b, ". Commands:");
-    for (int c = 0; c < CMD_COUNT; c++) {
+    const bool is_everywhere = row->commands == (1u << CMD_COUNT) - 1;
+    for (int c = 0; c < CMD_COUNT && !is_everywhere; c++) {
         if (row->commands & (1u << c)) berth_buffer_printf(b, " %s", cli_commands[c].name);
     }
-    berth_buffer_printf(b, ". Environment: %s.\n", env);
+    berth_buffer_puts(b, is_everywhere ? " all." : ".");
+    if (o != OPT_HELP && o != OPT_VERSION) berth_buffer_printf(b, " Environment: %s.", env);
+    berth_buffer_putc(b, '\n');
+}
+
+static const struct {
+    const char *does, *command;
+} man_examples[] = {
+    {"Where everything would live on four devices of 8 GiB:",
+     "berth plan -m DIR --devices 'cpu*4/mem=8GiB' --strategy balanced"},
+    {"The answer, streaming:", "berth run -m DIR -i receipt.png -p 'Extract the fields as JSON.'"},
+    {"A picture through a pipe, and one JSON object back:",
+     "berth run -m DIR -i - -p 'What is the total?' --json < page.png"},
+    {"Thousands of pages, eight at once; the same command goes on after a kill:",
+     "berth batch -m DIR --in pages.jsonl --out answers.jsonl --parallel 8"},
+    {"What two placements are worth:", "berth bench -m DIR --strategy balanced,optimal --devices 'cpu*2'"},
+};
+
+static void man_end(berth_buffer *b)
+{
+    berth_buffer_puts(b, ".SH ENVIRONMENT\n");
+    roff(b,
+         "Each option but --help and --version has the variable named with it; the command line wins. A flag is set by "
+         "any text but 0. NO_COLOR (not empty) turns colour off.");
+    berth_buffer_puts(b, "\n.SH EXIT STATUS\n");
+    roff(b, EXIT_TEXT);
+    berth_buffer_puts(b, ".\n.SH FILES\n");
+    roff(b, "A model directory holds config.json, safetensors files and a tokenizer, as Hugging Face lays them out.");
+    berth_buffer_puts(b, "\n.SH EXAMPLES\n");
+    for (size_t i = 0; i < sizeof man_examples / sizeof man_examples[0]; i++) {
+        berth_buffer_puts(b, ".PP\n");
+        roff(b, man_examples[i].does);
+        berth_buffer_puts(b, "\n.PP\n.nf\n.RS\n");
+        roff(b, man_examples[i].command);
+        berth_buffer_puts(b, "\n.RE\n.fi\n");
+    }
 }
 
 cli_exit cmd_man(const cli_args *a)
@@ -191,11 +227,7 @@ cli_exit cmd_man(const cli_args *a)
             if (cli_options[o].group == (cli_group)g) man_option(&b, (cli_option)o);
         }
     }
-    berth_buffer_puts(&b, ".SH EXIT STATUS\n");
-    roff(&b, EXIT_TEXT);
-    berth_buffer_puts(&b, ".\n.SH FILES\n");
-    roff(&b, "A model directory holds config.json, safetensors files and a tokenizer, as Hugging Face lays them out.");
-    berth_buffer_puts(&b, "\n");
+    man_end(&b);
     const bool ok = !b.failed && cli_write(b.data, b.len);
     berth_buffer_deinit(&b);
     return ok ? EXIT_OK : EXIT_RUN;
