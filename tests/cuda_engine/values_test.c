@@ -192,6 +192,15 @@ static void saved_sessions_go_on_elsewhere(void **state)
 
 /* ---- ways between GPUs ------------------------------------------------------------------------------------------ */
 
+static void plan_in_world(golden_engine *e, const golden_model *g, const char *gpus, const char *devices, int seed)
+{
+    berth_error err = {0};
+    char world[128];
+    snprintf(world, sizeof world, "%s;mem=32MiB;seed=%d", gpus, seed);
+    world_reset(world);
+    golden_must(golden_plan(e, g, devices, "balanced", &fp32, &err), &err, devices);
+}
+
 static void each_edge_takes_its_way(void **state)
 {
     (void)state;
@@ -220,10 +229,7 @@ static void each_edge_takes_its_way(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         golden_engine e;
         berth_error err = {0};
-        char world[128];
-        snprintf(world, sizeof world, "%s;mem=32MiB;seed=%d", cases[i].world, (int)i);
-        world_reset(world);
-        golden_must(golden_plan(&e, &g, cases[i].devices, "balanced", &fp32, &err), &err, cases[i].devices);
+        plan_in_world(&e, &g, cases[i].world, cases[i].devices, (int)i);
         const berth_core_options options = {.transport = cases[i].want};
         berth_status st = golden_start(&e, &options, &err);
         const char *said = st == BERTH_OK ? berth_core_notes(e.core) : err.message;
@@ -258,10 +264,7 @@ static void edges_tell_their_way_and_time(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         golden_engine e;
         berth_error err = {0};
-        char world[128];
-        snprintf(world, sizeof world, "%s;mem=32MiB;seed=%d", cases[i].world, (int)i);
-        world_reset(world);
-        golden_must(golden_plan(&e, &g, cases[i].devices, "balanced", &fp32, &err), &err, cases[i].devices);
+        plan_in_world(&e, &g, cases[i].world, cases[i].devices, (int)i);
         const berth_core_options options = {.time_copies = cases[i].time_copies};
         golden_must(golden_start(&e, &options, &err), &err, cases[i].devices);
         const char *note = berth_core_edge_note(e.core, 0, 1);
