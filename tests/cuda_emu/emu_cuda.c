@@ -26,15 +26,27 @@ static bool is_sticky(int code)
            code == 710 || (code >= 714 && code <= 719) || code == 999;
 }
 
+static void take(void)
+{
+    emu_tsan_hide();
+    pthread_mutex_lock(&lock);
+}
+
+static void give(void)
+{
+    pthread_mutex_unlock(&lock);
+    emu_tsan_show();
+}
+
 void emu_lock(void)
 {
-    pthread_mutex_lock(&lock);
+    take();
     emu_start(getenv("CUDA_EMU"));
 }
 
 int emu_enter(void)
 {
-    pthread_mutex_lock(&lock);
+    take();
     emu_start(getenv("CUDA_EMU"));
     if (++emu.report.calls != emu.config.fail_call) return BERTH_CU_SUCCESS;
     const int code = emu.config.fail_code;
@@ -47,9 +59,11 @@ int emu_enter(void)
     return code;
 }
 
+/* After an error nothing is waited for any more: the caller may take it that what ran is over. */
 int emu_leave(int code)
 {
-    pthread_mutex_unlock(&lock);
+    if (code && code != BERTH_CU_NOT_READY) emu_tsan_knows_all();
+    give();
     return code;
 }
 
@@ -89,18 +103,18 @@ int emu_current(emu_object **out)
 
 EMU_API void emu_get_report(emu_report *out)
 {
-    pthread_mutex_lock(&lock);
+    take();
     emu_start(getenv("CUDA_EMU"));
     emu_account(out);
     out->architecture = emu_image_architecture();
-    pthread_mutex_unlock(&lock);
+    give();
 }
 
 EMU_API void emu_know_fatbin(const char *unit, const void *image, uint64_t bytes, int toolkit)
 {
-    pthread_mutex_lock(&lock);
+    take();
     emu_image_know(unit, image, bytes, toolkit);
-    pthread_mutex_unlock(&lock);
+    give();
 }
 
 EMU_API void emu_fail_after(uint64_t n, int code)
@@ -114,11 +128,11 @@ EMU_API void emu_fail_after(uint64_t n, int code)
 
 EMU_API void emu_reset(const char *config)
 {
-    pthread_mutex_lock(&lock);
+    take();
     emu_stop();
     emu_start(config);
     current.depth = 0;
-    pthread_mutex_unlock(&lock);
+    give();
 }
 
 /* ---- the driver ------------------------------------------------------------------------------------------------------ */

@@ -10,6 +10,7 @@
 #include "cuda/driver.h"
 #include "door.h"
 #include "emu.h"
+#include "emu_tsan.h"
 #include "image.h"
 
 enum { EMU_MAX_GPUS = 8, EMU_RED = 0xFD, EMU_FRESH = 0xCD };
@@ -133,6 +134,7 @@ typedef struct emu_object {
     bool non_blocking, is_null;
     emu_op *head, *tail;
     uint64_t wanted[EMU_N_WISHES]; /* number of the last op that must be */
+    void *fibre;                   /* to the thread sanitizer; NULL = none */
     /* stream, event */
     emu_point point;
     /* event; executable graph: of its last launch */

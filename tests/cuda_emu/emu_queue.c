@@ -56,6 +56,7 @@ int emu_enqueue(emu_object *stream, const emu_op *op)
     else
         stream->head = copy;
     stream->tail = copy;
+    emu_tsan_queued(stream, copy);
     emu_changed();
     return BERTH_CU_SUCCESS;
 }
@@ -152,6 +153,7 @@ static void carry_out(emu_object *stream, size_t node)
     const emu_op *op = run ? &run->nodes->nodes[node].op : stream->head;
     void *user = run ? run->users[node] : op->work.user;
     emu_object *context = op->context;
+    if (!op->context->error) emu_tsan_runs(stream, op);
     const int code = emu_perform(op, user);
     emu.n_asked = 0;
     if (!run) {
@@ -293,6 +295,7 @@ static void go_on(const waiter *w)
 void emu_drain_stream(emu_object *stream)
 {
     while (stream->head) go_on(&(waiter){.stream = stream});
+    emu_tsan_knows_stream(stream);
 }
 
 static bool has_work(const emu_object *context)
@@ -306,12 +309,14 @@ static bool has_work(const emu_object *context)
 void emu_drain_context(const emu_object *context)
 {
     while (has_work(context)) go_on(&(waiter){.context = context});
+    emu_tsan_knows_all();
 }
 
 void emu_wait_mark(emu_mark *mark)
 {
     mark->refs++; /* its event may be recorded again meanwhile */
     while (!mark->done) go_on(&(waiter){.mark = mark});
+    emu_tsan_knows(mark);
     emu_mark_release(mark);
 }
 

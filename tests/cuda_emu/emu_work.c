@@ -85,6 +85,7 @@ EMU_API int cuStreamQuery(berth_cu_stream handle)
         code = s->context->error;
         if (code == 0 && s->head) code = BERTH_CU_NOT_READY;
     }
+    if (code == 0) emu_tsan_knows_stream(s);
     return emu_leave(code);
 }
 
@@ -144,6 +145,7 @@ EMU_API int cuEventRecord(berth_cu_event handle, berth_cu_stream stream)
 static int await(emu_object *s, emu_object *e)
 {
     if (!e->mark) return emu_misuse(0, "a stream waits for an event that was never recorded");
+    if (e->mark->done) emu_tsan_follows(s, e->mark);
     if (e->mark->done) return 0;
     e->mark->refs++;
     return emu_enqueue(s, &(emu_op){.kind = EMU_WAIT, .mark = e->mark, .dst_gpu = -1, .src_gpu = -1});
@@ -206,6 +208,7 @@ EMU_API int cuEventQuery(berth_cu_event handle)
     if (code == 0 && e->mark && !e->mark->done) emu_ask();
     if (code == 0) code = e->context->error;
     if (code == 0 && e->mark && !e->mark->done) code = BERTH_CU_NOT_READY;
+    if (code == 0 && e->mark) emu_tsan_knows(e->mark);
     return emu_leave(code);
 }
 
@@ -259,6 +262,7 @@ static int upload(emu_object *s, berth_cu_ptr dst, const void *src, size_t bytes
     if (!is_pinned) { /* staged before the call returns */
         op.owned = malloc(bytes);
         if (!op.owned) abort();
+        emu_tsan_reads(src, bytes);
         memcpy(op.owned, src, bytes);
         op.src = op.owned;
     }
@@ -381,6 +385,7 @@ static uint8_t *copy_params(const emu_image_kernel *k, void **params, size_t *ou
     *out_bytes = bytes;
     size_t at = 0;
     for (uint32_t i = 0; i < k->n_params; i++) {
+        emu_tsan_reads(params[i], k->param_bytes[i]);
         memcpy(copy + at, params[i], k->param_bytes[i]);
         at += (k->param_bytes[i] + 15u) & ~(size_t)15;
     }

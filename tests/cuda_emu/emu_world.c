@@ -125,6 +125,7 @@ emu_object *emu_find(const void *handle, emu_kind kind)
 void emu_end(emu_object *o)
 {
     o->alive = false;
+    emu_tsan_stream_ends(o);
     for (size_t i = 0; o->kind == EMU_STREAM && i < emu.n_streams; i++) {
         if (emu.streams[i] == o) emu.streams[i--] = emu.streams[--emu.n_streams];
     }

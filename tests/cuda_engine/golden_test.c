@@ -1,7 +1,7 @@
 /* golden_test.c - golden models on emulated GPUs: greedy tokens on one to eight of them, under every strategy and
  * transport, with cpu devices beside them, in random orders of execution; in 16 bits the tokens of a cpu device. Device
  * code is slow on the host, so the test takes a sample; with the argument "all" every model, strategy and set of
- * devices. */
+ * devices; with another argument the tests whose names match it. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -178,6 +178,7 @@ static void sixteen_bits_give_the_cpus_tokens(void **state)
 int main(int argc, char **argv)
 {
     takes_all = argc > 1 && strcmp(argv[1], "all") == 0;
+    if (argc > 1 && !takes_all) cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_gpu_gives_the_goldens),         cmocka_unit_test(every_strategy_gives_them_on_any_devices),
         cmocka_unit_test(four_v100_give_them_in_fp16),       cmocka_unit_test(orders_of_execution_change_nothing),

@@ -172,7 +172,7 @@ static void all_bytes_arrive_whoever_reads(void **state)
                 {"gpus=1", "cuda:0", "ivl-native", BERTH_F32, 0, 1, 4096},
                 {"gpus=1", "cuda:0", "ivl-native", BERTH_F32, 0, 8, 0},
                 {"gpus=1", "cuda:0", "ivl-native", BERTH_F32, 3, 8, 1000},
-                {"gpus=1;cap=70", "cuda:0", "ivl-native", BERTH_F16, 8, 8, 4096},
+                {"gpus=1", "cuda:0", "ivl-native", BERTH_F16, 8, 8, 4096},
                 {"gpus=2", "cuda:0,cuda:1", "ivl-tied", BERTH_BF16, 2, 8, 513},
                 {"gpus=2", "cuda:0,cuda:1", "ivl-tied", BERTH_F32, 1, 8, 4096},
                 {"gpus=2", "cuda:0*2,cuda:1", "ivl-remote", BERTH_F16, 0, 2, 65536},

@@ -66,8 +66,9 @@ static void ask(berth_core *core, const asking *g, bool sees, berth_core_session
     o->request.on_end = hear_end;
     o->request.user = o;
     o->request.session = session;
-    o->status = berth_core_submit(core, &o->request, NULL, &err);
-    if (o->status == BERTH_OK) return;
+    const berth_status st = berth_core_submit(core, &o->request, NULL, &err);
+    if (st == BERTH_OK) return; /* and may be over already */
+    o->status = st;
     o->error = err;
     atomic_store(&o->is_over, true);
 }

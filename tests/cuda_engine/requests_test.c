@@ -1,5 +1,6 @@
 /* requests_test.c - several threads ask one engine on emulated GPUs at once, cancel, stop, come too late, go on with
- * sessions, and close it with work under way: each request ends once, with what it gives alone or the beginning of that. */
+ * sessions, and close it with work under way: each request ends once, with what it gives alone or the beginning of that.
+ * What lanes, waiters and loops share is seen by the thread sanitizer here. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -83,8 +84,9 @@ static void ask(scene *s, request *a, int32_t which, ending how, berth_core_sess
                                     .user = a,
                                     .deadline_ns = how == TOO_LATE ? berth_now_ns() + 1000 : 0,
                                     .session = session};
-    a->status = berth_core_submit(s->e.core, &a->asked, &a->id, &err);
-    if (a->status == BERTH_OK) return;
+    const berth_status st = berth_core_submit(s->e.core, &a->asked, &a->id, &err);
+    if (st == BERTH_OK) return; /* and may be over already */
+    a->status = st;
     snprintf(a->message, sizeof a->message, "submit: %.1000s", err.message);
     atomic_fetch_add(&a->n_ends, 1);
 }
