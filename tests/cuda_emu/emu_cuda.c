@@ -119,11 +119,11 @@ EMU_API void emu_know_fatbin(const char *unit, const void *image, uint64_t bytes
 
 EMU_API void emu_fail_after(uint64_t n, int code)
 {
-    pthread_mutex_lock(&lock);
+    take();
     emu_start(getenv("CUDA_EMU"));
     emu.config.fail_call = n ? emu.report.calls + n : 0;
     emu.config.fail_code = code;
-    pthread_mutex_unlock(&lock);
+    give();
 }
 
 EMU_API void emu_reset(const char *config)
