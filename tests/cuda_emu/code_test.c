@@ -13,10 +13,10 @@
 
 #include <cmocka.h>
 
+#include "control.h"
 #include "cuda/code_internal.h"
 #include "kernels/cuda/units.h"
 #include "kernels/test_cases.h"
-#include "control.h"
 #include "tests/failing.h"
 
 typedef struct fixture {
