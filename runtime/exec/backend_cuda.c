@@ -219,10 +219,12 @@ void berth_unit_set_group(berth_unit *u, berth_gpu_group *group)
 
 /* ---- bytes ------------------------------------------------------------------------------------------------------ */
 
+/* What was queued is over then, also where queueing failed half way or a wait did: it would go on in the caller's memory. */
 static berth_status finish_io(cuda_unit *c, berth_status st, berth_error *err)
 {
     berth_error after = {0};
-    berth_status waited = berth_gpu_stream_wait(c->io, &after); /* also when queueing failed: half of it may be there */
+    berth_status waited = berth_gpu_stream_wait(c->io, &after);
+    if (waited != BERTH_OK) (void)berth_gpu_stream_wait(c->io, NULL);
     pthread_mutex_unlock(&c->io_lock);
     if (st == BERTH_OK && waited != BERTH_OK && err) *err = after;
     return st == BERTH_OK ? waited : st;

@@ -48,7 +48,7 @@ static void check_error(const berth_error *err, int which, const char *what)
                  err->status == BERTH_DEVICE_ERROR || err->status == BERTH_UNSUPPORTED;
     if (err->status != fault_codes[which].status && !other)
         fail_msg("%s: status %d: %s", what, (int)err->status, err->message);
-    if (strlen(err->message) < 20 || !strstr(err->message, "cuda")) fail_msg("%s: \"%s\"", what, err->message);
+    if (strlen(err->message) < 20 || !strcasestr(err->message, "cuda")) fail_msg("%s: \"%s\"", what, err->message);
 }
 
 /* Whether it came, and whether it was an error then. */
