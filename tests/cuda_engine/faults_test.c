@@ -109,7 +109,7 @@ static void each_call_may_fail(void **state)
             }
         }
     }
-    print_message("%llu of %llu calls failed, %llu of them while an engine was made or served: %llu errors\n",
+    print_message("%llu failures, one a run of %llu calls; %llu came while an engine was made or served: %llu errors\n",
                   (unsigned long long)n, (unsigned long long)all, (unsigned long long)n_came,
                   (unsigned long long)n_failed);
     /* What gives things back has no status; and a sample's call need not come, as readers ask more or less often. */
