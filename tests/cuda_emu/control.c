@@ -41,12 +41,12 @@ emu_report emu_control_tidy(const emu_control *c, const char *what)
     emu_report r;
     c->report(&r);
     if (r.misuses) fail_msg("%s: %d misuses, the last: %s", what, (int)r.misuses, r.misuse);
-    if (r.contexts + r.allocations + r.pinned + r.streams + r.events + r.modules + r.graphs + r.library_objects)
+    if (r.contexts + r.allocations + r.pinned + r.streams + r.events + r.modules + r.graphs + r.handles)
         fail_msg(
             "%s left %d contexts, %d allocations, %d pinned, %d streams, %d events, %d modules, %d graphs, %d objects "
             "of libraries",
             what, (int)r.contexts, (int)r.allocations, (int)r.pinned, (int)r.streams, (int)r.events, (int)r.modules,
-            (int)r.graphs, (int)r.library_objects);
+            (int)r.graphs, (int)r.handles);
     return r;
 }
 

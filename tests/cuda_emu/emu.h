@@ -46,7 +46,7 @@ typedef struct emu_report {
     uint64_t n_waits, n_copies; /* waits of streams for events, asked for; copies queued */
     int32_t contexts, allocations, pinned, streams, events, modules; /* alive now, as the two below */
     int32_t graphs;                                                  /* executable ones counted in */
-    int32_t library_objects;                                         /* handles of cuBLAS, communicators of NCCL */
+    int32_t handles;                                                 /* of cuBLAS, communicators of NCCL */
     int32_t architecture;                                            /* of what was taken of the last fatbin; 0: none */
     int32_t n_failed;                                                /* calls that failed as they were told to */
     int32_t misuses;

@@ -64,7 +64,7 @@ static int queue_any(void *stream, const emu_work *work)
 
 static void count(int delta)
 {
-    emu.library_objects += delta;
+    emu.handles += delta;
 }
 
 static uint64_t generation(void)

@@ -161,7 +161,7 @@ typedef struct emu_world {
     size_t n_streams;
     emu_capture **captures; /* under way */
     size_t n_captures;
-    int library_objects;
+    int handles;
     uint64_t now_ns; /* the emulated clock: what ran so far took this long */
     struct {
         uint8_t *base;

@@ -145,7 +145,7 @@ void emu_account(emu_report *out)
 {
     *out = emu.report;
     out->contexts = out->allocations = out->pinned = out->streams = out->events = out->modules = out->graphs = 0;
-    out->library_objects = emu.library_objects;
+    out->handles = emu.handles;
     for (size_t i = 0; i < emu.n_objects; i++) {
         const emu_object *o = emu.objects[i];
         if (!o->alive) continue;
@@ -167,14 +167,13 @@ __attribute__((destructor)) static void at_end(void)
     if (!emu.started) return;
     emu_report r;
     emu_account(&r);
-    const int leaks =
-        r.contexts + r.allocations + r.pinned + r.streams + r.events + r.modules + r.graphs + r.library_objects;
+    const int leaks = r.contexts + r.allocations + r.pinned + r.streams + r.events + r.modules + r.graphs + r.handles;
     const int code = emu.config.exit_code;
     if (leaks)
         fprintf(stderr,
                 "cuda_emu: left behind: %d contexts, %d allocations, %d pinned, %d streams, %d events, %d modules, %d "
                 "graphs, %d objects of libraries\n",
-                r.contexts, r.allocations, r.pinned, r.streams, r.events, r.modules, r.graphs, r.library_objects);
+                r.contexts, r.allocations, r.pinned, r.streams, r.events, r.modules, r.graphs, r.handles);
     emu_stop();
     if (code && (leaks || r.misuses)) _exit(code);
 }

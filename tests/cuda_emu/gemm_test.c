@@ -542,7 +542,7 @@ static void each_misuse_is_refused_and_counted(void **state)
         begin(&r, "gpus=2;mem=1MiB");
         emulator.report(&report);
         assert_int_equal(report.misuses, 0);
-        assert_int_equal(report.library_objects, 1);
+        assert_int_equal(report.handles, 1);
         const int code = misuses[i].act(&r);
         emulator.report(&report);
         if (code == 0 || report.misuses == 0)

@@ -278,7 +278,7 @@ chain_outcome chain_try(const emu_control *emulator, const nccl_control *nccl, c
     emulator->report(&out.driver);
     nccl->report(&out.nccl);
     const emu_report *r = &out.driver;
-    if (r->contexts + r->allocations + r->streams + r->events + r->modules + r->pinned + r->library_objects)
+    if (r->contexts + r->allocations + r->streams + r->events + r->modules + r->pinned + r->handles)
         fail_msg("%s, %s: left behind", driver_config, nccl_config);
     return out;
 }

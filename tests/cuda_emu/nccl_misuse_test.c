@@ -431,13 +431,13 @@ static void what_is_left_is_counted(void **state)
     open_bed(&b, "", true);
     emulator.report(&r);
     control.report(&n);
-    assert_int_equal(r.library_objects, 2);
+    assert_int_equal(r.handles, 2);
     assert_int_equal(n.comms, 2);
     for (int i = 0; i < 2; i++) assert_int_equal(b.nccl.ncclCommAbort(b.comms[i]), 0);
     b.comms[0] = b.comms[1] = NULL;
     emulator.report(&r);
     control.report(&n);
-    assert_int_equal(r.library_objects, 0);
+    assert_int_equal(r.handles, 0);
     assert_int_equal(n.comms, 0);
     assert_int_equal(n.aborted, 2);
     close_bed(&b, NULL);

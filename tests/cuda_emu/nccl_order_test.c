@@ -171,7 +171,7 @@ static void sums_are_right_in_each_dtype(void **state)
             berth_cuda_close(cuda);
             emu_report r;
             emulator.report(&r);
-            assert_int_equal(r.misuses + r.library_objects + r.contexts, 0);
+            assert_int_equal(r.misuses + r.handles + r.contexts, 0);
         }
     }
 }
